@@ -1,0 +1,22 @@
+# Two commands do everything on a fresh machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: .venv/installed  ## train a detector on the built-in shapes, print its mAP and its pictures
+	$(RUN) train.py experiment=demo
+
+test: .venv/installed  ## lint, types and the fast tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright
+	$(RUN) -m pytest -q
+
+slow: .venv/installed  ## the tests that train for minutes
+	$(RUN) -m pytest -q -m slow
+
+.PHONY: demo test slow

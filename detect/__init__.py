@@ -1,0 +1,1 @@
+"""What turns a classifier into a detector."""

@@ -1,0 +1,1 @@
+"""One file a head: its layers, its assignment, its decoding."""

@@ -1,0 +1,131 @@
+"""The single-shot multibox head (arXiv 1512.02325): anchors on the maps of several strides.
+
+Deviations: any backbone, batch normalisation in the extra layers, anchors stated in cells of their
+grid, and slots between `negative` and `positive` overlap are left out of the loss as in RetinaNet
+(arXiv 1708.02002, 4.1); equal numbers give SSD's own rule.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from detect.anchors import grid_anchors, shapes
+from detect.coder import CentreSize
+from detect.matching import gather_boxes, match
+from detect.postprocess import Postprocess
+from engine.structures import Assigned, Objects, Output
+
+
+def _extra(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width // 2, 1, bias=False),
+        nn.BatchNorm2d(width // 2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _predictor(width: int, anchors: int, logits: int, prior: float | None) -> nn.Conv2d:
+    """Box code and logits of every anchor; with a prior, all logits start at its log-odds."""
+    layer = nn.Conv2d(width, anchors * (4 + logits), 3, padding=1)
+    nn.init.normal_(layer.weight, std=0.01)
+    bias = torch.zeros(anchors, 4 + logits)
+    if prior is not None:
+        bias[:, 4:] = -log((1 - prior) / prior)
+    layer.bias = nn.Parameter(bias.flatten())
+    return layer
+
+
+class SSD(nn.Module):
+    """One 3x3 convolution a level says class and box of every anchor.
+
+    Args:
+        levels: number of maps; the backbone's from stride `first_stride` on, then stride-2
+            convolutions of `extra_channels`.
+        zooms: anchor sides in cells; ratios: height / width.
+        prior: the score every slot starts with under a sigmoid (arXiv 1708.02002, 4.1).
+        positive, negative: overlaps, see `detect.matching.match`.
+    """
+
+    says = frozenset({"logits", "boxes"})
+    shapes: Tensor
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        activation: str,
+        levels: int = 5,
+        first_stride: int = 8,
+        extra_channels: int = 256,
+        zooms: Sequence[float] = (2.0, 2.52, 3.17),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        variances: Sequence[float] = (0.1, 0.2),
+        positive: float = 0.5,
+        negative: float = 0.4,
+        prior: float = 0.01,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation, self.positive, self.negative = activation, positive, negative
+        self.coder = CentreSize(variances=variances)
+        self.postprocess = postprocess or Postprocess()
+        self.first = sum(s < first_stride for s in strides)
+        widths = list(channels[self.first :])[:levels]
+        self.extras = nn.ModuleList()
+        while len(widths) < levels:
+            self.extras.append(_extra(widths[-1], extra_channels))
+            widths.append(extra_channels)
+        self.register_buffer("shapes", shapes(zooms, ratios), persistent=False)
+        self.num_logits = num_classes + (activation == "softmax")
+        anchors = len(zooms) * len(ratios)
+        start = prior if activation == "sigmoid" else None
+        self.predictors = nn.ModuleList(
+            _predictor(w, anchors, self.num_logits, start) for w in widths
+        )
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """Anchors of the finest map first."""
+        features = features[self.first :][: len(self.predictors)]
+        for extra in self.extras:
+            features = [*features, extra(features[-1])]
+        said, slots, cells = [], [], []
+        for feature, predictor in zip(features, self.predictors, strict=True):
+            x = predictor(feature).permute(0, 2, 3, 1)  # [B, h, w, n * (4 + C)]
+            said.append(x.reshape(len(x), -1, 4 + self.num_logits))
+            boxes, cell = self._anchors(feature, image_size)
+            slots.append(boxes)
+            cells.append(cell)
+        x = torch.cat(said, 1)  # [B, A, 4 + C]
+        return Output(x[..., 4:], x[..., :4], slots=torch.cat(slots), cells=torch.cat(cells))
+
+    def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        rows, columns = feature.shape[2:]
+        cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
+        boxes, cells = grid_anchors((rows, columns), self.shapes.cpu() * cell, image_size)
+        return boxes.to(feature.device), cells.to(feature.device)
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """By overlap of anchors and objects."""
+        owner, labels = match(
+            output.slots,
+            objects,
+            batch=len(output.logits),
+            positive=self.positive,
+            negative=self.negative,
+        )
+        boxes = self.coder.encode(gather_boxes(objects, owner), output.slots, output.cells)
+        return Assigned(labels, boxes)
+
+    def decode(self, output: Output) -> Objects:
+        """Every anchor's box and class scores, suppressed."""
+        boxes = self.coder.decode(output.boxes, output.slots, output.cells)
+        if self.activation == "softmax":
+            return self.postprocess(boxes, output.logits.softmax(-1)[..., :-1])
+        return self.postprocess(boxes, output.logits.sigmoid())

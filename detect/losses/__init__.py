@@ -1,0 +1,1 @@
+"""What detection adds to the losses of classification."""

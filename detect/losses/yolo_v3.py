@@ -1,0 +1,46 @@
+"""YOLOv3's loss (arXiv 1804.02767, 2.1 and 2.2, with the constants of its Darknet code).
+
+Deviations: the centre's offset by binary cross-entropy, whose gradient is the paper's "ground truth
+minus prediction"; terms divided by the number of positives instead of the batch.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from classify.losses import one_hot
+from engine.structures import IGNORE, Assigned, Output
+
+
+class YOLOv3(nn.Module):
+    """Box, objectness and independent class terms.
+
+    Args:
+        box, objectness, classes: weights of the terms.
+    """
+
+    activation = "sigmoid"
+    requires = frozenset({"logits", "boxes", "objectness"})
+    trains = frozenset({"logits", "boxes", "objectness"})
+
+    def __init__(self, *, box: float = 1.0, objectness: float = 1.0, classes: float = 1.0) -> None:
+        super().__init__()
+        self.box, self.objectness, self.classes = box, objectness, classes
+
+    def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        """Terms `box`, `objectness` and `class`; boxes weigh 2 - w * h, small ones most."""
+        positive = (assigned.labels >= 0).float()  # [B, A]
+        count = positive.sum().clamp(min=1)
+        said, want = output.boxes, assigned.boxes
+        centre = _bce(said[..., :2], want[..., :2].sigmoid()).sum(-1)
+        size = (said[..., 2:] - want[..., 2:]).square().sum(-1) / 2
+        objectness = _bce(output.objectness, positive) * (assigned.labels != IGNORE)
+        classes = _bce(output.logits, one_hot(assigned.labels, output.logits.shape[-1])).sum(-1)
+        return {
+            "box": self.box * ((centre + size) * assigned.weight * positive).sum() / count,
+            "objectness": self.objectness * objectness.sum() / count,
+            "class": self.classes * (classes * positive).sum() / count,
+        }
+
+
+def _bce(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

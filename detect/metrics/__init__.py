@@ -1,0 +1,1 @@
+"""Mean average precision, by the rules of VOC and of COCO."""

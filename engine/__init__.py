@@ -1,0 +1,1 @@
+"""Trains, evaluates and runs any network; knows no task."""

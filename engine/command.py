@@ -1,0 +1,126 @@
+"""The frame every command runs in: compose, check, run, and say in one line what is wrong.
+
+No torch here: a command composes and checks its configuration before anything heavy loads.
+"""
+
+import functools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from engine.config import CONFIGS
+from engine.errors import UserError, did_you_mean
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for key in node if isinstance(node, DictConfig) and not node._is_none() else ():
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(node, key):
+            yield from _keys(node[key], f"{prefix}{key}.")
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Every key of the configuration as the command line's own group choices compose it."""
+    groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
+    chosen = [a for a in sys.argv[1:] if a.split("=")[0] in groups and "," not in a]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return list(_keys(hydra.compose(config_name, overrides=chosen)))
+
+
+def _explain(error: Exception, config_name: str) -> str:
+    """One line from Hydra's several: what was got, what was expected."""
+    key = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        near = did_you_mean(option, error.options)
+        return f"{group}={option}: no such {group}{near} There are: {', '.join(error.options)}"
+    if key:
+        near = did_you_mean(key[1], _known_keys(config_name))
+        return f"{key[1]}: no such key{near} (`--cfg job` lists them all)"
+    lines = [str(error).replace("Error merging override ", "").split("\n")[0]]
+    if error.__cause__ is not None:
+        lines.append(str(error.__cause__).split("\n")[0])
+    return ": ".join(line for line in lines if line)
+
+
+def _config_name(name: str) -> str:
+    """A resumed run starts from the checkpoint's configuration, in the checkpoint's run folder."""
+    if name != "train" or not any(a.startswith("resume=") for a in sys.argv):
+        return name
+    at = next(i for i, a in enumerate(sys.argv) if a.startswith("resume="))
+    path = sys.argv[at].removeprefix("resume=")
+    if path == "auto":
+        found = sorted(Path("outputs").glob("*/*/checkpoints/last.pt"), key=os.path.getmtime)
+        if not found:
+            raise UserError("resume=auto: no outputs/*/*/checkpoints/last.pt here; give its path")
+        path = str(found[-1])
+    sys.argv[at] = f"resume='{path}'"
+    checkpoint = Path(path).resolve()
+    if checkpoint.is_file() and checkpoint.parent.name == "checkpoints":
+        sys.argv.insert(1, f"hydra.run.dir='{checkpoint.parent.parent}'")  # one given later wins
+    return "resume"
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make `task` a command with the configuration `configs/<name>.yaml`.
+
+    What the user can mend ends in one line on standard error and exit code 2. A job of a sweep that
+    fails counts as nan; the others go on, and the sweep exits with the first failure's code.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        failed: list[int] = []
+
+        def job(cfg: DictConfig) -> Any:
+            try:
+                return task(cfg)
+            except UserError as error:
+                failed.append(_say(str(error)))
+            except (HydraException, OmegaConfBaseException) as error:
+                failed.append(_say(_explain(error, name)))
+            except Exception:
+                traceback.print_exc()
+                failed.append(1)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                sys.exit(failed[0])
+            return float("nan")
+
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, we print
+            config_name = name
+            try:
+                config_name = _config_name(name)
+                start = hydra.main(
+                    version_base="1.3", config_path=str(CONFIGS), config_name=config_name
+                )
+                start(functools.wraps(task)(job))()
+            except UserError as error:
+                sys.exit(_say(str(error)))
+            except (HydraException, OmegaConfBaseException) as error:
+                sys.exit(_say(_explain(error, config_name)))
+            except BrokenPipeError:  # `train.py --help | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if failed:
+                sys.exit(failed[0])
+
+        return main
+
+    return decorate
+
+
+def _say(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

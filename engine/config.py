@@ -1,0 +1,124 @@
+"""What the engine owns of the configuration. No torch here: see `engine.command`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from engine.errors import UserError, did_you_mean
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+class Precision(Enum):
+    """Of the forward pass; losses and decoding are always float32."""
+
+    auto = "auto"  # bf16 where the hardware multiplies it natively, else fp32 (CPU) or fp16 (CUDA)
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"  # with a gradient scaler; not on the CPU
+
+
+@dataclass
+class Trainer:
+    """How long and how a run trains."""
+
+    epochs: int = 30
+    minutes: float | None = None  # a budget: the schedule ends with it, whichever comes first
+    precision: Precision = Precision.auto
+    accumulate: int = 1  # batches a step
+    eval_every: int = 1  # epochs; the last epoch is always evaluated
+    ema: float | None = 0.998  # decay a step of the averaged weights; null for none
+    channels_last: bool = True
+    compile: bool = False
+
+
+@dataclass
+class Loader:
+    """How pictures reach the device."""
+
+    batch_size: int = 16
+    workers: int = 2
+
+
+@dataclass
+class Train:
+    """The whole configuration of `train.py`; parts are checked against their constructors."""
+
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    image_size: Any = 224  # pixels, or [height, width]
+    resume: str | None = None
+    trainer: Trainer = field(default_factory=Trainer)
+    loader: Loader = field(default_factory=Loader)
+    backbone: Any = MISSING
+    head: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    clip: Any = MISSING
+    dataset: Any = MISSING
+    augment: Any = MISSING
+    metric: Any = MISSING
+
+
+def _changes() -> Any:
+    """A node that takes any key: what is said here changes the checkpoint's own configuration."""
+    return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
+
+
+@dataclass
+class FromCheckpoint:
+    """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
+
+    checkpoint: str | None = None
+    resume: str | None = None
+    split: str = "val"
+    source: str | None = None  # file, folder, glob or video to predict
+    truth: str | None = None  # COCO JSON to score `predictions` against
+    predictions: str | None = None  # predictions.json to score without running a model
+    show: float = 0.4  # draw objects of at least this score
+    pictures: int = 16  # annotated pictures an evaluation writes
+    trust: bool = False  # let the checkpoint's configuration name classes of other packages
+    device: str = "auto"
+    trainer: Any = _changes()
+    loader: Any = _changes()
+    head: Any = _changes()
+    dataset: Any = _changes()
+    metric: Any = _changes()
+
+
+def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
+    """The checkpoint's configuration with what the user said on top.
+
+    A node that names a class replaces the saved one; any other changes single keys of it.
+
+    Raises:
+        UserError: a key that the saved configuration does not have.
+    """
+    merged: Any = OmegaConf.merge(OmegaConf.structured(Train), saved)
+    merged.device = cfg.device
+    for name in ("trainer", "loader", "head", "dataset", "metric"):
+        change = cfg[name]
+        if "_target_" in change:
+            merged[name] = change
+            continue
+        for key, value in change.items():
+            if key not in merged[name]:
+                near = did_you_mean(str(key), map(str, merged[name]))
+                raise UserError(f"{name}.{key}: the checkpoint's {name} has no such key{near}")
+            merged[name][key] = value
+    return merged
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration resolved to dicts, lists, strings and numbers."""
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[return-value]
+
+
+_store = ConfigStore.instance()
+_store.store(name="train_schema", node=Train)
+_store.store(name="checkpoint_schema", node=FromCheckpoint)

@@ -1,0 +1,111 @@
+"""Pictures without truth, for prediction: files, folders, globs, and the frames of a video."""
+
+import glob
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.data.image import IMAGE_SUFFIXES, read_rgb
+from engine.errors import UserError
+from engine.structures import Record
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+KEPT = 64  # frames of a video in memory
+NO_LABELS = np.zeros(0, np.int64)
+NO_BOXES = np.zeros((0, 4), np.float32)
+
+
+class Files:
+    """The pictures of a file, a folder (with its subfolders) or a glob, sorted.
+
+    A picture's id is its file's stem, or its path below their common folder where stems repeat.
+
+    Raises:
+        UserError: nothing there, or nothing that is a picture.
+    """
+
+    def __init__(self, *, source: str, on_error: str = "fail") -> None:
+        self.classes: list[str] = []
+        self.report: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.on_error = on_error
+        self.paths = _find(source)
+        stems = Counter(p.stem for p in self.paths)
+        common = Path(os.path.commonpath([p.parent for p in self.paths]))
+        self.ids = [
+            p.stem if stems[p.stem] == 1 else p.relative_to(common).as_posix() for p in self.paths
+        ]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def record(self, index: int) -> Record:
+        """A picture about which nothing is known."""
+        return Record(self.ids[index], str(self.paths[index]), NO_LABELS, NO_BOXES)
+
+    def image(self, index: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        return read_rgb(str(self.paths[index]))
+
+
+def _find(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
+    pictures = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not pictures:
+        what = "no picture in it" if path.is_dir() else "no such file, folder or glob"
+        raise UserError(f"source={source}: {what}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return pictures
+
+
+class Video:
+    """The frames of a video, read in order; the last few are kept, any other one is sought.
+
+    A frame that cannot be read is left out and reported: containers often count one too many.
+    """
+
+    on_error = "skip"
+
+    def __init__(self, *, source: str) -> None:
+        self.classes: list[str] = []
+        self.report: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.path = source
+        if not Path(source).is_file():
+            raise UserError(f"source={source}: no such file")
+        self.capture = cv2.VideoCapture(source)
+        self.rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
+        self.length = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.next = 0
+        self.kept: dict[int, np.ndarray] = {}
+        if self.length < 1:
+            raise UserError(f"source={source}: not a video that OpenCV can read")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def record(self, index: int) -> Record:
+        """A frame about which nothing is known; frames count from 0."""
+        return Record(f"{Path(self.path).stem}_{index:06d}", self.path, NO_LABELS, NO_BOXES)
+
+    def image(self, index: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        if index not in self.kept:
+            self.kept[index] = self._read(index)
+            self.kept.pop(index - KEPT, None)
+        return self.kept[index]
+
+    def _read(self, index: int) -> np.ndarray:
+        if index != self.next:
+            self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        self.next = index + 1
+        good, frame = self.capture.read()
+        if not good:
+            raise UserError(f"{self.path}: frame {index} of {self.length} cannot be read")
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,107 @@
+"""From a dataset to batches, in worker processes, with every error carried to the main one."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch.utils.data
+
+from engine.data.augment import Augment, recolour, warp, warp_objects
+from engine.data.sampler import Batches
+from engine.errors import UserError
+from engine.structures import Batch, Meta, Objects, Sample, collate
+
+
+class Samples(torch.utils.data.Dataset):
+    """Pictures of a dataset as the network sees them; one that cannot be read is its error."""
+
+    def __init__(
+        self, *, dataset: Any, augment: Augment, size: tuple[int, int], seed: int, train: bool
+    ) -> None:
+        self.dataset, self.augment, self.size = dataset, augment, size
+        self.seed, self.train = seed, train
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
+        epoch, index = key
+        try:
+            image = self.dataset.image(index)
+        except UserError as error:
+            return error
+        record = self.dataset.record(index)
+        height, width = image.shape[:2]
+        if self.train:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            view = self.augment.random_view(rng, (height, width), self.size)
+        else:
+            rng, view = None, self.augment.full_view((height, width), self.size)
+        matrix = view.matrix(self.size)
+        objects = Objects.from_record(record, (height, width))
+        if record.boxes is None:  # the whole picture stays the whole picture
+            whole = torch.tensor([[0.0, 0.0, self.size[1], self.size[0]]])
+            objects = Objects(whole, objects.labels)
+        else:
+            objects = warp_objects(objects, matrix, self.size, self.augment.min_visible)
+        image = warp(image, matrix, self.size)
+        if rng is not None:
+            image = recolour(image, self.augment.random_colour(rng))
+        meta = Meta(index, record.id, record.path, (height, width), matrix)
+        return Sample(image, objects, meta)
+
+
+def _collate(samples: Sequence[Sample | UserError]) -> tuple[Batch | None, list[str]]:
+    good = [s for s in samples if isinstance(s, Sample)]
+    return collate(good) if good else None, [str(s) for s in samples if isinstance(s, UserError)]
+
+
+class Loader:
+    """Batches of one split.
+
+    A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
+    left out and listed in `dataset.report`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Any,
+        augment: Augment,
+        size: tuple[int, int],
+        batch_size: int,
+        workers: int = 0,
+        seed: int = 0,
+        train: bool = False,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.sampler = Batches(length=len(dataset), batch_size=batch_size, seed=seed, train=train)
+        self.loader = torch.utils.data.DataLoader(
+            Samples(dataset=dataset, augment=augment, size=size, seed=seed, train=train),
+            batch_sampler=self.sampler,
+            collate_fn=_collate,
+            num_workers=workers,
+            worker_init_fn=_one_thread,
+            persistent_workers=workers > 0 and train,
+            pin_memory=pin_memory,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch, errors in self.loader:
+            for error in errors:
+                if getattr(self.dataset, "on_error", "fail") != "skip":
+                    raise UserError(error)
+                entry = {"file": "", "row": None, "reason": error, "action": "left out"}
+                if entry not in self.dataset.report:
+                    self.dataset.report.append(entry)
+            if batch is not None:
+                yield batch
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the threads

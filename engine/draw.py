@@ -1,0 +1,114 @@
+"""Objects drawn on a picture."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.data.image import write_rgb
+from engine.structures import Meta, Objects
+
+SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
+FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
+
+
+def colours(count: int) -> np.ndarray:
+    """Distinct colours [count, 3], RGB, bright, evenly around the wheel."""
+    hue = np.arange(count) * 180 // max(count, 1)
+    hsv = np.stack([hue, np.full(count, 200), np.full(count, 255)], 1).astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+
+
+def _text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
+    """White with a black outline, readable on anything."""
+    x, y = at
+    around = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    for place, colour in [*((p, (0, 0, 0)) for p in around), (at, (255, 255, 255))]:
+        cv2.putText(image, text, place, FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+
+
+class Labels:
+    """Texts at the corners of boxes, kept inside the picture and off each other."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.taken: list[tuple[int, int, int]] = []  # left, right, baseline
+
+    def add(self, text: str, x: int, y: int) -> None:
+        """Write at the corner (x, y), or below the texts that are there."""
+        length = cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
+        start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
+        end, baseline = start + length, y + LINE
+        while any(start < e and s < end and abs(baseline - b) < LINE for s, e, b in self.taken):
+            baseline += 1
+        self.taken.append((start, end, baseline))
+        _text(self.image, text, (start, baseline))
+
+
+def annotate(
+    image: np.ndarray, objects: Objects, classes: Sequence[str], show: float = 0.0
+) -> np.ndarray:
+    """A copy of `image` [H, W, 3] with the objects that score at least `show`.
+
+    Args:
+        image: RGB.
+        objects: of this picture, in its pixels.
+        classes: names by label.
+        show: least score drawn.
+    """
+    enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    palette = colours(len(classes))
+    objects = objects.select(objects.scores >= show)
+    boxes = (objects.boxes * enlarge).round().int().tolist()
+    labels = objects.labels.tolist()
+    for box, label in zip(boxes, labels, strict=True):
+        cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
+    texts = Labels(image)
+    for box, label, score in zip(boxes, labels, objects.scores.tolist(), strict=True):
+        texts.add(f"{classes[label]} {score:.2f}", box[0], box[1])
+    return image
+
+
+def samples(
+    dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
+) -> Iterator[tuple[np.ndarray, Meta]]:
+    """The first few predicted pictures of a dataset, annotated."""
+    pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
+    for objects, meta in islice(pairs, count):
+        yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
+
+
+class Album:
+    """Where annotated pictures go: a file each, or with a frame rate one video.
+
+    Args:
+        folder: made when the first picture comes.
+        rate: frames a second, or None for single pictures.
+    """
+
+    def __init__(self, folder: Path, rate: float | None = None) -> None:
+        self.folder, self.rate = folder, rate
+        self.video: cv2.VideoWriter | None = None
+
+    def add(self, image: np.ndarray, meta: Meta) -> None:
+        """Write one RGB picture, named by the picture's id."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.rate is None:
+            name = re.sub(r"[^\w.-]+", "_", str(meta.id))
+            write_rgb(str(self.folder / f"{name}.jpg"), image)
+            return
+        if self.video is None:
+            path = str(self.folder / f"{Path(meta.path).stem}.mp4")
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self.video = cv2.VideoWriter(path, code, self.rate, image.shape[1::-1])
+        self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the video."""
+        if self.video is not None:
+            self.video.release()

@@ -1,0 +1,94 @@
+"""The command `eval.py`: score a checkpoint on a split, or a predictions file against a truth."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from engine import build, draw, loop, predictions
+from engine.errors import UserError
+from engine.logging import say, write_metrics
+from engine.precision import resolve
+from engine.protocols import Dataset, Metric
+from engine.structures import Meta, Objects
+
+TRUTH = "detect.datasets.coco.COCO"  # reads the file of truth=
+
+
+def evaluate(cfg: DictConfig) -> float:
+    """Print and write the metric; return its primary value."""
+    started = time.perf_counter()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    device = build.device(cfg.device)
+    saved, full = {}, cfg
+    if cfg.checkpoint:
+        saved, full = build.from_checkpoint(cfg.checkpoint, cfg, device)
+    if not cfg.predictions and not saved:
+        raise UserError("say checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
+    data = truth(full, cfg.truth, cfg.split)
+    if saved:
+        build.check_classes(saved["classes"], data.classes, cfg.checkpoint)
+    if "_target_" not in full.metric:
+        raise UserError("say which metric: metric=voc_map, metric=coco_map or metric=top_k")
+    metric = build.metric(full, data.classes)
+    if cfg.predictions:
+        scores = score_file(cfg.predictions, data, metric)
+    else:
+        network = build.trained(full, saved, cfg.checkpoint, device)
+        loader = build.load(full, data, device)
+        precision = resolve(full.trainer.precision, device)
+        scores, found = loop.evaluate(network, loader, metric, device, precision)
+        write_found(folder, data, found, cfg.pictures, cfg.show)
+    split = "" if cfg.truth else f" {cfg.split}"
+    write_metrics(
+        folder,
+        primary=metric.primary,
+        metrics=scores,
+        protocol=metric.protocol,
+        dataset=(cfg.truth or full.dataset.get("root") or type(data).__name__) + split,
+        seconds=time.perf_counter() - started,
+        images=len(data),
+    )
+    say("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
+    say(f"{len(data)} pictures{split}; {metric.protocol}\nresults: {folder}")
+    return scores[metric.primary]
+
+
+def truth(cfg: DictConfig, file: str | None, split: str) -> Dataset:
+    """The COCO truth file of `truth=`, or a split of the dataset."""
+    if file:
+        return build.part(OmegaConf.create({"_target_": TRUTH, "annotations": file}), "truth")
+    if "_target_" not in cfg.dataset:
+        raise UserError("predictions= needs a truth: say truth=GT.json or dataset=... (and split=)")
+    return build.dataset(cfg, split)
+
+
+def write_found(
+    folder: Path,
+    data: Dataset,
+    found: list[tuple[Objects, list[Meta]]],
+    pictures: int,
+    show: float,
+) -> None:
+    """predictions.json, and the first few pictures annotated."""
+    with closing(
+        predictions.Writer(folder / "predictions.json", predictions.categories(data))
+    ) as writer:
+        for objects, meta in found:
+            writer.add(objects, meta)
+    album = draw.Album(folder / "pictures")
+    for image, meta in draw.samples(data, found, pictures, show):
+        album.add(image, meta)
+
+
+def score_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
+    """The metric's numbers for a predictions file; rows of unknown pictures are counted aloud."""
+    found = predictions.read(path, data, predictions.categories(data))
+    if found.unknown:
+        say(
+            f"{path}: {found.unknown.total()} rows belong to {len(found.unknown)} pictures that "
+            "are not in this truth; they are not scored"
+        )
+    return predictions.score(data, metric, found.objects)

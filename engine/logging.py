@@ -1,0 +1,117 @@
+"""What a run leaves behind: CSV, JSON, TensorBoard, pictures, and lines on the console."""
+
+import csv
+import json
+import logging
+import subprocess
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.tensorboard import SummaryWriter
+
+from engine.config import CONFIGS, plain
+from engine.draw import Album
+from engine.structures import Meta
+
+say = logging.getLogger("onelook").info
+
+
+class RunLog:
+    """The files of one run folder."""
+
+    def __init__(self, folder: Path, cfg: DictConfig) -> None:
+        self.folder = folder
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+        self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.album = Album(folder / "pictures")
+
+    def report(self, splits: dict[str, Any]) -> None:
+        """Write data_report.json and say what is in it, and what each dataset notes of itself."""
+        path = self.folder / "data_report.json"
+        reports = {split: data.report for split, data in splits.items()}
+        path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
+        for split, data in splits.items():
+            for note in data.notes:
+                say(f"data ({split}): {note}")
+            for entry in data.report[:3]:
+                where = f"{entry['file']} row {entry['row']}"
+                say(f"data ({split}): {where}: {entry['reason']}, {entry['action']}")
+            if len(data.report) > 3:
+                say(f"data ({split}): {len(data.report) - 3} more, all in {path}")
+
+    def epoch(self, history: list[dict[str, float]], step: int) -> None:
+        """Write the whole history as metrics.csv, and its last row to TensorBoard."""
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        with open(self.folder / "metrics.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)
+        for key, value in history[-1].items():
+            self.board.add_scalar(key, value, step)
+
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Scalars of one training step."""
+        for key, value in scalars.items():
+            self.board.add_scalar(f"step/{key}", value, step)
+
+    def picture(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
+        """One annotated validation picture to pictures/, over the last one, and to TensorBoard."""
+        self.album.add(image, meta)
+        if board:
+            self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+
+
+def write_metrics(
+    folder: Path,
+    *,
+    primary: str,
+    metrics: dict[str, float],
+    protocol: str,
+    dataset: str,
+    seconds: float,
+    images: int,
+) -> None:
+    """metrics.json: the numbers, the rules they follow, and what they were measured on."""
+    content = {
+        "primary_name": primary,
+        "primary_value": metrics[primary],
+        "metrics": {k: v if isfinite(v) else None for k, v in metrics.items()},
+        "protocol": protocol,
+        "dataset": dataset,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "commit": commit(),
+    }
+    (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def commit() -> str | None:
+    """The commit of the project that ran, with a + where files differ from it; None outside git."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+        cwd=CONFIGS,
+        capture_output=True,
+        text=True,
+    )
+    return asked.stdout.strip() or None
+
+
+def leaderboard(folder: Path) -> list[dict[str, Any]]:
+    """Every finished job of a sweep, best first, written as leaderboard.csv."""
+    rows = []
+    for path in folder.glob("*/metrics.json"):
+        found = json.loads(path.read_text())
+        overrides = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+        row = {"job": path.parent.name, found["primary_name"]: found["primary_value"]}
+        row |= dict(str(o).split("=", 1) for o in overrides)
+        rows.append(row | {"seconds": found["seconds"]})
+    rows.sort(key=lambda row: list(row.values())[1], reverse=True)
+    with open(folder / "leaderboard.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows

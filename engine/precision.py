@@ -1,0 +1,32 @@
+"""The number format of the forward pass, and what it needs around it."""
+
+import torch
+
+from engine.config import Precision
+from engine.errors import UserError
+
+DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+
+
+def resolve(wanted: Precision, device: torch.device) -> Precision:
+    """What `auto` means on this device; the others as they are.
+
+    Raises:
+        UserError: fp16 on the CPU, whose narrow range would need a scaler and gain nothing.
+    """
+    if wanted is Precision.fp16 and device.type == "cpu":
+        raise UserError("trainer.precision=fp16: not on the cpu; use bf16, fp32 or auto")
+    if wanted is not Precision.auto:
+        return wanted
+    if device.type == "cuda":
+        return Precision.bf16 if torch.cuda.is_bf16_supported() else Precision.fp16
+    # Without AMX the CPU emulates bf16 and is slower than in fp32.
+    amx = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return Precision.bf16 if amx else Precision.fp32
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context of a forward pass."""
+    return torch.autocast(
+        device.type, DTYPES.get(precision), enabled=precision is not Precision.fp32
+    )

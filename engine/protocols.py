@@ -1,0 +1,104 @@
+"""The parts a user can add, as protocols: one file with the class, one YAML with its `_target_`.
+
+Constructors take keyword arguments only. Those named under `Given` come from `engine.build`, to
+the constructors that ask for them by name; all others come from the YAML. Nothing here needs Hydra.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from engine.structures import Assigned, Meta, Objects, Output, Record
+
+Activation = Literal["softmax", "sigmoid"]
+Says = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness"
+
+
+class Backbone(Protocol):
+    """Pictures to feature maps, fine to coarse."""
+
+    channels: Sequence[int]  # of each map
+    strides: Sequence[int]  # of each map, pixels of the network's input
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W], normalised -> one [B, channels[i], ceil(H / s), ceil(W / s)] a level."""
+        ...
+
+
+class Head(Protocol):
+    """Feature maps to slots. Given: channels, strides, num_classes, activation."""
+
+    says: ClassVar[Says]
+
+    def __call__(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """`image_size` is (height, width) of the network's input."""
+        ...
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """Which slot answers for which object; called without gradient, batched, without a sync."""
+        ...
+
+    def decode(self, output: Output) -> Objects:
+        """Slots to objects in pixels of the network's input, suppression included."""
+        ...
+
+
+class Loss(Protocol):
+    """Named, weighted terms; the loop only sums. It fits when requires <= head.says <= trains."""
+
+    activation: Activation  # softmax over many slots makes the head add a background logit, last
+    requires: Says
+    trains: Says
+
+    def __call__(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        """Float32 in, scalars out; finite where no slot is positive."""
+        ...
+
+
+class Metric(Protocol):
+    """Accumulates pictures, in pixels of the originals, on the CPU. Given: classes."""
+
+    primary: str  # the key of `compute` that a sweep and the best checkpoint go by; more is better
+    requires: ClassVar[Says]
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line, printed beside every number."""
+        ...
+
+    def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
+        """`meta[i]` describes picture i of both."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """All numbers over what was seen since `reset`; 0.0 where nothing was predicted."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+
+class Dataset(Protocol):
+    """Pictures and the truth about them, one split. Given: split.
+
+    `report` holds one entry a defect found while reading (file, row, reason, action), for
+    data_report.json and the console; `notes` says what else a user should know. A constructor
+    raises UserError where it cannot go on.
+    """
+
+    classes: list[str]
+    report: list[dict[str, Any]]
+    notes: list[str]
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> Record:
+        """The truth about one picture; cheap, reads no file."""
+        ...
+
+    def image(self, index: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB; raises UserError naming the file where it cannot be read."""
+        ...

@@ -1,0 +1,200 @@
+"""What flows through the engine: pictures, objects, what a network says, what it should say.
+
+Letters: B images, A slots, K classes, C logits, M objects, H W pixels.
+Boxes are xyxy. Between the loader and the head they are in pixels of the network's input; a
+`Record`, a metric and a predictions file hold them in pixels of the original picture.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BACKGROUND = -1  # a slot with no object in it: counts as a negative
+IGNORE = -2  # a slot that no loss may look at
+
+
+@dataclass(frozen=True)
+class Record:
+    """The truth about one picture, in pixels of the original picture.
+
+    `boxes` None says that the one object is the whole picture (a classification sample).
+    `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
+    `area` is the object's own area where the truth states one (COCO), else the box's.
+    """
+
+    id: str | int
+    path: str
+    labels: np.ndarray  # [M] int64 in 0..K-1
+    boxes: np.ndarray | None = None  # [M, 4] float32
+    ignore: np.ndarray | None = None  # [M] bool
+    area: np.ndarray | None = None  # [M] float32
+
+
+@dataclass
+class Objects:
+    """Truth and predictions alike: one flat, ragged record a batch.
+
+    Fields left out are filled in: one picture, score 1, nothing ignored, the box's own area.
+    """
+
+    boxes: Tensor  # [M, 4] float32
+    labels: Tensor  # [M] int64 in 0..K-1
+    image: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
+    scores: Tensor = None  # type: ignore[assignment]  # [M] float32
+    ignore: Tensor = None  # type: ignore[assignment]  # [M] bool
+    area: Tensor = None  # type: ignore[assignment]  # [M] float32, square pixels
+
+    def __post_init__(self) -> None:
+        if self.image is None:
+            self.image = torch.zeros_like(self.labels)
+        if self.scores is None:
+            self.scores = torch.ones_like(self.labels, dtype=torch.float32)
+        if self.ignore is None:
+            self.ignore = torch.zeros_like(self.labels, dtype=torch.bool)
+        if self.area is None:
+            size = self.boxes[:, 2:] - self.boxes[:, :2]
+            self.area = size[:, 0] * size[:, 1]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same change made to every field."""
+        return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))
+
+    def to(self, device: torch.device | str) -> Self:
+        """A copy on `device`; only the way there may go on in the background."""
+        away = torch.device(device).type != "cpu"  # a late copy to the CPU would be read too early
+        return self.map(lambda x: x.to(device, non_blocking=away))
+
+    def pin_memory(self) -> Self:
+        """A copy in pinned memory."""
+        return self.map(Tensor.pin_memory)
+
+    def select(self, rows: Tensor) -> Self:
+        """The objects at `rows`, a mask or indices."""
+        return self.map(lambda x: x[rows])
+
+    def of(self, image: int) -> Self:
+        """The objects of one picture, as a batch of one."""
+        mine = self.select(self.image == image)
+        return replace(mine, image=torch.zeros_like(mine.image))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No object at all."""
+        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """One batch from single pictures, in order: part i becomes picture i."""
+        if not parts:
+            return cls.empty()
+        rows = [torch.full_like(part.image, i) for i, part in enumerate(parts)]
+        parts = [replace(part, image=row) for part, row in zip(parts, rows, strict=True)]
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    @classmethod
+    def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
+        """The truth of one picture of `size` (height, width) as a batch of one."""
+        whole = np.array([[0, 0, size[1], size[0]]], np.float32)
+        boxes = whole if record.boxes is None else record.boxes
+        return cls(
+            torch.as_tensor(np.asarray(boxes, np.float32)).reshape(-1, 4),
+            torch.as_tensor(np.asarray(record.labels, np.int64)),
+            ignore=None if record.ignore is None else torch.as_tensor(record.ignore),  # type: ignore[arg-type]
+            area=None if record.area is None else torch.as_tensor(record.area),  # type: ignore[arg-type]
+        )
+
+
+class Meta(NamedTuple):
+    """Where a picture of the batch came from, and the way back to its own pixels."""
+
+    index: int  # row in the dataset
+    id: str | int
+    path: str
+    size: tuple[int, int]  # (height, width) of the original picture
+    matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
+
+
+@dataclass
+class Batch:
+    """Pictures, their objects and where they came from."""
+
+    images: Tensor  # [B, 3, H, W] uint8 RGB
+    objects: Objects
+    meta: list[Meta]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The pictures and objects on `device`; the meta data stays."""
+        images = self.images.to(device, non_blocking=True)
+        return Batch(images, self.objects.to(device), self.meta)
+
+    def pin_memory(self) -> "Batch":
+        """A copy in pinned memory; the loader calls it."""
+        return Batch(self.images.pin_memory(), self.objects.pin_memory(), self.meta)
+
+
+class Sample(NamedTuple):
+    """One picture, ready for the network."""
+
+    image: np.ndarray  # [H, W, 3] uint8 RGB
+    objects: Objects
+    meta: Meta
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch from samples of one size; the pictures end up channels-last in memory."""
+    images = torch.from_numpy(np.stack([s.image for s in samples]))  # [B, H, W, 3]
+    objects = Objects.cat([s.objects for s in samples])
+    return Batch(images.permute(0, 3, 1, 2), objects, [s.meta for s in samples])
+
+
+def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
+    """Objects in pixels of the network's input, moved to each original's pixels and clipped to it.
+
+    Args:
+        objects: on the CPU; `image` is the row in `meta`.
+        meta: one entry a picture.
+    """
+    full = [np.vstack([m.matrix, (0, 0, 1)]) for m in meta]
+    back = torch.as_tensor(np.linalg.inv(np.stack(full))[:, :2]).float()[objects.image]  # [M, 2, 3]
+    x1, y1, x2, y2 = objects.boxes.unbind(1)
+    corners = torch.stack([x1, x2, x2, x1, y1, y1, y2, y2], 1).view(-1, 2, 4)  # [M, xy, 4]
+    moved = back[:, :, :2] @ corners + back[:, :, 2:]  # [M, 2, 4]
+    size = torch.tensor([m.size[::-1] for m in meta], dtype=torch.float32)[objects.image]
+    boxes = torch.cat([moved.amin(2), moved.amax(2)], 1)
+    boxes = boxes.clamp(min=0).minimum(size.repeat(1, 2))
+    return replace(objects, boxes=boxes, area=None)  # type: ignore[arg-type]
+
+
+class Output(NamedTuple):
+    """What a network says about a batch, in slots; None is what its head does not say."""
+
+    logits: Tensor  # [B, A, C]
+    boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] raw code, the head's coder reads it
+    objectness: Tensor = None  # type: ignore[assignment]  # [B, A] logit
+    slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
+    cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
+
+    def first(self, pictures: int) -> "Output":
+        """What it says about the first few pictures of the batch."""
+        said = (None if x is None else x[:pictures] for x in self[:3])
+        return Output(*said, *self[3:])  # type: ignore[arg-type]
+
+    def float(self) -> "Output":
+        """The same in float32: losses and decoding are never computed in half precision."""
+        return Output(*(None if x is None else x.float() for x in self))  # type: ignore[arg-type]
+
+
+class Assigned(NamedTuple):
+    """What the network should have said, slot by slot; None is what the head does not assign."""
+
+    labels: Tensor  # [B, A] int64 in 0..K-1, BACKGROUND or IGNORE
+    boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] target code, as in Output.boxes
+    weight: Tensor = None  # type: ignore[assignment]  # [B, A] weight of a slot's box term
+    iou: Tensor = None  # type: ignore[assignment]  # [B, A] best overlap of its predicted box

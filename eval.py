@@ -1,0 +1,17 @@
+"""Evaluate a checkpoint or a predictions file: python eval.py checkpoint=PATH split=test."""
+
+from typing import Any
+
+from engine.command import command
+
+
+@command("eval")
+def main(cfg: Any) -> float:
+    """Checked configuration in, value of the primary metric out."""
+    from engine.evaluate import evaluate  # torch loads only now
+
+    return evaluate(cfg)
+
+
+if __name__ == "__main__":
+    main()

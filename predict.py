@@ -1,0 +1,17 @@
+"""Run a checkpoint on pictures: python predict.py checkpoint=PATH source=FOLDER."""
+
+from typing import Any
+
+from engine.command import command
+
+
+@command("predict")
+def main(cfg: Any) -> None:
+    """Checked configuration in, annotated pictures and predictions.json out."""
+    from engine.predict import predict  # torch loads only now
+
+    predict(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from classify.losses import BCE, CrossEntropy, Focal, one_hot
+from engine.structures import BACKGROUND, IGNORE, Assigned, Output
+
+
+def value(loss, logits, labels):
+    return loss(Output(logits), Assigned(torch.as_tensor(labels)))["class"]
+
+
+def random_case(seed=0):
+    """Logits [3, 8, 6], labels of every kind, and the same as targets, slot by slot."""
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 8, 6, generator=random) * 3
+    labels = torch.randint(-2, 6, (3, 8), generator=random)
+    targets = torch.zeros(3, 8, 6)
+    for b in range(3):
+        for a in range(8):
+            if labels[b, a] >= 0:
+                targets[b, a, labels[b, a]] = 1
+    return logits, labels, targets
+
+
+def at(p):
+    """One slot, one class, which it has with probability p."""
+    return torch.tensor([[[math.log(p / (1 - p))]]])
+
+
+def test_one_hot():
+    assert one_hot(torch.tensor([[1, 0, BACKGROUND, IGNORE]]), 2).tolist() == [
+        [[0, 1], [1, 0], [0, 0], [0, 0]]
+    ]
+
+
+@pytest.mark.parametrize("classes, log", [(20, 2.9957), (21, 3.0445), (80, 4.3820), (1000, 6.9078)])
+def test_cross_entropy_at_the_start_is_the_log_of_the_classes(classes, log):
+    loss = value(CrossEntropy(), torch.zeros(4, 1, classes), [[0], [1], [2], [19]])
+    assert loss.item() == pytest.approx(log, abs=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_torchs(smoothing):
+    logits, labels, _ = random_case()
+    labels = labels[:, :1].clamp(min=0)
+    theirs = F.cross_entropy(logits[:, 0], labels[:, 0], label_smoothing=smoothing)
+    ours = value(CrossEntropy(smoothing=smoothing), logits[:, :1], labels)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_smoothing_by_hand():
+    # Two classes, p = (.9, .1), smoothing .2: target (.9, .1): -.9 ln .9 - .1 ln .1 = .3251
+    logits = torch.tensor([[[0.9, 0.1]]]).log()
+    assert value(CrossEntropy(smoothing=0.2), logits, [[0]]).item() == pytest.approx(
+        0.3251, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "p, alpha, loss",
+    [
+        (0.5, None, 0.693147 / 4),
+        (0.9, None, 0.0010536),  # .1053605 / 100
+        (0.968, None, 0.0325232 / 976.6),
+        (0.9, 0.25, 2.634e-4),
+    ],
+)
+def test_focal_by_hand(p, alpha, loss):
+    assert value(Focal(alpha=alpha), at(p), [[0]]).item() == pytest.approx(loss, rel=2e-4)
+    # The same miss on a negative weighs 1 - alpha = .75, three times as much.
+    negative = value(Focal(alpha=alpha), at(1 - p), [[BACKGROUND]]).item()
+    assert negative == pytest.approx(loss * (3 if alpha else 1), rel=2e-4)
+
+
+@pytest.mark.parametrize("gamma, alpha", [(2.0, 0.25), (1.5, 0.6), (0.0, None), (2.0, None)])
+def test_focal_is_torchvisions(gamma, alpha):
+    logits, labels, targets = random_case()
+    theirs = sigmoid_focal_loss(logits, targets, alpha=-1 if alpha is None else alpha, gamma=gamma)
+    expected = theirs[labels != IGNORE].sum() / (labels >= 0).sum()
+    ours = value(Focal(gamma=gamma, alpha=alpha), logits, labels)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bce_is_torchs_and_focal_without_its_factors():
+    logits, labels, targets = random_case()
+    theirs = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    expected = theirs[labels != IGNORE].sum() / (labels >= 0).sum()
+    torch.testing.assert_close(value(BCE(), logits, labels), expected)
+    torch.testing.assert_close(value(Focal(gamma=0.0, alpha=None), logits, labels), expected)
+    torch.testing.assert_close(value(BCE(weight=0.5), logits, labels), expected / 2)
+
+
+@pytest.mark.parametrize("loss", [BCE(), Focal(), Focal(gamma=0.5)])
+@pytest.mark.parametrize("label", [0, BACKGROUND])
+@pytest.mark.parametrize("logit", [-200.0, -20.0, 0.0, 20.0, 200.0])
+def test_gradient_is_finite_however_sure(loss, label, logit):
+    logits = torch.full((1, 1, 1), logit, requires_grad=True)
+    value(loss, logits, [[label]]).backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), BCE(), Focal()])
+def test_least_at_the_perfect_output(loss):
+    logits = torch.full((2, 1, 5), -20.0)
+    logits[0, 0, 3] = logits[1, 0, 1] = 20.0
+    assert value(loss, logits, [[3], [1]]) < 1e-6
+    assert value(loss, logits, [[3], [2]]) > 1
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(smoothing=0.1), BCE(), Focal()])
+def test_ignored_slots_contribute_nothing(loss):
+    logits, labels, _ = random_case()
+    other = torch.where((labels == IGNORE)[..., None], 30.0, logits)
+    assert (labels == IGNORE).any()
+    assert value(loss, other, labels) == value(loss, logits, labels)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(smoothing=0.1), BCE(), Focal()])
+@pytest.mark.parametrize("label", [BACKGROUND, IGNORE])
+def test_no_positive_is_finite(loss, label):
+    logits = random_case()[0].requires_grad_()
+    total = value(loss, logits, torch.full((3, 8), label))
+    total.backward()
+    assert total.isfinite() and logits.grad.isfinite().all()
+    if label == IGNORE or isinstance(loss, CrossEntropy):  # no class is not a class of a softmax
+        assert total == 0 and not logits.grad.any()
+
+
+def test_a_box_term_is_trained_where_the_head_says_boxes():
+    def box(output, assigned):
+        return output.boxes.sum()
+
+    logits, boxes = torch.zeros(1, 1, 2), torch.ones(1, 1, 4)
+    labels = Assigned(torch.tensor([[0]]))
+    assert BCE().trains == {"logits"}
+    assert BCE(box=box).trains == {"logits", "boxes"}
+    assert BCE(box=box)(Output(logits, boxes), labels)["box"] == 4
+    assert set(BCE(box=box)(Output(logits), labels)) == {"class"}
+    assert set(BCE()(Output(logits, boxes), labels)) == {"class"}

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+
+from detect.datasets.coco import COCO
+from engine.errors import UserError
+
+
+def truth():
+    """Two pictures and three annotations, all ids out of order and with gaps."""
+    return {
+        "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 3, "file_name": "sub/a.jpg"}],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}],
+        "annotations": [
+            {"id": 11, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3.5, 4], "area": 9},
+            {"id": 12, "image_id": 3, "category_id": 90, "bbox": [0, 0, 2, 3], "iscrowd": 1},
+            {"id": 13, "image_id": 7, "category_id": 90, "bbox": [5, 5, 1, 1], "iscrowd": 0},
+        ],
+    }
+
+
+def load(folder, data, **options):
+    path = folder / "truth.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return COCO(annotations=str(path), **options)
+
+
+def test_classes_and_pictures_stand_in_the_order_of_their_ids(tmp_path):
+    dataset = load(tmp_path, truth(), images=str(tmp_path))
+    assert (dataset.classes, dataset.categories) == (["cat", "dog"], [5, 90])
+    assert (len(dataset), dataset.report) == (2, [])
+    records = [dataset.record(i) for i in range(2)]
+    assert [r.id for r in records] == [3, 7]
+    assert [r.path for r in records] == [str(tmp_path / "sub/a.jpg"), str(tmp_path / "b.jpg")]
+
+
+def test_boxes_are_corners_and_missing_fields_are_filled(tmp_path):
+    first, second = (load(tmp_path, truth()).record(i) for i in range(2))
+    assert first.path == "sub/a.jpg"
+    assert first.labels.tolist() == [1]
+    assert (first.ignore.tolist(), first.area.tolist()) == ([True], [6])
+    assert second.labels.tolist() == [0, 1]
+    assert second.boxes.tolist() == [[1, 2, 4.5, 6], [5, 5, 6, 6]]
+    assert second.ignore.tolist() == [False, False]
+    assert second.area.tolist() == [9, 1]
+    types = [getattr(second, name).dtype for name in ("labels", "boxes", "ignore", "area")]
+    assert types == [np.int64, np.float32, bool, np.float32]
+
+
+def test_a_picture_without_annotations_is_kept(tmp_path):
+    record = load(tmp_path, {**truth(), "annotations": []}).record(0)
+    assert (record.boxes.shape, record.labels.shape) == ((0, 4), (0,))
+
+
+@pytest.mark.parametrize("box", [[1, 1, 0, 5], [1, 1, 5, 0], [1, 1, 0, 0]])
+def test_a_box_without_area_is_kept_ignored_and_reported(tmp_path, box):
+    data = truth()
+    data["annotations"][0]["bbox"] = box
+    dataset = load(tmp_path, data)
+    assert dataset.record(1).ignore.tolist() == [True, False]
+    assert dataset.report == [
+        {
+            "file": str(tmp_path / "truth.json"),
+            "row": 11,
+            "reason": f"box {box} has no area",
+            "action": "ignored",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bbox", [1, 1, -2, 5]),
+        ("bbox", [1, 1, 2, float("nan")]),
+        ("bbox", [1, 1, 2]),
+        ("bbox", [1, 1, 2, "3"]),
+        ("bbox", None),
+        ("area", float("nan")),
+        ("image_id", 8),
+        ("image_id", [7]),
+        ("category_id", 1),
+    ],
+)
+def test_a_bad_value_names_file_and_annotation(tmp_path, key, value):
+    data = truth()
+    data["annotations"][2][key] = value
+    with pytest.raises(UserError, match=rf"truth\.json: annotation 13: got {key} .*, expected"):
+        load(tmp_path, data)
+
+
+@pytest.mark.parametrize("key", ["bbox", "image_id", "category_id"])
+def test_a_missing_key_is_named(tmp_path, key):
+    data = truth()
+    del data["annotations"][1][key]
+    with pytest.raises(UserError, match=rf"truth\.json: got annotation .*'id': 12.*have '{key}'"):
+        load(tmp_path, data)
+
+
+@pytest.mark.parametrize("section", ["images", "categories"])
+def test_ids_are_whole_numbers_and_used_once(tmp_path, section):
+    data = truth()
+    for wrong in (data[section][1]["id"], "seven"):
+        data[section][0]["id"] = wrong
+        with pytest.raises(UserError, match=f"id {wrong!r}, expected a whole number, used once"):
+            load(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{", r"truth\.json: got no JSON .* expected a JSON file"),
+        ("[]", r"truth\.json: got list, expected lists under images, annotations, categories"),
+        ('{"images": []}', r"truth\.json: got \['images'\], expected lists under"),
+        ('{"images": [1], "annotations": [], "categories": []}', r"got image 1, .* have 'id'"),
+    ],
+)
+def test_another_file_is_refused(tmp_path, data, message):
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, data)
+
+
+def test_missing_paths_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.json: No such file .* check the path"):
+        COCO(annotations=str(tmp_path / "gone.json"))
+    with pytest.raises(UserError, match=r"images: got .*gone, expected a folder"):
+        load(tmp_path, truth(), images=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="set images"):
+        load(tmp_path, truth()).image(0)
+
+
+def test_real_data(shared_data):
+    # 80 pictures, 815 annotations of which 11 are crowds, 80 categories with ids up to 90.
+    folder = shared_data / "coco_tiny"
+    file = next(folder.glob("annotations/*val*.json"))
+    dataset = COCO(annotations=str(file), images=str(folder / "val2017"))
+    records = [dataset.record(i) for i in range(len(dataset))]
+    assert (len(dataset), len(dataset.classes), dataset.categories[-1]) == (80, 80, 90)
+    assert sum(len(r.labels) for r in records) == 815
+    assert sum(r.ignore.sum() for r in records) == 11
+    pixels = dataset.image(0)
+    assert (pixels.ndim, pixels.shape[2], pixels.dtype) == (3, 3, np.uint8)

@@ -1,0 +1,352 @@
+"""The oracle: what `assign` wants, written into `Output`, must `decode` to exactly the truth."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from classify.heads import Linear
+from classify.losses import BCE, CrossEntropy, Focal
+from detect.heads.ssd import SSD
+from detect.heads.yolo_v3 import YOLOv3
+from detect.losses.box import SmoothL1
+from detect.losses.multibox import Multibox
+from detect.losses.yolo_v3 import YOLOv3 as YOLOv3Loss
+from engine.errors import UserError
+from engine.structures import BACKGROUND, IGNORE, Objects
+
+CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
+ANCHORS = [  # arXiv 1804.02767, 2.3
+    [[10, 13], [16, 30], [33, 23]],
+    [[30, 61], [62, 45], [59, 119]],
+    [[116, 90], [156, 198], [373, 326]],
+]
+HEADS = {
+    "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
+    "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
+    "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
+    "linear, softmax": (Linear, {"activation": "softmax", "top": 1}),
+    "linear, sigmoid": (Linear, {"activation": "sigmoid", "top": 1}),
+}
+DETECTORS = [name for name in HEADS if "linear" not in name]
+SIZE = (128, 160)  # height, width
+
+
+def make(name, **options):
+    torch.manual_seed(0)
+    kind, fixed = HEADS[name]
+    given = {"channels": CHANNELS, "strides": STRIDES, "num_classes": CLASSES}
+    if kind is Linear:
+        del given["strides"]
+    return kind(**given | fixed | options)
+
+
+def features(size=SIZE, batch=1, fill=torch.randn):
+    """What a backbone would say: one map a stride, its sides rounded up."""
+    height, width = size
+    maps = zip(CHANNELS, STRIDES, strict=True)
+    return [fill(batch, c, -(-height // s), -(-width // s)) for c, s in maps]
+
+
+def scene(pictures=4, size=SIZE):
+    """Up to four objects a picture, one a quarter so that none overlap; picture 1 is empty."""
+    half = torch.tensor([size[1] / 2, size[0] / 2])
+    rows = []
+    for picture, x, y in product(range(pictures), (0, 1), (0, 1)):
+        if picture != 1 and torch.rand(()) < 0.8:
+            sides = (torch.rand(2) * 0.6 + 0.3) * half
+            low = torch.tensor([x, y]) * half + torch.rand(2) * (half - sides)
+            rows.append((picture, *low.tolist(), *(low + sides).tolist()))
+    table = torch.tensor(rows)
+    return Objects(table[:, 1:], torch.randint(0, CLASSES, (len(rows),)), table[:, 0].long())
+
+
+def whole_pictures(pictures=4, size=SIZE):
+    """A classifier's truth: one object a picture, which fills it."""
+    boxes = torch.tensor([[0.0, 0.0, size[1], size[0]]] * pictures)
+    return Objects(boxes, torch.randint(0, CLASSES, (pictures,)), torch.arange(pictures))
+
+
+def one(*box, label=3, **fields):
+    return Objects(torch.tensor([box]).float(), torch.tensor([label]), **fields)
+
+
+def oracle(head, output, objects):
+    """The output of a network that says exactly what it should."""
+    assigned = head.assign(output, objects)
+    positive = assigned.labels >= 0
+    logits = torch.full_like(output.logits, -20)
+    logits[positive, assigned.labels[positive]] = 20
+    if logits.shape[-1] > CLASSES:
+        logits[~positive, -1] = 20  # the background, last
+    return output._replace(
+        logits=logits,
+        boxes=assigned.boxes,
+        objectness=None if output.objectness is None else torch.where(positive, 20.0, -20.0),
+    )
+
+
+def assert_same(found, true):
+    """One object found for each true one: its picture, its label, its box within 0.05 pixels."""
+    assert len(found) == len(true)
+    far = 1e4  # another picture or another label is never the nearest
+    keys = [
+        torch.cat([far * o.image[:, None], far * o.labels[:, None], o.boxes], 1)
+        for o in (found, true)
+    ]
+    nearest = torch.cdist(keys[1], keys[0], p=torch.inf).argmin(1)
+    assert sorted(nearest.tolist()) == list(range(len(true)))
+    assert torch.equal(found.image[nearest], true.image)
+    assert torch.equal(found.labels[nearest], true.labels)
+    torch.testing.assert_close(found.boxes[nearest], true.boxes, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("size", [SIZE, (97, 131)])
+@pytest.mark.parametrize("name", HEADS)
+def test_oracle(name, size, seed):
+    head = make(name).eval()
+    torch.manual_seed(seed)
+    true = whole_pictures(size=size) if "linear" in name else scene(size=size)
+    output = head(features(size, batch=4), size)
+    assert_same(head.decode(oracle(head, output, true)), true)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0, 0, 30, 20),  # in a corner
+        (130, 108, 160, 128),
+        (0, 0, 160, 128),  # the whole picture
+        (158, 0, 160, 128),  # a sliver on the border
+        (50, 40, 78, 88),  # centre (64, 64), where four cells meet on every grid
+        (100, 60, 103, 63),  # tiny
+    ],
+)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_oracle_of_a_special_box(name, box):
+    head = make(name).eval()
+    output = head(features(), SIZE)
+    assert_same(head.decode(oracle(head, output, one(*box))), one(*box))
+
+
+def shifted(boxes):
+    return boxes + 3
+
+
+def sides_swapped(boxes):
+    centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+    return torch.cat([centre - half.flip(-1), centre + half.flip(-1)], -1)
+
+
+@pytest.mark.parametrize("fault", [shifted, sides_swapped])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_oracle_notices_a_broken_decode(name, fault, monkeypatch):
+    head = make(name).eval()
+    true = scene()
+    said = oracle(head, head(features(batch=4), SIZE), true)
+    decode = head.coder.decode
+    monkeypatch.setattr(head.coder, "decode", lambda *args: fault(decode(*args)))
+    with pytest.raises(AssertionError):
+        assert_same(head.decode(said), true)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_oracle_notices_a_wrong_class(name):
+    head = make(name).eval()
+    true = whole_pictures() if "linear" in name else scene()
+    said = oracle(head, head(features(batch=4), SIZE), true)
+    with pytest.raises(AssertionError):
+        assert_same(head.decode(said._replace(logits=said.logits.roll(1, -1))), true)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_batch_without_objects_has_no_positive(name):
+    head = make(name).eval()
+    output = head(features(batch=2), SIZE)
+    labels = head.assign(output, Objects.empty()).labels
+    assert labels.shape == output.logits.shape[:2]
+    assert (labels < 0).all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_picture_is_assigned_alike_alone_and_in_a_batch(name):
+    head = make(name).eval()
+    true = scene()
+    output = head(features(batch=4), SIZE)
+    together = head.assign(output, true)
+    for i in range(4):
+        picture = output._replace(
+            **{k: getattr(output, k)[i : i + 1] for k in head.says}  # slots and cells are shared
+        )
+        alone = head.assign(picture, true.of(i))
+        assert torch.equal(alone.labels[0], together.labels[i])
+        positive = alone.labels[0] >= 0
+        assert torch.equal(alone.boxes[0, positive], together.boxes[i, positive])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_slots_of_an_ignored_object_are_left_out(name):
+    head = make(name).eval()
+    output = head(features(), SIZE)
+    output = output._replace(boxes=torch.zeros_like(output.boxes))  # it says its anchors
+    box = output.slots[len(output.slots) // 2].tolist()
+    positive = head.assign(output, one(*box)).labels >= 0
+    labels = head.assign(output, one(*box, ignore=torch.tensor([True]))).labels
+    assert positive.any()
+    assert (labels[positive] == IGNORE).all()
+    assert (labels < 0).all()
+    assert (labels == BACKGROUND).any()
+
+
+@pytest.mark.parametrize(
+    "name, size, slots",
+    [
+        # Maps 38, 19 and 10 of strides 8, 16, 32, then halved to 5 and 3; 3 zooms x 3 ratios:
+        # (1444 + 361 + 100 + 25 + 9) * 9
+        ("ssd, softmax", (300, 300), 17451),
+        # Maps 13 x 17, 7 x 9, 4 x 5, then 2 x 3 and 1 x 2: (221 + 63 + 20 + 6 + 2) * 9
+        ("ssd, sigmoid", (97, 131), 2808),
+        ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
+        ("yolo_v3", (608, 608), 22743),
+        ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
+        ("linear, softmax", (97, 131), 1),
+    ],
+)
+def test_number_of_slots(name, size, slots):
+    head = make(name).eval()
+    with torch.no_grad():
+        output = head(features(size), size)
+    assert output.logits.shape == (1, slots, CLASSES + (name == "ssd, softmax"))
+    assert output.slots.shape == (slots, 4)
+    if name in DETECTORS:
+        assert output.boxes.shape == (1, slots, 4)
+        centres = (output.slots[:, :2] + output.slots[:, 2:]) / 2
+        assert (centres > 0).all()
+        assert (centres < torch.tensor(size[::-1])).all()
+
+
+def test_lesson_nine_has_189_slots():
+    head = make("ssd, softmax", channels=[8], strides=[32], first_stride=32, levels=3)
+    output = head.eval()([torch.randn(1, 8, 4, 4)], (128, 128))
+    assert len(output.slots) == 189  # (4 * 4 + 2 * 2 + 1) * 9
+
+
+def test_ssd_anchors_by_hand():
+    head = make("ssd, sigmoid", levels=1, zooms=[2.0], ratios=[4.0]).eval()
+    slots = head(features(), SIZE).slots
+    # Cells of 8 x 8; two cells squared as 1 wide and 4 high: 8 x 32. Centres (4, 4), (156, 124).
+    assert slots[[0, -1]].tolist() == [[0, -12, 8, 20], [152, 108, 160, 140]]
+    slots = head(features((128, 161)), (128, 161)).slots  # 21 columns of 161 / 21 = 7.667 pixels
+    torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_slot_looks_at_its_own_cell(name):
+    head = make(name).eval()
+    quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
+    loud[1][0, :, 5, 9] = 1  # stride 8, row 5, column 9: pixels (9.5 * 8, 5.5 * 8)
+    with torch.no_grad():
+        before, after = head(quiet, SIZE), head(loud, SIZE)
+    fine = (before.cells == 8).all(1)
+    heard = ((after.logits - before.logits).abs()[0].sum(-1) > 0) & fine
+    centres = (before.slots[heard, :2] + before.slots[heard, 2:]) / 2
+    assert 0 < heard.sum() < fine.sum()
+    torch.testing.assert_close(centres.mean(0), torch.tensor([76.0, 44.0]))
+
+
+def test_yolo_v3_anchors_scale_with_the_input():
+    head = make("yolo_v3").eval()
+    slots = head(features((416, 832)), (416, 832)).slots  # coarse to fine
+    # Stride 32's first anchor, 116 x 90 at 416: 232 wide at 832; cell (0, 0) has centre (16, 16).
+    torch.testing.assert_close(slots[0], torch.tensor([16.0 - 116, 16 - 45, 16 + 116, 16 + 45]))
+    # Stride 8's last, 33 x 23: 66 wide, centre (828, 412).
+    torch.testing.assert_close(slots[-1], torch.tensor([795.0, 400.5, 861.0, 423.5]))
+
+
+def test_yolo_v3_needs_its_strides():
+    with pytest.raises(UserError, match="stride"):
+        make("yolo_v3", strides=(2, 4, 8, 16))
+
+
+def test_yolo_v3_weighs_small_boxes_most():
+    head = make("yolo_v3").eval()
+    output = head(features((208, 416)), (208, 416))
+    assigned = head.assign(output, one(100, 50, 204, 102))
+    # 104 x 52 is a quarter of each side: 2 - 1/16
+    assert assigned.weight[assigned.labels >= 0].tolist() == pytest.approx([1.9375], abs=1e-4)
+
+
+def test_yolo_v3_spares_predictions_that_overlap_an_object():
+    head = make("yolo_v3", ignore=0.3).eval()
+    true = scene(pictures=3)
+    true = replace(true, area=true.area / 3)  # of an outline, as in COCO: overlap is of boxes
+    output = head(features(batch=3), SIZE)
+    assigned = head.assign(output, true)
+    boxes = head.coder.decode(output.boxes, output.slots, output.cells)
+    for i in range(3):
+        mine = true.of(i).boxes
+        best = box_iou(boxes[i], mine).amax(1) if len(mine) else torch.zeros(len(boxes[i]))
+        torch.testing.assert_close(assigned.iou[i], best)
+        free = assigned.labels[i] < 0
+        assert torch.equal(assigned.labels[i][free] == IGNORE, best[free] > 0.3)
+        assert (assigned.labels[i] >= 0).sum() == len(mine)  # one slot an object
+    assert (assigned.labels == IGNORE).any()
+
+
+FITTING = [
+    ("ssd, softmax", Multibox(negatives=1e6)),  # every slot counts, so every level is reached
+    ("ssd, sigmoid", Focal(box=SmoothL1())),
+    ("ssd, sigmoid", BCE(box=SmoothL1())),
+    ("yolo_v3", YOLOv3Loss()),
+    ("linear, softmax", CrossEntropy()),
+    ("linear, sigmoid", BCE()),
+]
+
+
+@pytest.mark.parametrize("name, loss", FITTING)
+def test_every_parameter_gets_a_gradient(name, loss):
+    head = make(name)
+    assert loss.requires <= head.says <= loss.trains
+    true = whole_pictures() if "linear" in name else scene()
+    output = head(features(batch=4), SIZE)
+    with torch.no_grad():
+        assigned = head.assign(output, true)
+    sum(loss(output, assigned).values()).backward()
+    for key, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+def test_scores_before_training():
+    # sigmoid(-4.59512) = .01, arXiv 1708.02002, 4.1
+    ssd = make("ssd, sigmoid").eval()(features(fill=torch.zeros), SIZE)
+    torch.testing.assert_close(ssd.logits, torch.full_like(ssd.logits, -4.59512))
+    assert not ssd.boxes.any()
+    yolo = make("yolo_v3").eval()(features(fill=torch.zeros), SIZE)
+    torch.testing.assert_close(yolo.objectness, torch.full_like(yolo.objectness, -4.59512))
+    assert not yolo.boxes.any() and not yolo.logits.any()
+    softmax = make("ssd, softmax").eval()(features(fill=torch.zeros), SIZE)
+    assert not softmax.logits.any()
+    scores = make("ssd, sigmoid").eval()(features(), SIZE).logits.detach().sigmoid()
+    assert scores.mean().item() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_nothing_found_before_training(name):
+    head = make(name, postprocess=None).eval()
+    head.postprocess.score = 0.5
+    assert len(head.decode(head(features(batch=2), SIZE))) == 0
+
+
+def test_linear_decodes_the_best_few():
+    head = make("linear, softmax", top=2)
+    output = head(features(), SIZE)
+    logits = torch.tensor([0.1, 0.4, 0.3, 0.15, 0.05]).log().view(1, 1, 5)
+    found = head.decode(output._replace(logits=logits))
+    assert found.labels.tolist() == [1, 2]
+    assert found.scores.tolist() == pytest.approx([0.4, 0.3])
+    assert found.boxes.tolist() == [[0, 0, 160, 128]] * 2
+    assert make("linear, softmax", top=9).top == CLASSES

@@ -1,0 +1,165 @@
+import pytest
+import torch
+
+from detect.matching import forced_owners, gather_boxes, match, owners
+from engine.structures import BACKGROUND, IGNORE, Objects
+
+CELLS = torch.tensor(  # 4 x 4 cells of a unit square, row by row
+    [[x / 4, y / 4, (x + 1) / 4, (y + 1) / 4] for y in range(4) for x in range(4)]
+)
+LESSON = [  # (y1, x1, y2, x2) as published
+    [0.6786, 0.4866, 0.9911, 0.6250],
+    [0.7098, 0.0848, 0.9911, 0.5491],
+    [0.5134, 0.8304, 0.6696, 0.9063],
+]
+
+
+def lesson(rows=(0, 1, 2), ignore=None):
+    boxes = torch.tensor([LESSON[r] for r in rows])[:, [1, 0, 3, 2]]
+    labels = torch.tensor([7 + r for r in rows])
+    return Objects(boxes, labels, ignore=None if ignore is None else torch.tensor(ignore))
+
+
+def found(objects, batch=1, slots=CELLS, positive=0.4, negative=0.4):
+    owner, labels = match(slots, objects, batch=batch, positive=positive, negative=negative)
+    return owner, labels
+
+
+def expected(**by_cell):
+    """A label a cell, BACKGROUND elsewhere; keywords like c14=7."""
+    labels = [BACKGROUND] * 16
+    for cell, label in by_cell.items():
+        labels[int(cell[1:])] = label
+    return [labels]
+
+
+def iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return both / (sum(areas) - both)
+
+
+def test_the_worked_example():
+    overlap = torch.tensor([[iou(b, c) for c in CELLS.tolist()] for b in lesson().boxes.tolist()])
+    assert overlap.amax(1).tolist() == pytest.approx([0.3985, 0.4538, 0.1897], abs=1e-4)
+    assert overlap.argmax(1).tolist() == [14, 13, 11]
+    best, owner = owners(overlap, torch.zeros(3, dtype=torch.int64), 1)
+    assert best[0, [14, 13, 11]].tolist() == pytest.approx([0.3985, 0.4538, 0.1897], abs=1e-4)
+    assert owner[0, [14, 13, 11, 0]].tolist() == [0, 1, 2, -1]
+
+
+def test_the_worked_example_positive_slots():
+    # 13 answers by overlap (.4538 > .4); 14 and 11 because they are their objects' best.
+    owner, labels = found(lesson())
+    assert labels.tolist() == expected(c14=7, c13=8, c11=9)
+    assert owner[0, [14, 13, 11]].tolist() == [0, 1, 2]
+
+
+def test_between_the_thresholds_a_slot_is_left_out():
+    # .2 to .4: object 1 has x .0848 to .5491, so cell 12 (x 0 to .25) shares .1652 * .2411 =
+    # .03983; areas .0625 + .4643 * .2813 = .1306; .03983 / (.1931 - .0398) = .2598.
+    assert found(lesson(), negative=0.2)[1].tolist() == expected(c14=7, c13=8, c11=9, c12=IGNORE)
+
+
+def test_a_threshold_belongs_to_the_side_above_it():
+    whole = Objects(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([3]))
+    slots = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 2], [0, 0, 4, 1], [0, 0, 3, 1]])
+    # Overlaps 1, 8/16 = .5, 4/16 = .25, 3/16
+    _, labels = found(whole, slots=slots, positive=0.5, negative=0.25)
+    assert labels.tolist() == [[3, 3, IGNORE, BACKGROUND]]
+
+
+def test_two_objects_with_one_best_slot():
+    first, second = torch.tensor([0.0, 0, 0.2, 0.2]), torch.tensor([0.0, 0, 0.24, 0.24])
+    for boxes in ([first, second], [second, first]):
+        # Both claim cell 0; the last of them gets it, whichever overlaps more.
+        owner, labels = found(Objects(torch.stack(boxes), torch.tensor([4, 5])))
+        assert labels.tolist() == expected(c0=5)
+        assert owner[0, 0] == 1
+
+
+def test_ties():
+    # An object over cells 0 and 1 alike: overlap .5 with both. Forced is the first of them.
+    wide = Objects(torch.tensor([[0.0, 0, 0.5, 0.25]]), torch.tensor([2]))
+    assert found(wide, positive=0.6, negative=0.6)[1].tolist() == expected(c0=2)
+    assert found(wide, positive=0.5)[1].tolist() == expected(c0=2, c1=2)
+    # The same box twice: of equals the last wins.
+    twice = Objects(torch.tensor([[0.0, 0, 0.25, 0.25]] * 2), torch.tensor([1, 6]))
+    assert found(twice)[1].tolist() == expected(c0=6)
+
+
+def test_no_objects():
+    owner, labels = found(Objects.empty(), batch=2)
+    assert labels.tolist() == expected() * 2
+    assert gather_boxes(Objects.empty(), owner).shape == (2, 16, 4)
+
+
+def test_a_picture_without_objects_beside_one_with():
+    objects = lesson()
+    objects.image += 1
+    assert found(objects, batch=3)[1].tolist() == (
+        expected() + expected(c14=7, c13=8, c11=9) + expected()
+    )
+
+
+def test_ignored_objects_claim_nothing_and_hide_what_they_overlap():
+    # Object 1 overlaps cell 13 by .4538, which turns from its label to IGNORE.
+    labels = found(lesson(ignore=[False, True, False]))[1]
+    assert labels.tolist() == expected(c14=7, c13=IGNORE, c11=9)
+
+
+def test_an_ignored_object_does_not_take_anothers_best_slot():
+    boxes = torch.tensor([[0.0, 0, 0.2, 0.2], [0.0, 0, 0.25, 0.25]])
+    objects = Objects(boxes, torch.tensor([4, 5]), ignore=torch.tensor([False, True]))
+    assert found(objects)[1].tolist() == expected(c0=4)
+    assert forced_owners(torch.ones(2, 1), objects, 1).tolist() == [[0]]
+
+
+def test_gathered_boxes_are_the_owners():
+    owner, labels = found(lesson())
+    boxes = gather_boxes(lesson(), owner)
+    assert boxes[0, [14, 13, 11]].tolist() == lesson().boxes.tolist()
+
+
+def slowly(slots, objects, batch, positive, negative):
+    """One picture, one slot, one object at a time."""
+    rows = list(zip(objects.boxes.tolist(), objects.labels.tolist(), objects.ignore, strict=True))
+    table = []
+    for picture in range(batch):
+        mine = [row for row, image in zip(rows, objects.image, strict=True) if image == picture]
+        labels = []
+        for slot in slots.tolist():
+            best, label = 0.0, BACKGROUND
+            for box, name, ignore in mine:
+                if 0 < iou(box, slot) >= best:
+                    best, label = iou(box, slot), IGNORE if ignore else name
+            if best < negative:
+                label = BACKGROUND
+            elif best < positive:
+                label = IGNORE
+            labels.append(label)
+        for box, name, ignore in mine:
+            overlaps = [iou(box, slot) for slot in slots.tolist()]
+            if not ignore:
+                labels[overlaps.index(max(overlaps))] = name
+        table.append(labels)
+    return table
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_the_slow_loop(seed):
+    random = torch.Generator().manual_seed(seed)
+    # Small whole coordinates, so that ties and overlaps exactly on a threshold do occur.
+    corners = torch.randint(0, 6, (40, 2), generator=random)
+    boxes = torch.cat(
+        [corners, corners + torch.randint(1, 6, (40, 2), generator=random)], 1
+    ).float()
+    image = torch.randint(0, 3, (seed % 21,), generator=random)  # in any order
+    labels = torch.randint(0, 20, image.shape, generator=random)
+    ignore = torch.rand(image.shape, generator=random) < 0.2
+    objects = Objects(boxes[20 : 20 + len(image)], labels, image, ignore=ignore)
+    slots = boxes[:20]
+    _, fast = found(objects, batch=3, slots=slots, positive=0.3, negative=0.2)
+    assert fast.tolist() == slowly(slots, objects, 3, 0.3, 0.2)

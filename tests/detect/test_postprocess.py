@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from detect.postprocess import Postprocess
+from engine.errors import UserError
+
+SQUARE, SHIFTED, FAR = [0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]
+# SQUARE and SHIFTED share 9 * 10 = 90 of 100 + 100 - 90 = 110: overlap .818.
+
+
+def run(boxes, scores, **options):
+    """One picture; [(label, score, x1)] in the order found."""
+    found = Postprocess(**options)(torch.tensor([boxes]).float(), torch.tensor([scores]))
+    rows = zip(
+        found.labels.tolist(), found.scores.tolist(), found.boxes[:, 0].tolist(), strict=True
+    )
+    return [(label, round(score, 4), x1) for label, score, x1 in rows]
+
+
+def test_suppression_is_within_a_class():
+    scores = [[0.9, 0.0], [0.8, 0.7], [0.6, 0.0]]
+    # SHIFTED loses class 0 to SQUARE but keeps class 1; best first.
+    expected = [(0, 0.9, 0), (1, 0.7, 1), (0, 0.6, 50)]
+    assert run([SQUARE, SHIFTED, FAR], scores) == expected
+
+
+def test_suppression_is_within_a_class_left_of_the_picture():
+    # Boxes are not clipped before suppression: the two lie apart and differ in class.
+    scores = [[0.9, 0.0], [0.0, 0.8]]
+    assert len(run([[0, 0, 100, 100], [-101, -101, -1, -1]], scores)) == 2
+
+
+@pytest.mark.parametrize("iou, count", [(0.49, 1), (0.5, 2)])
+def test_suppressed_is_what_overlaps_by_more(iou, count):
+    halves = [[0, 0, 10, 10], [0, 0, 10, 20]]  # 100 of 200: overlap exactly .5
+    assert len(run(halves, [[0.9], [0.8]], iou=iou)) == count
+
+
+def test_threshold():
+    assert run([SQUARE, FAR], [[0.3], [0.2]], score=0.25) == [(0, 0.3, 0)]
+    assert run([SQUARE, FAR], [[0.3], [0.2]], score=0.9) == []
+
+
+def test_keep_is_counted_after_suppression():
+    scores = [[0.9], [0.8], [0.7]]
+    assert run([SQUARE, SHIFTED, FAR], scores, keep=2) == [(0, 0.9, 0), (0, 0.7, 50)]
+    assert run([SQUARE, SHIFTED, FAR], scores, keep=1) == [(0, 0.9, 0)]
+
+
+def test_candidates_are_counted_before_suppression():
+    scores = [[0.9], [0.8], [0.7]]
+    assert run([SQUARE, SHIFTED, FAR], scores, candidates=2) == [(0, 0.9, 0)]
+    assert run([SQUARE, SHIFTED, FAR], scores, candidates=1000)[1:] == [(0, 0.7, 50)]
+
+
+def test_candidates_are_pairs_of_slot_and_class():
+    # The two best pairs are both FAR's; SQUARE's .5 comes third.
+    assert run([SQUARE, FAR], [[0.5, 0.0], [0.9, 0.8]], candidates=2) == [
+        (0, 0.9, 50),
+        (1, 0.8, 50),
+    ]
+
+
+def test_a_picture_does_not_depend_on_its_batch():
+    random = torch.Generator().manual_seed(0)
+    corners = torch.rand(3, 40, 2, generator=random) * 100 - 20
+    sizes = torch.rand(3, 40, 2, generator=random) * 50 + 1
+    boxes = torch.cat([corners, corners + sizes], -1)
+    scores = torch.rand(3, 40, 4, generator=random)
+    scores[1] = 0  # a picture with nothing in it
+    process = Postprocess(score=0.3)
+    together = process(boxes, scores)
+    assert sorted(set(together.image.tolist())) == [0, 2]
+    for i in range(3):
+        alone, there = process(boxes[i : i + 1], scores[i : i + 1]), together.of(i)
+        assert torch.equal(alone.boxes, there.boxes)
+        assert torch.equal(alone.labels, there.labels)
+        assert torch.equal(alone.scores, there.scores)
+        assert there.scores.tolist() == sorted(there.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("options", [{"score": -0.1}, {"score": 1.0}, {"iou": 0.0}, {"iou": 1.5}])
+def test_shares_out_of_range_are_refused(options):
+    name, value = next(iter(options.items()))
+    with pytest.raises(UserError, match=f"{name}={value}"):
+        Postprocess(**options)

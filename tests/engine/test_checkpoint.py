@@ -1,0 +1,155 @@
+import os
+import pickle
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from engine import checkpoint
+from engine.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def state(**more):
+    model = torch.nn.Linear(2, 1).state_dict()
+    return {"config": {"a": [1, "x", None]}, "classes": ["cat"], "model": model, "epoch": 3, **more}
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        checkpoint.load(str(path), CPU)
+    message = str(caught.value)
+    assert message.startswith(f"checkpoint {path}: ") and "\n" not in message
+    return message.removeprefix(f"checkpoint {path}: ")
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    saved = state(best=float("-inf"), random={"python": [3, [1, 2], None]})
+    checkpoint.save(tmp_path / "a.pt", saved)
+    back = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    for key, value in saved["model"].items():
+        assert torch.equal(back["model"].pop(key), value)
+    assert back == {"format": 1, **saved, "model": {}}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("fails", ["save", "fsync"])
+def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch, fails):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, state(epoch=1))
+    old = path.read_bytes()
+
+    def half(_, file):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(*((torch, "save", half) if fails == "save" else (os, "fsync", full)))
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        checkpoint.save(path, state(epoch=2))
+    assert path.read_bytes() == old
+    monkeypatch.undo()
+    checkpoint.save(path, state(epoch=3))  # what the failed one left is no obstacle
+    assert checkpoint.load(str(path), CPU)["epoch"] == 3
+
+
+def whole(path):
+    checkpoint.save(path, state())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda whole: b"",
+        lambda whole: b"some text\n",
+        lambda whole: b"\xff\xd8\xff\xe0" + bytes(1000),  # a JPEG
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:100],
+    ],
+    ids=["empty", "text", "jpeg", "half", "one byte less", "head only"],
+)
+def test_a_broken_file_is_named(tmp_path, content):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content(whole(path)))
+    assert refusal(path).startswith("not one, or a broken one; expected a file that train.py wrote")
+
+
+def test_no_file_and_a_folder(tmp_path):
+    assert refusal(tmp_path / "none.pt").startswith("no such file; runs keep theirs in")
+    assert refusal(tmp_path).startswith("no such file")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "message"),
+    [
+        ({"state_dict": {}, "lr": 1}, "not written by train.py (it holds ['lr', 'state_dict'])"),
+        ([1, 2], "not written by train.py (it holds list)"),
+        (torch.zeros(2), "not written by train.py (it holds Tensor)"),
+    ],
+)
+def test_a_file_of_another_program(tmp_path, foreign, message):
+    torch.save(foreign, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == message
+
+
+def test_a_newer_format(tmp_path):
+    torch.save({**state(), "format": 2}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "format 2, this version reads 1: update it"
+
+
+class Evil:
+    """Unpickling it would write a file."""
+
+    def __init__(self, canary):
+        self.command = f"touch {canary}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("save", ["torch", "plain pickle"])
+def test_code_in_a_file_is_refused_by_name_and_does_not_run(tmp_path, save):
+    path, canary = tmp_path / "a.pt", tmp_path / "canary"
+    content = {**state(), "format": 1, "config": Evil(canary)}
+    if save == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil(canary), protocol=2))
+    message = refusal(path)
+    assert not canary.exists()
+    assert f"{os.system.__module__}.system" in message
+    os.system(Evil(canary).command)
+    assert canary.exists()  # had it run, it would show
+
+
+def test_a_pickled_configuration_is_refused_by_name(tmp_path):
+    torch.save(state(config=OmegaConf.create({"a": 1}), format=1), tmp_path / "a.pt")
+    message = refusal(tmp_path / "a.pt")
+    assert message.startswith("it holds a pickled object, omegaconf.dictconfig.DictConfig; ")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (torch.nn.Linear(3, 1), "size mismatch for weight"),
+        (torch.nn.Linear(2, 1, bias=False), 'Unexpected key(s) in state_dict: "bias"'),
+        (torch.nn.PReLU(), 'Missing key(s)|Unexpected key(s) in state_dict: "bias"|size mismatch'),
+    ],
+)
+def test_weights_of_another_network(other, said):
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_weights(other, torch.nn.Linear(2, 1).state_dict(), "a.pt")
+    message = str(caught.value)
+    assert message.startswith("checkpoint a.pt: its weights are of another network: ")
+    assert any(part in message for part in said.split("|")) and "\n" not in message
+
+
+def test_weights_of_this_network():
+    source, target = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    checkpoint.load_weights(target, source.state_dict(), "a.pt")
+    assert torch.equal(source.weight, target.weight) and torch.equal(source.bias, target.bias)

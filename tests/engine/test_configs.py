@@ -1,0 +1,99 @@
+import hydra
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import engine.config
+from engine import build
+from engine.signature import check, part
+
+CONFIGS = engine.config.CONFIGS
+GROUPS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
+# Every YAML of every group, in subfolders too.
+OPTIONS = [
+    (group, path.relative_to(CONFIGS / group).with_suffix("").as_posix())
+    for group in GROUPS
+    for path in sorted((CONFIGS / group).rglob("*.yaml"))
+]
+PARTS = [(group, option) for group, option in OPTIONS if group in build.GIVEN]
+PRESETS = [(group, option) for group, option in OPTIONS if group not in build.GIVEN]
+
+
+def compose(*overrides, name="train"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(name, overrides=list(overrides))
+
+
+def with_root(group, option):
+    """The choice, with a folder for a dataset that needs one."""
+    path = CONFIGS / group / f"{option}.yaml"
+    needs = group == "dataset" and OmegaConf.is_missing(OmegaConf.load(path), "root")
+    return [f"{group}={option}", "dataset.root=somewhere"] if needs else [f"{group}={option}"]
+
+
+def test_every_group_has_options_and_every_part_a_group():
+    assert set(GROUPS) == {*build.GIVEN, "model", "experiment"}
+    assert {group for group, _ in OPTIONS} == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "option"), PARTS)
+def test_every_option_composes_and_binds_to_its_constructor(group, option):
+    cfg = compose(*with_root(group, option))
+    check(cfg[group], group, build.GIVEN[group])
+
+
+@pytest.mark.parametrize(("group", "option"), PRESETS)
+def test_every_preset_composes_and_its_parts_fit_each_other(group, option):
+    build.check_all(compose(f"{group}={option}"))
+
+
+@pytest.mark.parametrize("option", [o for g, o in OPTIONS if g in ("loss", "augment", "schedule")])
+def test_what_needs_nothing_of_the_engine_builds(option):
+    group = next(g for g, o in OPTIONS if o == option and g in ("loss", "augment", "schedule"))
+    assert part(compose(f"{group}={option}")[group], group) is not None
+
+
+@pytest.mark.parametrize("name", ["eval", "predict", "resume"])
+def test_the_other_commands_compose(name):
+    cfg = compose(name=name)
+    assert cfg.device == "auto" and cfg.trust is False
+
+
+def test_precedence_command_line_experiment_model_group():
+    bare = compose("~model")  # what the schema says
+    assert (bare.image_size, bare.loader.batch_size, bare.trainer.epochs) == (224, 16, 30)
+    assert compose("model=resnet18").image_size == 64
+    assert compose("model=resnet18").loader.batch_size == 32
+    demo = compose("experiment=demo")
+    assert demo.image_size == 128 and demo.trainer.epochs == 8  # its model says 224 and 60
+    assert demo.loader.batch_size == 16
+    said = compose("experiment=demo", "image_size=96", "trainer.epochs=2")
+    assert said.image_size == 96 and said.trainer.epochs == 2
+    assert said.loader.batch_size == 16
+
+
+def test_precedence_of_groups():
+    def target(*overrides):
+        cfg = compose(*overrides)
+        return cfg.loss._target_.rpartition(".")[2], cfg.backbone.name
+
+    assert target() == ("Focal", "resnet34")
+    assert target("model=resnet18") == ("CrossEntropy", "resnet18")
+    assert target("model=resnet18", "loss=bce") == ("BCE", "resnet18")
+    assert target("model=ssd_resnet34", "backbone=resnet50") == ("Focal", "resnet50")
+    assert target("experiment=demo", "loss=multibox") == ("Multibox", "resnet34")
+    assert target("experiment=demo", "model=resnet18") == ("Focal", "resnet18")
+
+
+def test_the_keys_of_a_group_stay_with_its_choice():
+    cfg = compose("head=linear")
+    assert set(cfg.head) == {"_target_", "dropout", "top"}  # nothing of ssd's is left
+
+
+@pytest.mark.parametrize(
+    "wrong", ["trainer.epochs=abc", "trainer.epoch=3", "sed=1", "trainer.precision=half"]
+)
+def test_hydra_refuses_what_the_schema_does_not_know(wrong):
+    with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
+        compose(wrong)

@@ -1,0 +1,61 @@
+from functools import partial
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from engine.config import CONFIGS
+from engine.optim import optimizer
+from engine.signature import part
+
+OPTIMIZERS = sorted((CONFIGS / "optimizer").glob("*.yaml"))
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+def test_only_weights_decay():
+    net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer(net, partial(torch.optim.SGD, lr=0.1, weight_decay=0.5)).step()
+    linear, norm = net
+    assert linear.weight.item() == pytest.approx(0.95)  # 1 - 0.1 * 0.5 * 1
+    assert [linear.bias.item(), norm.weight.item(), norm.bias.item()] == [1, 1, 1]
+
+
+def test_every_trained_parameter_is_in_it_once_and_no_frozen_one():
+    net = network()
+    net[0].requires_grad_(False)
+    groups = optimizer(net, partial(torch.optim.SGD, lr=1.0)).param_groups
+    held = [id(p) for group in groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for layer in net[1:] for p in layer.parameters())
+
+
+def test_an_empty_group_is_left_out():
+    groups = optimizer(nn.Linear(2, 2, bias=False), partial(torch.optim.SGD, lr=1.0)).param_groups
+    assert len(groups) == 1
+
+
+@pytest.mark.parametrize("path", OPTIMIZERS, ids=lambda p: p.stem)
+def test_every_optimizer_builds_and_steps(path):
+    node = OmegaConf.load(path)
+    net = network()
+    before = [p.detach().clone() for p in net.parameters()]
+    made = optimizer(net, part(node, "optimizer"))
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    for old, new in zip(before, net.parameters(), strict=True):
+        assert (new < old).all()  # down the gradient
+    for group in made.param_groups:
+        assert group["lr"] == node.lr
+        assert bool(group.get("fused")) == node.get("fused", False)
+    assert [g["weight_decay"] for g in made.param_groups] == [node.weight_decay, 0]
+
+
+def test_there_are_six():
+    assert len(OPTIMIZERS) == 6

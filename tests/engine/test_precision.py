@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from engine.config import Precision
+from engine.errors import UserError
+from engine.precision import autocast, resolve
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("amx", "meant"), [(True, Precision.bf16), (False, Precision.fp32)])
+def test_auto_on_the_cpu_goes_by_amx(monkeypatch, amx, meant):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert resolve(Precision.auto, CPU) is meant
+
+
+@pytest.mark.parametrize(("native", "meant"), [(True, Precision.bf16), (False, Precision.fp16)])
+def test_auto_on_cuda_goes_by_bf16(monkeypatch, native, meant):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: native)
+    assert resolve(Precision.auto, torch.device("cuda")) is meant
+
+
+def test_auto_elsewhere_is_fp32():
+    assert resolve(Precision.auto, torch.device("mps")) is Precision.fp32
+
+
+@pytest.mark.parametrize("wanted", [Precision.fp32, Precision.bf16])
+def test_what_is_said_holds(wanted):
+    assert resolve(wanted, CPU) is wanted
+
+
+def test_fp16_on_the_cpu_is_refused():
+    with pytest.raises(UserError, match=r"^trainer.precision=fp16: not on the cpu; use bf16"):
+        resolve(Precision.fp16, CPU)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(Precision.fp32, torch.float32), (Precision.bf16, torch.bfloat16)]
+)
+def test_autocast_changes_the_forward_pass_only(precision, dtype):
+    layer = torch.nn.Linear(2, 2)
+    with autocast(precision, CPU):
+        assert layer(torch.ones(1, 2)).dtype is dtype
+    assert layer.weight.dtype is layer(torch.ones(1, 2)).dtype is torch.float32

@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.schedule import Constant, Cosine, OneCycle, Step
+
+
+@pytest.mark.parametrize(
+    ("schedule", "points"),
+    [
+        (Constant(), {0: 1, 0.5: 1, 1: 1}),
+        # From a hundredth up: half-way (0.01 + 1) / 2.
+        (Constant(warmup=0.1), {0: 0.01, 0.05: 0.505, 0.1: 1, 1: 1}),
+        (Step(milestones=[0.5, 0.8]), {0: 1, 0.49: 1, 0.5: 0.1, 0.79: 0.1, 0.8: 0.01, 1: 0.01}),
+        # After a warm-up of 0.2 the middle of the rest is 0.2 + 0.8 / 2 = 0.6.
+        (Step(milestones=[0.5], gamma=0.5, warmup=0.2), {0.1: 0.505, 0.2: 1, 0.59: 1, 0.61: 0.5}),
+        # cos 60 degrees is 1/2: 0.01 + 0.99 * 3/4 = 0.7525; at 120 degrees 0.01 + 0.99 / 4.
+        (Cosine(), {0: 1, 1 / 3: 0.7525, 0.5: 0.505, 2 / 3: 0.2575, 1: 0.01}),
+        (Cosine(final=0, warmup=0.5), {0: 0.01, 0.25: 0.505, 0.5: 1, 0.75: 0.5, 1: 0}),
+        # Up from 1/25 = 0.04, half-way (0.04 + 1) / 2; down to 0, half-way at 0.3 + 0.7 / 2.
+        (OneCycle(final=0), {0: 0.04, 0.15: 0.52, 0.3: 1, 0.65: 0.5, 1: 0}),
+        (OneCycle(div=4, final=0.2, warmup=0.5), {0: 0.25, 0.25: 0.625, 0.5: 1, 0.75: 0.6, 1: 0.2}),
+        (OneCycle(warmup=0, final=0), {0: 1, 0.5: 0.5, 1: 0}),
+    ],
+)
+def test_points_by_hand(schedule, points):
+    assert {done: schedule(done) for done in points} == pytest.approx(points, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(done=st.floats(0, 1), warmup=st.floats(0, 1))
+@pytest.mark.parametrize("kind", [Constant, Cosine, OneCycle])
+def test_a_factor_of_the_full_rate_whatever_the_warm_up(kind, done, warmup):
+    assert 0 < kind(warmup=warmup)(done) <= 1 + 1e-9

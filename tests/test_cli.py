@@ -1,0 +1,202 @@
+"""The real command line, in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from command_line import ROOT, SHAPES, TINY, metrics, run, start, table
+
+from detect.datasets.shapes import Shapes
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory) -> Path:
+    """Eight pictures of shapes in VOC's layout: five in train, three in val."""
+    root = tmp_path_factory.mktemp("voc")
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    shapes = Shapes(split="train", size=96, train=8)
+    for i in range(8):
+        record = shapes.record(i)
+        cv2.imwrite(str(root / f"JPEGImages/p{i}.jpg"), shapes.image(i)[..., ::-1])
+        objects = "".join(
+            f"<object><name>{shapes.classes[label]}</name><bndbox><xmin>{x1}</xmin>"
+            f"<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            for label, (x1, y1, x2, y2) in zip(record.labels, record.boxes.tolist(), strict=True)
+        )
+        size = "<size><width>96</width><height>96</height><depth>3</depth></size>"
+        xml = f"<annotation>{size}{objects}</annotation>"
+        (root / f"Annotations/p{i}.xml").write_text(xml)
+    for split, names in {"train": range(5), "val": range(5, 8)}.items():
+        text = "".join(f"p{i}\n" for i in names)
+        (root / f"ImageSets/Main/{split}.txt").write_text(text)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(voc, tmp_path_factory) -> Path:
+    """The run folder of a detector after one epoch on `voc`."""
+    folder = tmp_path_factory.mktemp("trained")
+    run("train.py", *TINY, "dataset=voc", f"dataset.root={voc}", f"hydra.run.dir={folder}",
+        cwd=folder)  # fmt: skip
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    for name in ("config.yaml", "metrics.csv", "metrics.json", "data_report.json", "train.log",
+                 "checkpoints/best.pt", "checkpoints/last.pt", "tensorboard"):  # fmt: skip
+        assert (trained / name).exists(), name
+    assert len(list((trained / "pictures").glob("*.jpg"))) == 3  # the validation split
+    found = metrics(trained)
+    assert found["primary_name"] == "mAP" and found["primary_value"] == found["metrics"]["mAP"]
+    assert set(found) >= {"seconds", "images_per_second", "protocol", "dataset", "commit"}
+    rows = table(trained / "metrics.csv")
+    assert len(rows) == 1 and float(rows[0]["val/mAP"]) == found["primary_value"]
+    state = torch.load(trained / "checkpoints/last.pt", weights_only=True)
+    assert state["classes"] == Shapes(split="train").classes
+    assert state["preprocessing"]["size"] == [64, 64]
+
+
+def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
+    checkpoint = f"checkpoint={trained / 'checkpoints/last.pt'}"
+    out = run("eval.py", checkpoint, f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path)
+    scored = metrics(tmp_path / "eval")
+    assert scored["protocol"] in out and "IoU 0.50" in out
+    assert scored["primary_value"] == metrics(trained)["primary_value"]
+    # predict sees all eight pictures, in other batches; eval scores the three of val
+    run("predict.py", checkpoint, f"source={voc / 'JPEGImages'}", f"hydra.run.dir={tmp_path}/pred",
+        cwd=tmp_path)  # fmt: skip
+    assert len(list((tmp_path / "pred/pictures").glob("*.jpg"))) == 8
+    file = tmp_path / "pred/predictions.json"
+    rows = json.loads(file.read_text())
+    assert {row["image_id"] for row in rows} <= {f"p{i}" for i in range(8)}
+    out = run("eval.py", "dataset=voc", f"dataset.root={voc}", "metric=voc_map",
+              f"predictions={file}", f"hydra.run.dir={tmp_path}/file", cwd=tmp_path)  # fmt: skip
+    rescored = metrics(tmp_path / "file")["metrics"]
+    assert rescored == {k: v for k, v in scored["metrics"].items() if k in rescored}
+    assert "not in this truth" in out
+    val = [r for r in rows if r["image_id"] in ("p5", "p6", "p7")]
+    assert val == json.loads((tmp_path / "eval/predictions.json").read_text())
+
+
+def test_predict_reads_and_writes_video(trained, tmp_path):
+    path = str(tmp_path / "film.avi")
+    film = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    for i in range(6):
+        film.write(Shapes(split="train", size=96).image(i)[:64])
+    film.release()
+    run("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", f"source={path}", "show=0.1",
+        f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
+    annotated = cv2.VideoCapture(str(tmp_path / "out/pictures/film.mp4"))
+    assert int(annotated.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
+
+
+def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):
+    """SIGKILL after the first epoch's checkpoint; the resumed run equals one never stopped."""
+    arguments = ["train.py", *TINY, *SHAPES, "trainer.epochs=3", "dataset.train=24"]
+    run(*arguments, f"hydra.run.dir={tmp_path}/whole", cwd=tmp_path)
+    killed = start(*arguments, f"hydra.run.dir={tmp_path}/killed", cwd=tmp_path)
+    last = tmp_path / "killed/checkpoints/last.pt"
+    while not last.exists() and killed.poll() is None:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert torch.load(last, weights_only=True)["epoch"] < 3
+    run("train.py", f"resume={last}", cwd=tmp_path)
+    ends = [
+        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)
+        for name in ("whole", "killed")
+    ]
+    for part in ("model", "ema"):
+        for key, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][key]), key
+    rows = [table(tmp_path / n / "metrics.csv") for n in ("whole", "killed")]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds")
+    assert rows[0] == rows[1] and len(rows[0]) == 3
+
+
+def test_a_classifier_through_the_same_loop(tmp_path):
+    shapes = Shapes(split="train", size=48, train=60)
+    for i in range(60):
+        record = shapes.record(i)
+        if len(record.labels):
+            folder = tmp_path / "data/train" / shapes.classes[record.labels[0]]
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{i}.png"), shapes.image(i))
+    for loss in ("cross_entropy", "focal"):
+        out = run("train.py", "model=resnet18", f"loss={loss}", *TINY, "image_size=32",
+                  "dataset=image_folder", f"dataset.root={tmp_path}/data",
+                  f"hydra.run.dir={tmp_path}/{loss}", cwd=tmp_path)  # fmt: skip
+        assert "held out for validation" in out
+        assert metrics(tmp_path / loss)["primary_name"] == "top1"
+
+
+def test_a_sweep_returns_one_metric_a_job(tmp_path):
+    out = run("train.py", "-m", "optimizer=sgd,momentum,rmsprop,adam", *TINY, *SHAPES,
+              f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
+    rows = table(tmp_path / "sweep/leaderboard.csv")
+    assert {row["optimizer"] for row in rows} == {"sgd", "momentum", "rmsprop", "adam"}
+    values = [float(row["mAP"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert "leaderboard.csv" in out
+
+
+def test_a_failed_job_does_not_end_a_sweep(tmp_path):
+    process = start("train.py", "-m", "clip=none", "optimizer.lr=abc,0.001", *TINY, *SHAPES,
+                    f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2 and "optimizer.lr=abc" in err
+    assert len(table(tmp_path / "sweep/leaderboard.csv")) == 1
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch canary",)
+
+
+BAD = [
+    ("trainer.epochs=abc", "trainer.epochs=abc: Value 'abc'"),
+    ("trian.epochs=3", "did you mean 'trainer.epochs'"),
+    ("optimizer.lr=abc", "optimizer.lr=abc: expected float"),
+    ("loss=focl", "did you mean 'focal'"),
+    ("head=linear loss=multibox", "Losses that do: bce, cross_entropy, focal"),
+    ("dataset=voc dataset.root=nowhere", "dataset.root=nowhere: no such folder"),
+    ("resume=nothing.pt", "nothing.pt: no such file"),
+    ("resume=text.pt", "text.pt: not one, or a broken one"),
+    ("resume=pickled.pt", "pickled.pt: it holds a pickled object, posix.system"),
+    ("resume=state.pt", "state.pt: not written by train.py"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[a for a, _ in BAD])
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    (tmp_path / "text.pt").write_text("hello")
+    torch.save({"model": Payload()}, tmp_path / "pickled.pt", pickle_protocol=2)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "state.pt")
+    process = start("train.py", *arguments.split(), f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert len(err.strip().splitlines()) == 1 and message in err, err
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["trian.epochs=3"]])
+def test_torch_is_not_imported_before_the_configuration_is_checked(flags, tmp_path):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {['train.py', *flags]}\n"
+        f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

@@ -1,0 +1,17 @@
+"""Train a classifier or a detector: python train.py model=ssd_resnet34 loss=focal."""
+
+from typing import Any
+
+from engine.command import command
+
+
+@command("train")
+def main(cfg: Any) -> float:
+    """Checked configuration in, best value of the primary metric out."""
+    from engine.train import train  # torch loads only now
+
+    return train(cfg)
+
+
+if __name__ == "__main__":
+    main()
