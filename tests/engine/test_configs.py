@@ -66,7 +66,7 @@ def test_precedence_command_line_experiment_model_group():
     assert compose("model=resnet18").image_size == 64
     assert compose("model=resnet18").loader.batch_size == 32
     demo = compose("experiment=demo")
-    assert demo.image_size == 128 and demo.trainer.epochs == 8  # its model says 224 and 60
+    assert demo.image_size == 128 and demo.trainer.epochs == 1  # its model says 224 and 40
     assert demo.loader.batch_size == 16
     said = compose("experiment=demo", "image_size=96", "trainer.epochs=2")
     assert said.image_size == 96 and said.trainer.epochs == 2
