@@ -30,7 +30,8 @@ class TopK:
     @property
     def protocol(self) -> str:
         """The rules in one line."""
-        return f"top-{', '.join(map(str, self.k))} accuracy, one label a picture, one crop"
+        names = " and ".join(f"top-{k}" for k in self.k)
+        return f"{names} accuracy, one label a picture, one crop"
 
     def reset(self) -> None:
         """Forget everything."""

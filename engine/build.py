@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from engine import checkpoint
-from engine.config import CONFIGS, inherit
+from engine.config import CONFIGS, check_ranges, inherit
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
@@ -46,7 +46,7 @@ def dataset(cfg: DictConfig, split: str) -> Dataset:
     if len(data) == 0:
         raise UserError(f"dataset: the split '{split}' has no picture")
     if "head" in cfg and "_target_" in cfg.head:
-        _check_one_slot(cfg, data)
+        _check_slots(cfg, data)
     return data
 
 
@@ -64,17 +64,23 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
     )
 
 
-def _check_one_slot(cfg: DictConfig, data: Dataset) -> None:
-    """A head with one slot can answer for one object a picture."""
-    if "boxes" in hydra.utils.get_class(cfg.head["_target_"]).says:
+def _check_slots(cfg: DictConfig, data: Dataset) -> None:
+    """One slot answers for one object a picture; slots with boxes need boxes to learn."""
+    head = hydra.utils.get_class(cfg.head["_target_"])
+    records = map(data.record, range(min(len(data), 1000)))
+    if "boxes" in head.says:
+        if next(records).boxes is None:
+            raise UserError(
+                f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
+                "model=resnet18, or a dataset with boxes (dataset=voc)"
+            )
         return
-    for i in range(min(len(data), 1000)):
-        record = data.record(i)
+    for record in records:
         if len(record.labels) != 1:
             raise UserError(
-                f"head {cfg.head['_target_'].split('.')[-1]} says one class a picture, "
-                f"{record.path or record.id} has {len(record.labels)} objects: use a detector "
-                "(model=ssd_resnet34) or a dataset of one label a picture (dataset=image_folder)"
+                f"head {head.__name__} says one class a picture, {record.path or record.id} has "
+                f"{len(record.labels)} objects: say model=ssd_resnet34, or a dataset of one label "
+                "a picture (dataset=image_folder)"
             )
 
 
@@ -89,6 +95,7 @@ def check_all(cfg: DictConfig) -> None:
     Raises:
         UserError: naming the key, or the parts that do not fit.
     """
+    check_ranges(cfg)
     for name, given in GIVEN.items():
         check(cfg[name], name, given)
     size_of(cfg)
@@ -147,8 +154,10 @@ def device(name: str) -> torch.device:
         found = torch.device(name)
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"device={name}: not usable here ({reason}); try device=auto") from error
+        raise UserError(
+            f"device={name}: not usable here; expected auto, cpu, mps, cuda or cuda:N "
+            f"({torch.cuda.device_count()} CUDA devices are)"
+        ) from error
     return found
 
 

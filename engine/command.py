@@ -15,7 +15,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,13 +31,20 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _keys(node[key], f"{prefix}{key}.")
 
 
+def _groups() -> set[str]:
+    return {p.name for p in CONFIGS.iterdir() if p.is_dir()}
+
+
 def _known_keys(config_name: str) -> list[str]:
     """Every key of the configuration as the command line's own group choices compose it."""
-    groups = {p.name for p in CONFIGS.iterdir() if p.is_dir()}
-    chosen = [a for a in sys.argv[1:] if a.split("=")[0] in groups and "," not in a]
+    wanted = (*_groups(), "hydra.searchpath")
+    chosen = [a for a in sys.argv[1:] if a.split("=")[0] in wanted and "," not in a]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return list(_keys(hydra.compose(config_name, overrides=chosen)))
+        try:
+            return list(_keys(hydra.compose(config_name, overrides=chosen)))
+        except HydraException:  # one of the choices is the mistake
+            return list(_keys(hydra.compose(config_name)))
 
 
 def _explain(error: Exception, config_name: str) -> str:
@@ -46,7 +53,13 @@ def _explain(error: Exception, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         near = did_you_mean(option, error.options)
-        return f"{group}={option}: no such {group}{near} There are: {', '.join(error.options)}"
+        return (
+            f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(error.options)}"
+        )
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
+    if key and config_name != "train" and key[1] in _groups():
+        return f"{key[1]}: a checkpoint keeps its own {key[1]}; choose it when training starts"
     if key:
         near = did_you_mean(key[1], _known_keys(config_name))
         return f"{key[1]}: no such key{near} (`--cfg job` lists them all)"
@@ -70,7 +83,7 @@ def _config_name(name: str) -> str:
     sys.argv[at] = f"resume='{path}'"
     checkpoint = Path(path).resolve()
     if checkpoint.is_file() and checkpoint.parent.name == "checkpoints":
-        sys.argv.insert(1, f"hydra.run.dir='{checkpoint.parent.parent}'")  # one given later wins
+        sys.argv.insert(at, f"hydra.run.dir='{checkpoint.parent.parent}'")  # one given later wins
     return "resume"
 
 
@@ -111,8 +124,13 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 sys.exit(_say(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
                 sys.exit(_say(_explain(error, config_name)))
+            except KeyboardInterrupt:
+                _say("interrupted; checkpoints/last.pt of the run holds the last whole epoch")
+                sys.exit(130)
             except BrokenPipeError:  # `train.py --help | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            except OSError as error:
+                sys.exit(_say(f"{error.strerror}: {error.filename}; choose hydra.run.dir=FOLDER"))
             if failed:
                 sys.exit(failed[0])
 

@@ -1,6 +1,6 @@
 """What the engine owns of the configuration. No torch here: see `engine.command`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,34 @@ def _changes() -> Any:
     return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
 
 
+LEAST = {  # of whole numbers
+    "seed": 0,
+    "trainer.epochs": 1,
+    "trainer.accumulate": 1,
+    "trainer.eval_every": 1,
+    "loader.batch_size": 1,
+    "loader.workers": 0,
+}
+
+
+def check_ranges(cfg: DictConfig) -> None:
+    """Refuse values of the engine's own keys that make no sense, and keys that it does not have.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key, least in LEAST.items():
+        if (value := OmegaConf.select(cfg, key)) < least:
+            raise UserError(f"{key}={value}: expected at least {least}")
+    if cfg.trainer.minutes is not None and not cfg.trainer.minutes > 0:
+        raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
+    if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
+        raise UserError(f"trainer.ema={cfg.trainer.ema}: expected a decay between 0 and 1, or null")
+    known = [f.name for f in fields(Train)]
+    for key in (str(k) for k in cfg if k not in known):
+        raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
+
+
 @dataclass
 class FromCheckpoint:
     """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
@@ -82,6 +110,7 @@ class FromCheckpoint:
     predictions: str | None = None  # predictions.json to score without running a model
     show: float = 0.4  # draw objects of at least this score
     pictures: int = 16  # annotated pictures an evaluation writes
+    on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: bool = False  # let the checkpoint's configuration name classes of other packages
     device: str = "auto"
     trainer: Any = _changes()

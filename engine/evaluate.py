@@ -27,6 +27,8 @@ def evaluate(cfg: DictConfig) -> float:
         saved, full = build.from_checkpoint(cfg.checkpoint, cfg, device)
     if not cfg.predictions and not saved:
         raise UserError("say checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
+    if saved:
+        build.check_all(full)
     data = truth(full, cfg.truth, cfg.split)
     if saved:
         build.check_classes(saved["classes"], data.classes, cfg.checkpoint)

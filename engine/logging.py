@@ -23,25 +23,36 @@ class RunLog:
     """The files of one run folder."""
 
     def __init__(self, folder: Path, cfg: DictConfig) -> None:
-        self.folder = folder
+        self.folder, self.said = folder, {}
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
         self.board = SummaryWriter(str(folder / "tensorboard"))
         self.album = Album(folder / "pictures")
 
     def report(self, splits: dict[str, Any]) -> None:
-        """Write data_report.json and say what is in it, and what each dataset notes of itself."""
+        """Write data_report.json, and say what is new in it and what each dataset notes."""
         path = self.folder / "data_report.json"
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
-            for note in data.notes:
-                say(f"data ({split}): {note}")
-            for entry in data.report[:3]:
-                where = f"{entry['file']} row {entry['row']}"
-                say(f"data ({split}): {where}: {entry['reason']}, {entry['action']}")
-            if len(data.report) > 3:
-                say(f"data ({split}): {len(data.report) - 3} more, all in {path}")
+            lines = data.notes + [
+                f"{entry['file']} row {entry['row']}: {entry['reason']}, {entry['action']}"
+                for entry in data.report
+            ]
+            new = lines[self.said.get(split, 0) :]
+            self.said[split] = len(lines)
+            for line in new[:3]:
+                say(f"data ({split}): {line}")
+            if len(new) > 3:
+                say(f"data ({split}): {len(new) - 3} more, all in {path}")
+
+    def classes(self, data: Any) -> None:
+        """Say how many training objects each class has: a typo in a label shows here."""
+        labels = np.concatenate([data.record(i).labels for i in range(len(data))])
+        counts = np.bincount(labels, minlength=len(data.classes)).tolist()
+        named = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=True)]
+        more = f" and {len(named) - 20} more" if len(named) > 20 else ""
+        say(f"classes: {', '.join(named[:20])}{more}")
 
     def epoch(self, history: list[dict[str, float]], step: int) -> None:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""

@@ -115,15 +115,17 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> dict[str, float]:
         if run.clock.done >= 1:
             break
     means = {f"train/{k}": float(v) / max(batches, 1) for k, v in sums.items()}
-    _check_finite(means, run.epoch + 1)
-    return means | {"train/grad_norm": float(norms) / max(steps, 1), "lr": _rate(run)}
+    norm = {"train/grad_norm": float(norms) / max(steps, 1)}
+    # With a scaler some steps overflow by design, and are skipped.
+    _check_finite(means if run.scaler.is_enabled() else means | norm, run.epoch + 1)
+    return means | norm | {"lr": _rate(run)}
 
 
 def _check_finite(means: dict[str, float], epoch: int) -> None:
     if not all(map(isfinite, means.values())):
         raise UserError(
-            f"epoch {epoch}: the loss is no longer finite ({means}); lower optimizer.lr, say "
-            "clip=global_norm, or trainer.precision=fp32. The checkpoints before it are intact"
+            f"epoch {epoch}: the loss or its gradient is no longer finite ({means}); lower "
+            "optimizer.lr or say trainer.precision=fp32. The checkpoints before it are intact"
         )
 
 

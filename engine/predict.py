@@ -25,8 +25,7 @@ def predict(cfg: DictConfig) -> None:
     saved, full = build.from_checkpoint(cfg.checkpoint, cfg, device)
     network, classes = build.trained(full, saved, cfg.checkpoint, device), saved["classes"]
     video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
-    on_error = full.dataset.get("on_error", "fail")
-    data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=on_error)
+    data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
     loader = build.load(full, data, device)
     folder = Path(HydraConfig.get().runtime.output_dir)

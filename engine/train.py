@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from engine import build, checkpoint, draw
 from engine.config import plain
 from engine.ema import averaged
+from engine.errors import UserError
 from engine.logging import RunLog, leaderboard, say, write_metrics
 from engine.loop import Clock, Run, evaluate, train_epoch
 from engine.optim import optimizer
@@ -42,6 +43,7 @@ def train(cfg: DictConfig) -> float:
         build.check_classes(saved["classes"], classes, resume)
         restore_run(run, saved, resume)
         say(f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}")
+    log.classes(train_loader.dataset)
     say(
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
         f"{len(classes)} classes; {sum(p.numel() for p in run.network.parameters()):,} parameters "
@@ -56,6 +58,7 @@ def train(cfg: DictConfig) -> float:
         run.history.append(row | {"seconds": round(run.clock.seconds, 2)})
         log.epoch(run.history, run.clock.step)
         keep(run, cfg, classes, metric.primary, log.folder / "checkpoints")
+    log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     return finish(run, cfg, metric, log)
 
 
@@ -68,7 +71,10 @@ def prepare(cfg: DictConfig, num_classes: int, batches: int, device: torch.devic
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
-    optim = optimizer(network, build.part(cfg.optimizer, "optimizer"))
+    try:
+        optim = optimizer(network, build.part(cfg.optimizer, "optimizer"))
+    except ValueError as error:  # torch's own check of its arguments
+        raise UserError(f"optimizer: {error}") from error
     factor = build.part(cfg.schedule, "schedule")
     return Run(
         network=network,
@@ -154,7 +160,7 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         primary=metric.primary,
         metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
         protocol=metric.protocol,
-        dataset=f"{cfg.dataset._target_.split('.')[-1]} {cfg.dataset.get('root', '')} val".strip(),
+        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} val",
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["backbone=resnet18", "image_size=64", "trainer.epochs=1", "trainer.precision=fp32",
+TINY = ["backbone=resnet18", "image_size=96", "trainer.epochs=1", "trainer.precision=fp32",
         "loader.batch_size=4", "loader.workers=0", "device=cpu"]  # fmt: skip
 SHAPES = ["dataset.size=64", "dataset.train=8", "dataset.val=6", "dataset.test=4"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_run_leaves_what_it_promises(trained):
     assert len(rows) == 1 and float(rows[0]["val/mAP"]) == found["primary_value"]
     state = torch.load(trained / "checkpoints/last.pt", weights_only=True)
     assert state["classes"] == Shapes(split="train").classes
-    assert state["preprocessing"]["size"] == [64, 64]
+    assert state["preprocessing"]["size"] == [96, 96]
 
 
 def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
@@ -149,6 +150,21 @@ def test_a_sweep_returns_one_metric_a_job(tmp_path):
     assert "leaderboard.csv" in out
 
 
+def test_a_broken_picture_stops_the_run_or_is_left_out_and_listed(voc, tmp_path):
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    picture = root / "JPEGImages/p1.jpg"
+    picture.write_bytes(picture.read_bytes()[:500])
+    arguments = ["train.py", *TINY, "loader.batch_size=5", "dataset=voc", f"dataset.root={root}"]
+    process = start(*arguments, f"hydra.run.dir={tmp_path}/fail", cwd=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "p1.jpg" in err and "dataset.on_error=skip" in err
+    out = run(*arguments, "dataset.on_error=skip", f"hydra.run.dir={tmp_path}/skip", cwd=tmp_path)
+    report = json.loads((tmp_path / "skip/data_report.json").read_text())
+    assert len(report["train"]) == 1 and "p1.jpg" in report["train"][0]["reason"]
+    assert "p1.jpg" in out and picture.stat().st_size == 500
+
+
 def test_a_failed_job_does_not_end_a_sweep(tmp_path):
     process = start("train.py", "-m", "clip=none", "optimizer.lr=abc,0.001", *TINY, *SHAPES,
                     f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
@@ -169,7 +185,12 @@ BAD = [
     ("loss=focl", "did you mean 'focal'"),
     ("head=linear loss=multibox", "Losses that do: bce, cross_entropy, focal"),
     ("dataset=voc dataset.root=nowhere", "dataset.root=nowhere: no such folder"),
+    ("loader.batch_size=0", "loader.batch_size=0: expected at least 1"),
+    ("image_size=64", "say head.levels=4"),
+    ("optimizer.lr=-1", "Invalid learning rate"),
+    ("hydra.run.dir='a=b", "quote odd characters"),
     ("resume=nothing.pt", "nothing.pt: no such file"),
+    ("resume=nothing.pt model=resnet18", "a checkpoint keeps its own model"),
     ("resume=text.pt", "text.pt: not one, or a broken one"),
     ("resume=pickled.pt", "pickled.pt: it holds a pickled object, posix.system"),
     ("resume=state.pt", "state.pt: not written by train.py"),

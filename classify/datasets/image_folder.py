@@ -40,7 +40,7 @@ class ImageFolder:
             raise UserError(f"dataset.val_share is {val_share}, expected 0 <= val_share < 1")
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self._skip = on_error == "skip"
+        self.on_error = on_error
         base = Path(root).expanduser()
         self.classes = _class_names(base)
         carved = split in ("train", "val") and val_share > 0 and not (base / "val").is_dir()
@@ -121,7 +121,7 @@ class ImageFolder:
                 reason = "the file is empty (0 bytes)"
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
-        if reason and not self._skip:
+        if reason and self.on_error == "fail":
             raise UserError(f"{file}: {reason}; mend it, or leave it out: dataset.on_error=skip")
         if reason:
             self._tell(file, reason)
@@ -141,9 +141,9 @@ def _folder_names(folder: Path) -> list[str]:
 def _class_names(root: Path) -> list[str]:
     names = _folder_names(root / "train")
     if not names:
-        found = ", ".join(_folder_names(root)[:10]) or "no folder"
+        found = ", ".join(_folder_names(root)[:10]) or "no folder in it"
         raise UserError(
-            f"dataset.root={root}: {found if root.is_dir() else 'no such folder'}; "
+            f"dataset.root={root}: {f'found {found}' if root.is_dir() else 'no such folder'}; "
             f"expected pictures in {root}/train/<class>/"
         )
     return names

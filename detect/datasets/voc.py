@@ -45,7 +45,7 @@ class VOC:
             raise UserError(f"dataset.on_error is '{on_error}', expected 'fail' or 'skip'")
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self._skip = on_error == "skip"
+        self.on_error = on_error
         self._folder = _voc_folder(Path(root).expanduser())
         self.classes = _class_names(self._folder) if classes is None else [str(c) for c in classes]
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -127,7 +127,7 @@ class VOC:
         return rows
 
     def _leave_out(self, file: Path, row: int | None, reason: str) -> None:
-        if not self._skip:
+        if self.on_error == "fail":
             unit = "object" if file.suffix == ".xml" else "row"
             where = file if row is None else f"{file}, {unit} {row}"
             raise UserError(f"{where}: {reason}; mend it, or leave it out: dataset.on_error=skip")

@@ -15,6 +15,7 @@ from detect.anchors import grid_anchors, shapes
 from detect.coder import CentreSize
 from detect.matching import gather_boxes, match
 from detect.postprocess import Postprocess
+from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
 
@@ -73,6 +74,8 @@ class SSD(nn.Module):
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()
+        if not zooms or not ratios or levels < 1:
+            raise UserError("head: levels, zooms and ratios must give at least one anchor")
         self.activation, self.positive, self.negative = activation, positive, negative
         self.coder = CentreSize(variances=variances)
         self.postprocess = postprocess or Postprocess()
@@ -94,6 +97,11 @@ class SSD(nn.Module):
         """Anchors of the finest map first."""
         features = features[self.first :][: len(self.predictors)]
         for extra in self.extras:
+            if features[-1].shape[2:].numel() == 1:
+                raise UserError(
+                    f"image_size={list(image_size)} leaves one cell before level {len(features)} "
+                    f"of {len(self.predictors)}: say head.levels={len(features)} or a larger size"
+                )
             features = [*features, extra(features[-1])]
         said, slots, cells = [], [], []
         for feature, predictor in zip(features, self.predictors, strict=True):

@@ -12,6 +12,8 @@ from engine.data.sampler import Batches
 from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
 
+SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
+
 
 class Samples(torch.utils.data.Dataset):
     """Pictures of a dataset as the network sees them; one that cannot be read is its error."""
@@ -95,7 +97,7 @@ class Loader:
         for batch, errors in self.loader:
             for error in errors:
                 if getattr(self.dataset, "on_error", "fail") != "skip":
-                    raise UserError(error)
+                    raise UserError(f"{error}; to leave such pictures out: {SKIP}")
                 entry = {"file": "", "row": None, "reason": error, "action": "left out"}
                 if entry not in self.dataset.report:
                     self.dataset.report.append(entry)

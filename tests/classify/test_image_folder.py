@@ -107,7 +107,9 @@ def test_missing_root_or_train(pictures, tmp_path):
         UserError, match=r"nowhere: no such folder; expected pictures in .*/train/<"
     ):
         ImageFolder(root=str(tmp_path / "nowhere"), split="train")
-    with pytest.raises(UserError, match=r": cats, dogs; expected pictures in .*/train/<class>/"):
+    with pytest.raises(
+        UserError, match=r": found cats, dogs; expected pictures in .*/train/<class>/"
+    ):
         ImageFolder(root=pictures({"cats": 0, "dogs": 0}), split="train")
 
 

@@ -89,4 +89,6 @@ def test_wrong_k_is_refused():
 
 
 def test_the_protocol_says_the_rules():
-    assert TopK(classes=CLASSES).protocol == "top-1, 5 accuracy, one label a picture, one crop"
+    assert (
+        TopK(classes=CLASSES).protocol == "top-1 and top-5 accuracy, one label a picture, one crop"
+    )

@@ -131,7 +131,9 @@ def test_another_seed_gives_other_pictures():
 def test_a_picture_that_cannot_be_read_stops_with_its_own_message(workers):
     with pytest.raises(UserError) as caught:
         list(loader(Tiny(bad=5), workers, train=False))
-    assert str(caught.value) == "cannot read the picture 5.png: it is broken"
+    message, _, mend = str(caught.value).partition("; ")
+    assert message == "cannot read the picture 5.png: it is broken"
+    assert "dataset.on_error=skip" in mend
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -175,7 +175,9 @@ def test_every_epoch_draws_anew_and_by_its_number_alone():
 
 def test_a_loss_that_is_not_finite_is_the_users_to_mend():
     going = run(network(criterion=Diverging()))
-    with pytest.raises(UserError, match=r"^epoch 1: the loss is no longer finite .*optimizer.lr"):
+    with pytest.raises(
+        UserError, match=r"^epoch 1: the loss or its gradient is no longer finite .*optimizer.lr"
+    ):
         train_epoch(going, loader(Pictures(range(12)), 4, train=True), Log())
 
 
