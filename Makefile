@@ -13,7 +13,7 @@ demo: .venv/installed  ## train a detector on the built-in shapes, print its mAP
 test: .venv/installed  ## lint, types and the fast tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/pyright
+	.venv/bin/pyright --pythonpath $(RUN)
 	$(RUN) -m pytest -q
 
 slow: .venv/installed  ## the tests that train for minutes
