@@ -1,48 +1,123 @@
 """Losses over slots. With one slot a picture they train a classifier, with many a detector.
 
 A loss of the boxes is a part of its own (`box`), so that every class loss goes with every box loss.
-Terms are summed over slots and divided by the number of positive slots, at least 1.
+Terms are summed over slots, and divided by how many of them answer for an object, at least 1.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
 
 def one_hot(labels: Tensor, num_logits: int) -> Tensor:
-    """[B, A] labels -> [B, A, C] targets; all zero where a slot has no class."""
+    """Labels -> targets [B, A, C]; all zero where a slot has no class. Multi-hot labels stay."""
+    if labels.ndim == 3:
+        return labels.clamp(min=0).float()
     return F.one_hot(labels.clamp(min=-1) + 1, num_logits + 1)[..., 1:].float()
 
 
+def answering(labels: Tensor) -> Tensor:
+    """How many slots the loss is an average over, at least 1: the positive ones; multi-hot all."""
+    slots = (labels >= 0) if labels.ndim == 2 else (labels != IGNORE).any(-1)
+    return slots.sum().clamp(min=1)
+
+
+def slot_weight(output: Output, assigned: Assigned) -> Tensor | float:
+    """The weight of a slot's class term; where the head says boxes, weights are of boxes."""
+    return 1.0 if assigned.weight is None or output.boxes is not None else assigned.weight
+
+
+def _class_weights(module: nn.Module, weights: Sequence[float] | None) -> None:
+    held = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+    module.register_buffer("class_weights", held, persistent=False)
+
+
+def _check_length(weights: Tensor | None, logits: Tensor) -> None:
+    if weights is not None and len(weights) != logits.shape[-1]:
+        raise UserError(
+            f"loss.class_weights: got {len(weights)} numbers for {logits.shape[-1]} classes"
+        )
+
+
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, averaged over pictures with one slot each.
+    """Softmax cross-entropy, averaged over slots with a label.
 
     Args:
         smoothing: label smoothing (arXiv 1512.00567, 7).
+        class_weights: a factor for each class; the average stays one over slots.
+        entropy: weight of the confidence penalty, the predictions' negative entropy
+            (arXiv 1701.06548).
     """
 
     activation = "softmax"
     requires = frozenset({"logits"})
     trains = frozenset({"logits"})
+    class_weights: Tensor | None
 
-    def __init__(self, *, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        entropy: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.smoothing = smoothing
+        if not 0 <= smoothing < 1:
+            raise UserError(f"loss.smoothing={smoothing}: expected a share, 0 <= x < 1")
+        self.smoothing, self.entropy = smoothing, entropy
+        _class_weights(self, class_weights)
+
+    def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        """Term `class`, and `entropy` where it is weighted."""
+        logits, labels = output.logits, assigned.labels  # [B, A, C], [B, A]
+        _check_length(self.class_weights, logits)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            labels.clamp(min=BACKGROUND).flatten(),
+            self.class_weights,
+            ignore_index=BACKGROUND,
+            label_smoothing=self.smoothing,
+            reduction="none",
+        ).view_as(labels)
+        weight, count = slot_weight(output, assigned), answering(labels)
+        terms = {"class": (losses * weight).sum() / count}
+        if self.entropy:
+            negative = (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1) * (labels >= 0)
+            terms["entropy"] = self.entropy * (negative * weight).sum() / count
+        return terms
+
+
+class MSE(nn.Module):
+    """Squared error of the probabilities, summed over classes (Brier, 1950).
+
+    Args:
+        activation: softmax or sigmoid, what makes the probabilities.
+    """
+
+    requires = frozenset({"logits"})
+    trains = frozenset({"logits"})
+
+    def __init__(self, *, activation: str = "softmax") -> None:
+        super().__init__()
+        if activation not in ("softmax", "sigmoid"):
+            raise UserError(f"loss.activation={activation}: expected softmax or sigmoid")
+        self.activation = activation
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """One term, `class`."""
-        logits, labels = output.logits.flatten(0, 1), assigned.labels.flatten()
-        losses = F.cross_entropy(
-            logits,
-            labels.clamp(min=BACKGROUND),
-            ignore_index=BACKGROUND,
-            label_smoothing=self.smoothing,
-            reduction="sum",
-        )
-        return {"class": losses / (labels >= 0).sum().clamp(min=1)}
+        logits, labels = output.logits, assigned.labels
+        said = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+        errors = (said - one_hot(labels, logits.shape[-1])).square()  # [B, A, C]
+        judged = labels >= 0 if labels.ndim == 2 else labels != IGNORE
+        errors = errors * (judged if judged.ndim == 3 else judged[..., None])
+        total = (errors.sum(-1) * slot_weight(output, assigned)).sum()
+        return {"class": total / answering(labels)}
 
 
 class BCE(nn.Module):
@@ -50,24 +125,38 @@ class BCE(nn.Module):
 
     Args:
         weight: of the class term.
+        class_weights: a factor for each class.
         box: the box term, for heads that say boxes.
     """
 
     activation = "sigmoid"
     requires = frozenset({"logits"})
+    class_weights: Tensor | None
 
-    def __init__(self, *, weight: float = 1.0, box: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        weight: float = 1.0,
+        class_weights: Sequence[float] | None = None,
+        box: Any = None,
+    ) -> None:
         super().__init__()
         self.weight, self.box = weight, box
         self.trains = frozenset({"logits", "boxes"} if box else {"logits"})
+        _class_weights(self, class_weights)
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Terms `class` and, where the head says boxes, `box`."""
-        counted = (assigned.labels != IGNORE)[..., None]  # [B, A, 1]
-        positives = (assigned.labels >= 0).sum().clamp(min=1)
-        targets = one_hot(assigned.labels, output.logits.shape[-1])
-        losses = self.slots(output.logits, targets) * counted
-        terms = {"class": self.weight * losses.sum() / positives}
+        logits, labels = output.logits, assigned.labels
+        _check_length(self.class_weights, logits)
+        counted = labels != IGNORE
+        counted = counted if counted.ndim == 3 else counted[..., None]  # [B, A, 1 or C]
+        losses = self.slots(logits, one_hot(labels, logits.shape[-1])) * counted
+        if self.class_weights is not None:
+            losses = losses * self.class_weights
+        weight = slot_weight(output, assigned)
+        losses = losses * weight[..., None] if isinstance(weight, Tensor) else losses
+        terms = {"class": self.weight * losses.sum() / answering(labels)}
         if self.box is not None and output.boxes is not None:
             terms["box"] = self.box(output, assigned)
         return terms
@@ -83,7 +172,7 @@ class Focal(BCE):
     Args:
         gamma: 0 is plain BCE.
         alpha: weight of the positives, 1 - alpha of the negatives; None for neither.
-        weight, box: as in BCE.
+        weight, class_weights, box: as in BCE.
     """
 
     def __init__(
@@ -92,9 +181,12 @@ class Focal(BCE):
         gamma: float = 2.0,
         alpha: float | None = 0.25,
         weight: float = 1.0,
+        class_weights: Sequence[float] | None = None,
         box: Any = None,
     ) -> None:
-        super().__init__(weight=weight, box=box)
+        super().__init__(weight=weight, class_weights=class_weights, box=box)
+        if gamma < 0 or (alpha is not None and not 0 <= alpha <= 1):
+            raise UserError(f"loss: gamma={gamma}, alpha={alpha}: expected >= 0, a share or null")
         self.gamma, self.alpha = gamma, alpha
 
     def slots(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def last_of_each(strides: Sequence[int]) -> list[int]:
+    """Which of a backbone's maps a detector reads: the last of each stride."""
+    return [i for i, stride in enumerate(strides) if stride not in strides[i + 1 :]]
+
+
 def shapes(zooms: Sequence[float], ratios: Sequence[float]) -> Tensor:
     """Every zoom with every ratio (height / width): (width, height) in cells [n, 2], same area."""
     pairs = [(z / r**0.5, z * r**0.5) for z in zooms for r in ratios]

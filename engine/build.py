@@ -7,13 +7,15 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from engine import checkpoint
-from engine.config import CONFIGS, check_ranges, inherit
+from engine import weights
+from engine.config import CONFIGS, check_ranges, plain
 from engine.data.loader import Loader
 from engine.errors import UserError
+from engine.logging import say
 from engine.network import Network
 from engine.protocols import Dataset, Head, Loss, Metric
 from engine.signature import check, part
+from engine.structures import Preprocessing
 
 # What the engine gives to the constructors that ask for it.
 GIVEN: dict[str, Sequence[str]] = {
@@ -23,20 +25,23 @@ GIVEN: dict[str, Sequence[str]] = {
     "optimizer": ("params",),
     "schedule": (),
     "clip": (),
+    "finetune": (),
     "dataset": ("split",),
     "augment": (),
     "metric": ("classes",),
 }
-OURS = ("engine.", "classify.", "detect.", "torch.optim.")  # what a checkpoint may name
+WITHOUT_WEIGHTS = 64  # what image_size=auto is then, pixels
 
 
 def size_of(cfg: DictConfig) -> tuple[int, int]:
     """(height, width) from `image_size`, an int or [height, width]."""
     value = cfg.image_size
+    if value == "auto":  # until `backbone` knows its weights
+        return (WITHOUT_WEIGHTS, WITHOUT_WEIGHTS)
     sides = (value, value) if isinstance(value, int) else ()
     sides = tuple(value) if isinstance(value, ListConfig) else sides
     if len(sides) != 2 or not all(isinstance(s, int) and s >= 32 for s in sides):
-        raise UserError(f"image_size={value}: expected pixels >= 32, or [height, width]")
+        raise UserError(f"image_size={value}: expected pixels >= 32, [height, width] or auto")
     return sides
 
 
@@ -67,6 +72,13 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
 def _check_slots(cfg: DictConfig, data: Dataset) -> None:
     """One slot answers for one object a picture; slots with boxes need boxes to learn."""
     head = hydra.utils.get_class(cfg.head["_target_"])
+    metric = hydra.utils.get_class(cfg.metric["_target_"])
+    many = getattr(metric, "many_labels", False)
+    if many and part(cfg.loss, "loss").activation == "softmax":
+        raise UserError(
+            f"the metric {metric.__name__} is for pictures of several classes, a softmax knows "
+            "one: say loss=bce, or metric=top_k"
+        )
     records = map(data.record, range(min(len(data), 1000)))
     if "boxes" in head.says:
         if next(records).boxes is None:
@@ -76,11 +88,12 @@ def _check_slots(cfg: DictConfig, data: Dataset) -> None:
             )
         return
     for record in records:
-        if len(record.labels) != 1:
+        if len(record.labels) != 1 and not many:
             raise UserError(
                 f"head {head.__name__} says one class a picture, {record.path or record.id} has "
                 f"{len(record.labels)} objects: say model=ssd_resnet34, or a dataset of one label "
-                "a picture (dataset=image_folder)"
+                "a picture (dataset=image_folder, dataset.view=largest), or loss=bce "
+                "metric=multi_label dataset.view=multilabel"
             )
 
 
@@ -130,10 +143,41 @@ def _list(names: frozenset[str]) -> str:
     return " + ".join(sorted(names))
 
 
-def network(cfg: DictConfig, num_classes: int) -> Network:
-    """The configured network, on the CPU."""
+def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
+    """The configured backbone, on the CPU; what its weights expect goes into the configuration.
+
+    Args:
+        cfg: keys that are set stay as they are, those that are null or auto are filled in.
+        pretrained: False leaves `backbone.weights` unread, for weights from a checkpoint follow.
+    """
+    node = cfg.backbone
+    if not pretrained and "weights" in node:
+        node = OmegaConf.merge(node, {"weights": None})
+    made = part(node, "backbone")  # type: ignore[arg-type]
+    came = getattr(made, "pretrained", None)
+    wanted = came.preprocessing if came else Preprocessing()
+    own = {"resize": wanted.resize / wanted.size, "interpolation": wanted.interpolation}
+    _fill_in(cfg.augment, own)
+    _fill_in(cfg.preprocessing, {key: getattr(wanted, key) for key in ("mean", "std", "colour")})
+    if cfg.image_size == "auto":
+        cfg.image_size = wanted.size if came else WITHOUT_WEIGHTS
+    if came and set(size_of(cfg)) != {wanted.size}:
+        say(f"weights were trained at {wanted.size} px, image_size is {cfg.image_size}")
+    return made
+
+
+def _fill_in(node: DictConfig, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key in node and node[key] is None:
+            node[key] = list(value) if isinstance(value, tuple) else value
+
+
+def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = False) -> Network:
+    """The network of the configuration on a backbone, on the CPU.
+
+    With `complete`, a head that the backbone's weights do not fill is refused.
+    """
     criterion = part(cfg.loss, "loss")
-    backbone = part(cfg.backbone, "backbone")
     head = part(
         cfg.head,
         "head",
@@ -142,7 +186,24 @@ def network(cfg: DictConfig, num_classes: int) -> Network:
         num_classes=num_classes,
         activation=criterion.activation,
     )
-    return Network(backbone=backbone, head=head, criterion=criterion)
+    if pretrained := getattr(backbone, "pretrained", None):
+        backbone.pretrained = None  # a large head left over would be copied with the network
+        if weights.fill(head, pretrained.rest):
+            say("the head starts from the weights' own")
+        elif complete:
+            raise UserError(
+                f"backbone.weights={cfg.backbone.weights}: what is left for a head, "
+                f"{weights.shapes(pretrained.rest)}, does not fit {type(head).__name__}, "
+                f"{weights.shapes(head.state_dict())}: pick another head="
+            )
+    return Network(
+        backbone=backbone,
+        head=head,
+        criterion=criterion,
+        l1=cfg.trainer.l1,
+        l2=cfg.trainer.l2,
+        **plain(cfg.preprocessing),
+    )
 
 
 def device(name: str) -> torch.device:
@@ -159,53 +220,3 @@ def device(name: str) -> torch.device:
             f"({torch.cuda.device_count()} CUDA devices are)"
         ) from error
     return found
-
-
-def from_checkpoint(
-    path: str, cfg: DictConfig, device: torch.device
-) -> tuple[dict[str, Any], DictConfig]:
-    """A checkpoint, and its configuration with what the user said on top.
-
-    Raises:
-        UserError: that configuration calls code outside this project; `trust=true` allows it.
-    """
-    saved = checkpoint.load(path, device)
-    if not cfg.trust and (foreign := _foreign(saved["config"])):
-        raise UserError(f"{path}: its configuration calls {foreign}; to allow that: trust=true")
-    return saved, inherit(saved["config"], cfg)
-
-
-def _foreign(node: Any) -> str | None:
-    """The first `_target_` in a configuration that is not ours."""
-    if isinstance(node, list | tuple):
-        return next(filter(None, map(_foreign, node)), None)
-    if not isinstance(node, dict):
-        return None
-    if "_target_" in node and not _is_ours(name := str(node["_target_"])):
-        return name
-    return _foreign(list(node.values()))
-
-
-def _is_ours(name: str) -> bool:
-    if not name.startswith(OURS):
-        return False
-    try:
-        # engine.x.os.system starts with our name too: what counts is where the class is defined
-        return hydra.utils.get_class(name).__module__.startswith(OURS)
-    except Exception:  # no such module, no such name, not a class
-        return False
-
-
-def trained(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
-    """The checkpoint's network with its averaged weights where it has them."""
-    net = network(cfg, len(saved["classes"])).to(device)
-    if cfg.trainer.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoint.load_weights(net, saved["ema"] or saved["model"], path)
-    return net
-
-
-def check_classes(trained: list[str], data: list[str], path: str) -> None:
-    """Refuse to score a network on data whose labels mean something else."""
-    if trained != data:
-        raise UserError(f"{path} was trained on the classes {trained}, this data has {data}")

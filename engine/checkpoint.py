@@ -9,8 +9,13 @@ from typing import Any
 import torch
 
 from engine.errors import UserError
+from engine.logging import say
 
-FORMAT = 1
+FORMAT = 2
+MOVED = {
+    "classify.heads.Linear": "classify.heads.linear.Linear",
+    "classify.metrics.TopK": "classify.metrics.top_k.TopK",
+}
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
@@ -54,7 +59,30 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {path}: format {state['format']}, this version reads {FORMAT}: update it"
         )
-    return state
+    return _migrated(state) if state["format"] < FORMAT else state
+
+
+def _migrated(state: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knew no fine-tuning, and called the layers of a ResNet by names of its own."""
+    say(f"checkpoint of format {state['format']}, read as {FORMAT}")
+    stages = {f"backbone.stages.{i}.": f"backbone.layer{i + 1}." for i in range(4)}
+    names = {"backbone.stem.0.": "backbone.conv1.", "backbone.stem.1.": "backbone.bn1."} | stages
+
+    def renamed(weights: dict[str, Any] | None) -> dict[str, Any] | None:
+        if weights is None:
+            return None
+        found = {key: next((old for old in names if key.startswith(old)), "") for key in weights}
+        return {names.get(old, "") + key[len(old) :]: weights[key] for key, old in found.items()}
+
+    for node in (state["config"]["head"], state["config"]["metric"]):
+        node["_target_"] = MOVED.get(node["_target_"], node["_target_"])
+    finetune = {"_target_": "engine.finetune.Finetune"}
+    config = {**state["config"], "finetune": finetune}
+    weights = {key: renamed(state[key]) for key in ("model", "ema")}
+    said = {**state["preprocessing"], "resize": None, "interpolation": None, "colour": "RGB"}
+    said |= {key: [value / 255 for value in said[key]] for key in ("mean", "std")}
+    new = {"config": config, "preprocessing": said, "format": FORMAT}
+    return {**state, **weights, **new}
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:

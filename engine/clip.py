@@ -5,9 +5,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UserError
+
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
+
+
+def _checked(limit: float) -> float:
+    if not limit > 0:
+        raise UserError(f"clip.max={limit}: expected more than 0; clip=none does not clip")
+    return limit
 
 
 class NoClip:
@@ -22,7 +30,7 @@ class Value:
     """Each element into [-max, max]."""
 
     def __init__(self, *, max: float) -> None:
-        self.max = max
+        self.max = _checked(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
         """Clip, return the norm before."""
@@ -35,7 +43,7 @@ class Norm:
     """Each parameter's own gradient to a norm of at most `max`."""
 
     def __init__(self, *, max: float) -> None:
-        self.max = max
+        self.max = _checked(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
         """Clip, return the global norm before."""
@@ -49,7 +57,7 @@ class GlobalNorm:
     """All gradients together to a norm of at most `max` (arXiv 1211.5063)."""
 
     def __init__(self, *, max: float) -> None:
-        self.max = max
+        self.max = _checked(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
         """Clip, return the norm before."""

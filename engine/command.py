@@ -58,7 +58,7 @@ def _explain(error: Exception, config_name: str) -> str:
         )
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
-    if key and config_name != "train" and key[1] in _groups():
+    if key and config_name in ("eval", "predict", "resume") and key[1] in _groups():
         return f"{key[1]}: a checkpoint keeps its own {key[1]}; choose it when training starts"
     if key:
         near = did_you_mean(key[1], _known_keys(config_name))
@@ -70,7 +70,13 @@ def _explain(error: Exception, config_name: str) -> str:
 
 
 def _config_name(name: str) -> str:
-    """A resumed run starts from the checkpoint's configuration, in the checkpoint's run folder."""
+    """What the arguments turn the command into.
+
+    `predict.py model=...` composes a network; a resumed run starts from the checkpoint's
+    configuration, in the checkpoint's run folder.
+    """
+    if name == "predict" and any(a.startswith("model=") for a in sys.argv):
+        return "pretrained"
     if name != "train" or not any(a.startswith("resume=") for a in sys.argv):
         return name
     at = next(i for i, a in enumerate(sys.argv) if a.startswith("resume="))

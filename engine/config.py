@@ -32,8 +32,19 @@ class Trainer:
     accumulate: int = 1  # batches a step
     eval_every: int = 1  # epochs; the last epoch is always evaluated
     ema: float | None = 0.998  # decay a step of the averaged weights; null for none
+    l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
+    l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
     channels_last: bool = True
     compile: bool = False
+
+
+@dataclass
+class Preprocessing:
+    """What the network expects of its pictures; null is what its weights want, else ImageNet's."""
+
+    mean: list[float] | None = None  # of each channel in 0..1
+    std: list[float] | None = None
+    colour: str | None = None  # RGB or BGR
 
 
 @dataclass
@@ -50,16 +61,18 @@ class Train:
 
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    image_size: Any = 224  # pixels, or [height, width]
+    image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None
     trainer: Trainer = field(default_factory=Trainer)
     loader: Loader = field(default_factory=Loader)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     backbone: Any = MISSING
     head: Any = MISSING
     loss: Any = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
     clip: Any = MISSING
+    finetune: Any = MISSING
     dataset: Any = MISSING
     augment: Any = MISSING
     metric: Any = MISSING
@@ -86,6 +99,9 @@ def check_ranges(cfg: DictConfig) -> None:
     Raises:
         UserError: naming the key.
     """
+    for key in ("trainer.l1", "trainer.l2"):
+        if (value := OmegaConf.select(cfg, key)) < 0:
+            raise UserError(f"{key}={value}: expected 0 or more")
     for key, least in LEAST.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise UserError(f"{key}={value}: expected at least {least}")
@@ -93,9 +109,28 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
     if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
         raise UserError(f"trainer.ema={cfg.trainer.ema}: expected a decay between 0 and 1, or null")
+    if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
+        raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
     known = [f.name for f in fields(Train)]
     for key in (str(k) for k in cfg if k not in known):
         raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
+
+
+@dataclass
+class Pretrained(Train):
+    """`predict.py model=...`: a network with weights from elsewhere, head included."""
+
+    source: str | None = None  # file, folder, glob or video to predict
+    show: float = 0.4  # draw objects of at least this score
+    on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
+
+
+@dataclass
+class Summary(Train):
+    """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
+
+    num_classes: int = 20
+    format: str = "text"  # or json
 
 
 @dataclass
@@ -150,4 +185,6 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=Train)
+_store.store(name="pretrained_schema", node=Pretrained)
+_store.store(name="summary_schema", node=Summary)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)

@@ -14,6 +14,7 @@ from engine.structures import Meta, Objects
 
 SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
 FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
+STRONGEST = 0.7  # share of the colour where attention is highest
 
 
 def colours(count: int) -> np.ndarray:
@@ -74,6 +75,32 @@ def annotate(
     return image
 
 
+def heat(
+    image: np.ndarray, weights: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """A copy of `image` [H, W, 3] with attention laid over it: red is the most, bare is none.
+
+    Args:
+        image: RGB, the original picture.
+        weights: [h, w], not negative, over the cells of the network's input.
+        matrix: [2, 3], original pixels -> network input (`Meta.matrix`).
+        size: (height, width) of the network's input.
+    """
+    weights = weights.astype(np.float32) / max(float(weights.max()), 1e-12)
+    cells = np.array(weights.shape[::-1]) / size[::-1]  # (x, y) cells a pixel of the input
+    # OpenCV counts from pixel centres, we from edges.
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    x, y = np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5)
+    at = np.stack([x, y], -1) @ linear.T + offset  # [H, W, xy] in pixels of the input
+    seen = ((at >= 0) & (at <= size[::-1])).all(-1)
+    u, v = np.moveaxis((at * cells - 0.5).astype(np.float32), -1, 0)
+    shown = cv2.remap(weights, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) * seen
+    colour = cv2.applyColorMap((shown * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    colour = cv2.cvtColor(colour, cv2.COLOR_BGR2RGB)
+    share = STRONGEST * shown[..., None]
+    return (image * (1 - share) + colour * share).round().astype(np.uint8)
+
+
 def samples(
     dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
 ) -> Iterator[tuple[np.ndarray, Meta]]:
@@ -81,6 +108,13 @@ def samples(
     pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
     for objects, meta in islice(pairs, count):
         yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
+
+
+def charts(metric: Any, folder: Path) -> None:
+    """Write what a metric draws of itself, over what is there: a confusion matrix."""
+    for name, image in getattr(metric, "pictures", dict)().items():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rgb(str(folder / f"{name}.png"), image)
 
 
 class Album:

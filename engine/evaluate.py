@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from engine import build, draw, loop, predictions
+from engine import build, draw, loop, predictions, trained
 from engine.errors import UserError
 from engine.logging import say, write_metrics
 from engine.precision import resolve
@@ -24,25 +24,26 @@ def evaluate(cfg: DictConfig) -> float:
     device = build.device(cfg.device)
     saved, full = {}, cfg
     if cfg.checkpoint:
-        saved, full = build.from_checkpoint(cfg.checkpoint, cfg, device)
+        saved, full = trained.from_checkpoint(cfg.checkpoint, cfg, device)
     if not cfg.predictions and not saved:
         raise UserError("say checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
     if saved:
         build.check_all(full)
     data = truth(full, cfg.truth, cfg.split)
     if saved:
-        build.check_classes(saved["classes"], data.classes, cfg.checkpoint)
+        trained.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
         raise UserError("say which metric: metric=voc_map, metric=coco_map or metric=top_k")
     metric = build.metric(full, data.classes)
     if cfg.predictions:
         scores = score_file(cfg.predictions, data, metric)
     else:
-        network = build.trained(full, saved, cfg.checkpoint, device)
+        network = trained.network(full, saved, cfg.checkpoint, device)
         loader = build.load(full, data, device)
         precision = resolve(full.trainer.precision, device)
         scores, found = loop.evaluate(network, loader, metric, device, precision)
         write_found(folder, data, found, cfg.pictures, cfg.show)
+        draw.charts(metric, folder / "pictures")
     split = "" if cfg.truth else f" {cfg.split}"
     write_metrics(
         folder,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from engine.config import Precision
 from engine.data.loader import Loader
 from engine.errors import UserError
+from engine.finetune import Finetune
 from engine.network import Network
 from engine.precision import autocast
 from engine.protocols import Metric
@@ -56,6 +57,7 @@ class Run:
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
     clip: Any
+    finetune: Finetune
     clock: Clock
     device: torch.device
     precision: Precision
@@ -74,13 +76,14 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> dict[str, float]:
     """One pass over the training set, or what the clock still allows of it.
 
     Returns:
-        the mean of every loss term, of the global gradient norm before clipping, and the last
-        learning rate.
+        the mean of every loss term, of the global gradient norm before clipping, the number of
+        parameters that trained, and the last learning rate.
 
     Raises:
         UserError: a loss is no longer finite.
     """
     network, parameters = run.network.train(), list(run.network.parameters())
+    trained = run.finetune(network, run.epoch)
     loader.sampler.epoch = run.epoch
     run.optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
@@ -118,7 +121,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> dict[str, float]:
     norm = {"train/grad_norm": float(norms) / max(steps, 1)}
     # With a scaler some steps overflow by design, and are skipped.
     _check_finite(means if run.scaler.is_enabled() else means | norm, run.epoch + 1)
-    return means | norm | {"lr": _rate(run)}
+    return means | norm | {"trained": trained, "lr": _rate(run)}
 
 
 def _check_finite(means: dict[str, float], epoch: int) -> None:
@@ -136,7 +139,7 @@ def _group(batch: int, accumulate: int, batches: int) -> int:
 
 
 def _rate(run: Run) -> float:
-    return run.optimizer.param_groups[0]["lr"]
+    return max(group["lr"] for group in run.optimizer.param_groups)
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:

@@ -6,14 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.structures import Objects, Output
+from engine.structures import Objects, Output, Preprocessing
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET = Preprocessing()
 
 
 class Network(nn.Module):
-    """What the loop trains. `mean` and `std` of RGB in 0..1 travel in its state."""
+    """What the loop trains. `mean` and `std` travel in its state.
+
+    Args:
+        mean, std: of each channel in 0..1.
+        colour: the order of the channels, RGB or BGR.
+        l1, l2: penalties on the trained weights, in training; biases and the scales of
+            normalisation are free. With plain SGD, `l2` is its weight decay.
+    """
 
     mean: Tensor
     std: Tensor
@@ -24,16 +30,21 @@ class Network(nn.Module):
         backbone: Any,
         head: Any,
         criterion: Any,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] = IMAGENET.mean,
+        std: Sequence[float] = IMAGENET.std,
+        colour: str = IMAGENET.colour,
+        l1: float = 0.0,
+        l2: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.criterion = backbone, head, criterion
+        self.colour, self.l1, self.l2 = colour, l1, l2
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255)
 
     def forward(self, images: Tensor) -> Output:
         """[B, 3, H, W] uint8 RGB -> what the network says about them."""
+        images = images if self.colour == "RGB" else images.flip(1)
         x = (images.float() - self.mean) / self.std
         return self.head(self.backbone(x), (images.shape[2], images.shape[3]))
 
@@ -42,7 +53,17 @@ class Network(nn.Module):
         output = output.float()
         with torch.no_grad():
             assigned = self.head.assign(output, objects)
-        return self.criterion(output, assigned)
+        return self.criterion(output, assigned) | (self.penalties() if self.training else {})
+
+    def penalties(self) -> dict[str, Tensor]:
+        """The terms `l1` and `l2`, where they are asked for."""
+        weights = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        terms = {}
+        if self.l1:
+            terms["l1"] = self.l1 * torch.stack([w.abs().sum() for w in weights]).sum()
+        if self.l2:
+            terms["l2"] = self.l2 / 2 * torch.stack([w.square().sum() for w in weights]).sum()
+        return terms
 
     def decode(self, output: Output) -> Objects:
         """Objects in pixels of the network's input."""

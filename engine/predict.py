@@ -1,4 +1,8 @@
-"""The command `predict.py`: what a checkpoint finds in files, folders, globs and videos."""
+"""The command `predict.py`: what a network finds in files, folders, globs and videos.
+
+The network is that of a checkpoint, or with `model=... backbone.weights=...` one whose weights,
+head included, come from elsewhere.
+"""
 
 from contextlib import closing
 from pathlib import Path
@@ -6,7 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from engine import build, draw, predictions
+from engine import build, draw, predictions, trained
 from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
 from engine.logging import say
@@ -18,12 +22,17 @@ LINE = 5  # objects a picture that the console names
 
 def predict(cfg: DictConfig) -> None:
     """Write annotated pictures and predictions.json; one batch at a time is in memory."""
-    for needed in ("checkpoint", "source"):
-        if not cfg[needed]:
-            raise UserError(f"say {needed}=PATH")
+    if not cfg.source:
+        raise UserError("say source=FILE, FOLDER, GLOB or VIDEO")
+    if not cfg.get("checkpoint", "model="):
+        raise UserError("say checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     device = build.device(cfg.device)
-    saved, full = build.from_checkpoint(cfg.checkpoint, cfg, device)
-    network, classes = build.trained(full, saved, cfg.checkpoint, device), saved["classes"]
+    if "checkpoint" in cfg:
+        saved, full = trained.from_checkpoint(cfg.checkpoint, cfg, device)
+        network, classes = trained.network(full, saved, cfg.checkpoint, device), saved["classes"]
+    else:
+        full = cfg
+        network, classes = trained.pretrained(full, device)
     video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
     data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
@@ -37,8 +46,11 @@ def predict(cfg: DictConfig) -> None:
         ):
             writer.add(objects, batch.meta)
             for i, meta in enumerate(batch.meta):
-                mine = objects.of(i)
-                album.add(draw.annotate(data.image(meta.index), mine, classes, cfg.show), meta)
+                mine, image = objects.of(i), data.image(meta.index)
+                if (attention := getattr(network.head, "attention", None)) is not None:
+                    weights = attention[i].float().cpu().numpy()
+                    image = draw.heat(image, weights, meta.matrix, build.size_of(full))
+                album.add(draw.annotate(image, mine, classes, cfg.show), meta)
                 best = zip(mine.labels[:LINE].tolist(), mine.scores[:LINE].tolist(), strict=True)
                 named = ", ".join(f"{classes[k]}: {100 * s:.1f}%" for k, s in best)
                 say(f"{meta.path}: {named or 'nothing found'}")

@@ -20,10 +20,12 @@ class Backbone(Protocol):
     """Pictures to feature maps, fine to coarse."""
 
     channels: Sequence[int]  # of each map
-    strides: Sequence[int]  # of each map, pixels of the network's input
+    # Of each map, pixels of the network's input. They may repeat: detectors take the last map of
+    # each. 0 is a map of one cell whatever the input's size, which no detector can use.
+    strides: Sequence[int]
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """[B, 3, H, W], normalised -> one [B, channels[i], ceil(H / s), ceil(W / s)] a level."""
+        """[B, 3, H, W], normalised -> one [B, channels[i], h, w] a level, h about H / stride."""
         ...
 
 
@@ -58,7 +60,11 @@ class Loss(Protocol):
 
 
 class Metric(Protocol):
-    """Accumulates pictures, in pixels of the originals, on the CPU. Given: classes."""
+    """Accumulates pictures, in pixels of the originals, on the CPU. Given: classes.
+
+    It may also have `pictures() -> {name: [H, W, 3] uint8}`; evaluation writes them. One with
+    `many_labels` True takes pictures of any number of labels.
+    """
 
     primary: str  # the key of `compute` that a sweep and the best checkpoint go by; more is better
     requires: ClassVar[Says]

@@ -7,11 +7,15 @@ than steps, so that a run ends annealed whether epochs or `trainer.minutes` end 
 from collections.abc import Sequence
 from math import cos, pi
 
+from engine.errors import UserError
+
 
 class Constant:
     """The full rate all the way."""
 
     def __init__(self, *, warmup: float = 0.0) -> None:
+        if not 0 <= warmup <= 1:
+            raise UserError(f"schedule.warmup={warmup}: expected a share of the run, 0 to 1")
         self.warmup = warmup
 
     def __call__(self, done: float) -> float:

@@ -7,7 +7,7 @@ Boxes are xyxy. Between the loader and the head they are in pixels of the networ
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ IGNORE = -2  # a slot that no loss may look at
 class Record:
     """The truth about one picture, in pixels of the original picture.
 
-    `boxes` None says that the one object is the whole picture (a classification sample).
+    `boxes` None says that each object fills the picture (a classification sample has one label,
+    or where several classes can be seen, each of them once).
     `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
     `area` is the object's own area where the truth states one (COCO), else the box's.
     """
@@ -101,7 +102,7 @@ class Objects:
     @classmethod
     def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
         """The truth of one picture of `size` (height, width) as a batch of one."""
-        whole = np.array([[0, 0, size[1], size[0]]], np.float32)
+        whole = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (len(record.labels), 1))
         boxes = whole if record.boxes is None else record.boxes
         return cls(
             torch.as_tensor(np.asarray(boxes, np.float32)).reshape(-1, 4),
@@ -172,6 +173,18 @@ def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
     return replace(objects, boxes=boxes, area=None)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its pictures; it travels with the weights."""
+
+    size: int = 224  # side of the square the network sees, pixels
+    resize: int = 256  # of the short side before the centre crop to `size`
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of `colour` in 0..1; ImageNet's
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"  # or bicubic, with antialiasing
+    colour: str = "RGB"  # or BGR
+
+
 class Output(NamedTuple):
     """What a network says about a batch, in slots; None is what its head does not say."""
 
@@ -180,6 +193,11 @@ class Output(NamedTuple):
     objectness: Tensor = None  # type: ignore[assignment]  # [B, A] logit
     slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
     cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
+    coder: Any = None  # the head's, by which a loss of boxes reads the code
+
+    def decoded(self, code: Tensor) -> Tensor:
+        """Boxes [B, A, 4] from their code, predicted or assigned, in pixels of the input."""
+        return self.coder.decode(code, self.slots, self.cells)
 
     def first(self, pictures: int) -> "Output":
         """What it says about the first few pictures of the batch."""
@@ -188,13 +206,15 @@ class Output(NamedTuple):
 
     def float(self) -> "Output":
         """The same in float32: losses and decoding are never computed in half precision."""
-        return Output(*(None if x is None else x.float() for x in self))  # type: ignore[arg-type]
+        return Output(*(x.float() if isinstance(x, Tensor) else x for x in self))
 
 
 class Assigned(NamedTuple):
     """What the network should have said, slot by slot; None is what the head does not assign."""
 
-    labels: Tensor  # [B, A] int64 in 0..K-1, BACKGROUND or IGNORE
+    # [B, A] int64 in 0..K-1, BACKGROUND or IGNORE; or multi-hot [B, A, K]: 1, 0 or IGNORE
+    labels: Tensor
     boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] target code, as in Output.boxes
-    weight: Tensor = None  # type: ignore[assignment]  # [B, A] weight of a slot's box term
+    weight: Tensor = None  # type: ignore[assignment]  # [B, A] of a slot's box term; without boxes,
+    # of its class term
     iou: Tensor = None  # type: ignore[assignment]  # [B, A] best overlap of its predicted box

@@ -9,12 +9,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, checkpoint, draw
+from engine import build, checkpoint, draw, trained
 from engine.config import plain
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.logging import RunLog, leaderboard, say, write_metrics
 from engine.loop import Clock, Run, evaluate, train_epoch
+from engine.network import Network
 from engine.optim import optimizer
 from engine.precision import resolve
 from engine.protocols import Metric
@@ -28,26 +29,27 @@ def train(cfg: DictConfig) -> float:
     device = build.device(cfg.device)
     saved, resume = {}, cfg.resume
     if resume:
-        saved, cfg = build.from_checkpoint(resume, cfg, device)
+        saved, cfg = trained.from_checkpoint(resume, cfg, device)
     build.check_all(cfg)
     seed_everything(cfg.seed)
+    backbone = build.backbone(cfg, pretrained=not saved)
     precision = resolve(cfg.trainer.precision, device)
     train_loader = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=True)
     val_loader = build.load(cfg, build.dataset(cfg, "val"), device)
     classes = train_loader.dataset.classes
     metric = build.metric(cfg, classes)
-    run = prepare(cfg, len(classes), len(train_loader), device)
+    network = build.network(cfg, len(classes), backbone)
+    run = prepare(cfg, network, len(train_loader), device)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     if saved:
-        build.check_classes(saved["classes"], classes, resume)
+        trained.check_classes(saved["classes"], classes, resume)
         restore_run(run, saved, resume)
         say(f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}")
     log.classes(train_loader.dataset)
     say(
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
-        f"{len(classes)} classes; {sum(p.numel() for p in run.network.parameters()):,} parameters "
-        f"on {device} in {precision.name}"
+        f"{len(classes)} classes; on {device} in {precision.name}"
     )
     while run.epoch < cfg.trainer.epochs and run.clock.done < 1:
         row = {"epoch": run.epoch + 1} | train_epoch(run, train_loader, log)
@@ -62,17 +64,18 @@ def train(cfg: DictConfig) -> float:
     return finish(run, cfg, metric, log)
 
 
-def prepare(cfg: DictConfig, num_classes: int, batches: int, device: torch.device) -> Run:
+def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
     """A run at its first step."""
-    network = build.network(cfg, num_classes).to(device)
+    network = network.to(device)
     if cfg.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.trainer.compile:
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
+    finetune = build.part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
-        optim = optimizer(network, build.part(cfg.optimizer, "optimizer"))
+        optim = optimizer(finetune.rates(network), build.part(cfg.optimizer, "optimizer"))
     except ValueError as error:  # torch's own check of its arguments
         raise UserError(f"optimizer: {error}") from error
     factor = build.part(cfg.schedule, "schedule")
@@ -83,6 +86,7 @@ def prepare(cfg: DictConfig, num_classes: int, batches: int, device: torch.devic
         schedule=LambdaLR(optim, lambda _: factor(clock.done)),
         scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
         clip=build.part(cfg.clip, "clip"),
+        finetune=finetune,
         clock=clock,
         device=device,
         precision=precision,
@@ -95,6 +99,7 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)
+    draw.charts(metric, log.folder / "pictures")
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
     say(
@@ -114,10 +119,8 @@ def keep(run: Run, cfg: DictConfig, classes: list[str], primary: str, folder: Pa
         "classes": classes,
         "preprocessing": {
             "size": list(build.size_of(cfg)),
-            "fit": cfg.augment.fit,
-            "mean": run.network.mean.flatten().tolist(),
-            "std": run.network.std.flatten().tolist(),
-            "colour": "RGB, 0..255",
+            **{key: cfg.augment.get(key) for key in ("fit", "resize", "interpolation")},
+            **plain(cfg.preprocessing),
         },
         "model": run.network.state_dict(),
         "ema": None if run.ema is None else run.ema.module.state_dict(),

@@ -35,7 +35,8 @@ def test_eight_pictures_by_heart(head, loss):
     device = torch.device("cpu")
     data = build.dataset(cfg, "train")
     loader = build.load(cfg, data, device, shuffle=True)
-    run = prepare(cfg, len(data.classes), len(loader), device)
+    network = build.network(cfg, len(data.classes), build.backbone(cfg))
+    run = prepare(cfg, network, len(loader), device)
     for _ in range(150):
         train_epoch(run, loader, Silent())
         run.epoch += 1

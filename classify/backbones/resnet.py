@@ -1,42 +1,47 @@
-"""ResNet 18, 34 and 50 (arXiv 1512.03385, table 1) by torchvision, as feature maps.
+"""ResNet 18 to 152 (arXiv 1512.03385, table 1) by torchvision, as feature maps.
 
-torchvision's bottleneck strides in the 3x3 convolution, not in the 1x1 as the paper's does.
+torchvision's bottleneck strides in the 3x3 convolution, not in the 1x1 as the paper's does. The
+stem for small pictures is section 4.2's 3x3 convolution; the stages behind it stay table 1's.
 """
 
 from typing import Any
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
+from classify.backbones.chain import Chain
 from engine.errors import UserError
 
-NAMES = ("resnet18", "resnet34", "resnet50")
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+STRIDES = {"imagenet": (4, 8, 16, 32), "cifar": (1, 2, 4, 8)}
 
 
-class ResNet(nn.Module):
-    """Feature maps of the four stages, strides 4, 8, 16 and 32.
+class ResNet(Chain):
+    """Feature maps of the four stages.
 
     Args:
-        name: resnet18, resnet34 or resnet50.
+        name: resnet18, resnet34, resnet50, resnet101 or resnet152.
+        stem: imagenet, strides 4 to 32; or cifar for pictures of about 32 pixels, strides 1 to 8.
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
     """
 
-    strides = (4, 8, 16, 32)
+    taps = (4, 5, 6, 7)  # layer1 to layer4
 
-    def __init__(self, *, name: str) -> None:
+    def __init__(self, *, name: str, stem: str = "imagenet", weights: str | None = None) -> None:
         super().__init__()
         if name not in NAMES:
             raise UserError(f"backbone.name={name}: expected one of {', '.join(NAMES)}")
+        if stem not in STRIDES:
+            raise UserError(f"backbone.stem={stem}: expected {' or '.join(STRIDES)}")
+        self.strides = STRIDES[stem]
         net: Any = torchvision.models.get_model(name, weights=None)
-        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.stages = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
         width = net.fc.in_features
         self.channels = (width // 8, width // 4, width // 2, width)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> four maps, fine to coarse."""
-        x = self.stem(images)
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
+        if stem == "cifar":
+            net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+            net.maxpool = nn.Identity()
+        del net.avgpool, net.fc
+        for key, layer in net.named_children():  # conv1, bn1, relu, maxpool, layer1, ...
+            self.add_module(key, layer)
+        self.pretrain(weights, name)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data import views
 from engine.data.image import IMAGE_SUFFIXES, read_rgb
 from engine.errors import UserError, did_you_mean
 from engine.structures import Record
@@ -33,19 +34,25 @@ class VOC:
     Args:
         root: the folder with the three folders, or one above a single VOC* folder.
         split: any name in ImageSets/Main, per-class lists such as `cat_train` included.
-        classes: their order gives the labels; None takes every name in Annotations, sorted, so
-            that all splits agree.
+        classes: in the order of the labels; None: all names in Annotations, so all splits agree.
+        view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
         on_error: what a bad row or picture does: "fail" stops, "skip" leaves it out and reports it.
     """
 
     def __init__(
-        self, *, root: str, split: str, classes: list[str] | None = None, on_error: str = "fail"
+        self,
+        *,
+        root: str,
+        split: str,
+        classes: list[str] | None = None,
+        view: str = "all",
+        on_error: str = "fail",
     ) -> None:
         if on_error not in ("fail", "skip"):
             raise UserError(f"dataset.on_error is '{on_error}', expected 'fail' or 'skip'")
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self.on_error = on_error
+        self.on_error, self.view = on_error, views.check_view(view)
         self._folder = _voc_folder(Path(root).expanduser())
         self.classes = _class_names(self._folder) if classes is None else [str(c) for c in classes]
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -59,9 +66,8 @@ class VOC:
         """The truth about one picture; its id is the name in the split's file."""
         path = self._folder / "JPEGImages" / str(self._files[index])
         mine = slice(self._start[index], self._start[index + 1])
-        return Record(
-            path.stem, str(path), self._labels[mine], self._boxes[mine], self._ignore[mine]
-        )
+        row = self._labels[mine], self._boxes[mine], self._ignore[mine]
+        return views.view(Record(path.stem, str(path), *row), self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB, the stored pixels."""

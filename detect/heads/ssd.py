@@ -11,7 +11,7 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from detect.anchors import grid_anchors, shapes
+from detect.anchors import grid_anchors, last_of_each, shapes
 from detect.coder import CentreSize
 from detect.matching import gather_boxes, match
 from detect.postprocess import Postprocess
@@ -79,8 +79,13 @@ class SSD(nn.Module):
         self.activation, self.positive, self.negative = activation, positive, negative
         self.coder = CentreSize(variances=variances)
         self.postprocess = postprocess or Postprocess()
-        self.first = sum(s < first_stride for s in strides)
-        widths = list(channels[self.first :])[:levels]
+        self.maps = [i for i in last_of_each(strides) if strides[i] >= first_stride][:levels]
+        if not self.maps:
+            raise UserError(
+                f"head ssd needs a map of stride {first_stride} or more (head.first_stride), the "
+                f"backbone's have {list(strides)}: pick another backbone="
+            )
+        widths = [channels[i] for i in self.maps]
         self.extras = nn.ModuleList()
         while len(widths) < levels:
             self.extras.append(_extra(widths[-1], extra_channels))
@@ -95,7 +100,7 @@ class SSD(nn.Module):
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Anchors of the finest map first."""
-        features = features[self.first :][: len(self.predictors)]
+        features = [features[i] for i in self.maps]
         for extra in self.extras:
             if features[-1].shape[2:].numel() == 1:
                 raise UserError(
@@ -111,7 +116,13 @@ class SSD(nn.Module):
             slots.append(boxes)
             cells.append(cell)
         x = torch.cat(said, 1)  # [B, A, 4 + C]
-        return Output(x[..., 4:], x[..., :4], slots=torch.cat(slots), cells=torch.cat(cells))
+        return Output(
+            x[..., 4:],
+            x[..., :4],
+            slots=torch.cat(slots),
+            cells=torch.cat(cells),
+            coder=self.coder,
+        )
 
     def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         rows, columns = feature.shape[2:]
@@ -133,7 +144,7 @@ class SSD(nn.Module):
 
     def decode(self, output: Output) -> Objects:
         """Every anchor's box and class scores, suppressed."""
-        boxes = self.coder.decode(output.boxes, output.slots, output.cells)
+        boxes = output.decoded(output.boxes)
         if self.activation == "softmax":
             return self.postprocess(boxes, output.logits.softmax(-1)[..., :-1])
         return self.postprocess(boxes, output.logits.sigmoid())

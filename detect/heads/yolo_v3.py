@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from detect.anchors import grid_anchors
+from detect.anchors import grid_anchors, last_of_each
 from detect.coder import Cell
 from detect.matching import forced_owners, gather_boxes, labels, owners
 from detect.postprocess import Postprocess
@@ -70,7 +70,7 @@ class YOLOv3(nn.Module):
         self.coder, self.postprocess = Cell(), postprocess or Postprocess()
         sizes = torch.tensor(anchors, dtype=torch.float32) / anchors_at  # [3, n, 2]
         self.register_buffer("sizes", sizes, persistent=False)
-        self.levels = [list(strides).index(s) for s in STRIDES]
+        self.levels = [i for i in last_of_each(strides) if strides[i] in STRIDES]
         self.num_logits = num_classes + (activation == "softmax")
         self.sets, self.laterals, self.predictors = (
             nn.ModuleList(),
@@ -114,7 +114,9 @@ class YOLOv3(nn.Module):
             slots.append(boxes.to(y.device))
             cells.append(cell.to(y.device))
         y = torch.cat(said, 1)  # [B, A, 5 + C]
-        return Output(y[..., 5:], y[..., :4], y[..., 4], torch.cat(slots), torch.cat(cells))
+        return Output(
+            y[..., 5:], y[..., :4], y[..., 4], torch.cat(slots), torch.cat(cells), self.coder
+        )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """Each object to the anchor of the nearest shape, in the cell that holds its centre."""
@@ -123,7 +125,7 @@ class YOLOv3(nn.Module):
         found = labels((owner >= 0).float(), owner, objects, positive=0.5, negative=0.5)
         truth = gather_boxes(objects, owner)
         code = self.coder.encode(truth, output.slots, output.cells)
-        predicted = self.coder.decode(output.boxes, output.slots, output.cells)  # [B, A, 4]
+        predicted = output.decoded(output.boxes)  # [B, A, 4]
         best, _ = self._overlap(predicted, objects, batch)
         found = torch.where((found == BACKGROUND) & (best > self.ignore), IGNORE, found)
         middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2  # [A, 2]
@@ -154,7 +156,7 @@ class YOLOv3(nn.Module):
 
     def decode(self, output: Output) -> Objects:
         """Objectness times class score, suppressed."""
-        boxes = self.coder.decode(output.boxes, output.slots, output.cells)
+        boxes = output.decoded(output.boxes)
         if self.activation == "softmax":
             classes = output.logits.softmax(-1)[..., :-1]
         else:

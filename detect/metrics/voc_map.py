@@ -10,15 +10,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from engine.errors import UserError, did_you_mean
+from classify.metrics.average_precision import RULES, average_precision, check_rule
+from engine.errors import UserError
 from engine.predictions import refuse_nan
 from engine.protocols import Says
 from engine.structures import Meta, Objects
-
-# The floats of the Python ports and so of their published numbers: .3, .6 and .7 are one last place
-# too large, and a recall of exactly 9/15 does not reach .6.
-RECALLS = np.linspace(0, 1, 11)
-RULES = {"all_point": "all-point rule", "11_point": "11-point rule (VOC2007)"}
 
 
 class Matches(NamedTuple):
@@ -48,8 +44,7 @@ class VOCMap:
         rule: str = "all_point",
         inclusive: bool = True,
     ) -> None:
-        if rule not in RULES:
-            raise UserError(f"rule: got {rule}, expected {list(RULES)}{did_you_mean(rule, RULES)}")
+        check_rule(rule)
         if not 0 < iou <= 1:
             raise UserError(f"iou: got {iou}, expected an overlap above 0 and at most 1")
         self.classes, self.iou, self.rule, self.inclusive = classes, iou, rule, inclusive
@@ -136,13 +131,8 @@ class VOCMap:
         """Average precision and highest recall of one class."""
         found, lost = right.cumsum(), wrong.cumsum()
         precision = found / (found + lost).clip(1)
-        best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a higher one
-        if self.rule == "11_point":
-            at = np.searchsorted(found / total, RECALLS)
-            ap = np.append(best, 0)[at].sum() / 11
-        else:
-            ap = best[right].sum() / total
-        return float(ap), float(right.sum() / total)
+        ap = average_precision(precision, right, total, self.rule)
+        return ap, float(right.sum() / total)
 
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

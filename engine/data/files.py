@@ -29,6 +29,8 @@ class Files:
     """
 
     def __init__(self, *, source: str, on_error: str = "fail") -> None:
+        if on_error not in ("fail", "skip"):
+            raise UserError(f"on_error={on_error}: expected fail or skip")
         self.classes: list[str] = []
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch.utils.data
 
-from engine.data.augment import Augment, recolour, warp, warp_objects
+from engine.data.augment import Augment, cut, recolour, warp, warp_objects
 from engine.data.sampler import Batches
 from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
@@ -43,13 +43,18 @@ class Samples(torch.utils.data.Dataset):
         matrix = view.matrix(self.size)
         objects = Objects.from_record(record, (height, width))
         if record.boxes is None:  # the whole picture stays the whole picture
-            whole = torch.tensor([[0.0, 0.0, self.size[1], self.size[0]]])
-            objects = Objects(whole, objects.labels)
+            whole = torch.tensor([0.0, 0.0, self.size[1], self.size[0]]).expand(len(objects), 4)
+            objects = Objects(whole, objects.labels, ignore=objects.ignore)
         else:
             objects = warp_objects(objects, matrix, self.size, self.augment.min_visible)
-        image = warp(image, matrix, self.size)
         if rng is not None:
+            image = warp(image, matrix, self.size)
             image = recolour(image, self.augment.random_colour(rng))
+            self.augment.blot(rng, image)
+        elif self.augment.fit == "crop":  # to the pixel as where the weights come from
+            image = cut(image, view, self.size, self.augment.interpolation)
+        else:
+            image = warp(image, matrix, self.size)
         meta = Meta(index, record.id, record.path, (height, width), matrix)
         return Sample(image, objects, meta)
 

@@ -1,87 +1,261 @@
+"""What holds for every backbone of configs/backbone, and what single families take and refuse."""
+
+import importlib.util
+import sys
+from functools import cache
+from itertools import pairwise
+
+import hydra
 import pytest
 import torch
-import torchvision
+from omegaconf import OmegaConf
+from torch import nn
 
+from classify.backbones.alexnet import AlexNet
+from classify.backbones.block import conv_block
+from classify.backbones.csp_darknet import CSPDarknet
+from classify.backbones.darknet import Darknet19, Darknet53
+from classify.backbones.mobilenet import MobileNet, MobileNetV1
 from classify.backbones.resnet import ResNet
-from classify.heads import Linear
+from classify.backbones.timm_features import Timm
+from classify.backbones.vgg import VGG
+from classify.backbones.vit import ViT
+from detect.anchors import last_of_each
+from engine import build
+from engine.config import CONFIGS
 from engine.errors import UserError
+from engine.finetune import parameters
+from engine.signature import part
+from engine.structures import Objects
 
-PARAMETERS = {  # with a linear head of 1000 and of 20 classes
-    "resnet18": (11_689_512, 11_186_772),
-    "resnet34": (21_797_672, 21_294_932),
-    "resnet50": (25_557_032, 23_549_012),
-}
+FILES = {path.stem: path for path in sorted((CONFIGS / "backbone").glob("*.yaml"))}
+ONE_CELL = "vit_b_16_token"
+LARGE = ("vgg", "resnet1", "darknet53", "vit_b")  # which train on a smaller picture here
+without_timm = pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is optional")
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=without_timm if n == "timm" else ()) for n in FILES]
+)
 
 
-def head_on(backbone, classes):
-    return Linear(channels=backbone.channels, num_classes=classes, activation="softmax")
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_number_of_parameters(name):
+@cache
+def shapes_only(name):
+    """A backbone in evaluation mode that computes no number."""
     with torch.device("meta"):
-        backbone = ResNet(name=name)
-        heads = [head_on(backbone, classes) for classes in (1000, 20)]
-    counts = [
-        sum(p.numel() for part in (backbone, head) for p in part.parameters()) for head in heads
-    ]
-    assert tuple(counts) == PARAMETERS[name]
+        return part(OmegaConf.load(FILES[name]), "backbone").eval()
 
 
-@pytest.mark.parametrize("size", [(224, 224), (97, 131)])
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_channels_and_strides_are_as_declared(name, size):
-    with torch.device("meta"):  # shapes only, nothing is computed
-        backbone = ResNet(name=name).eval()
-        maps = backbone(torch.empty(1, 3, *size))
-    declared = zip(backbone.channels, backbone.strides, strict=True)
-    assert backbone.strides == (4, 8, 16, 32)
-    assert [tuple(m.shape) for m in maps] == [
-        (1, c, -(-size[0] // s), -(-size[1] // s)) for c, s in declared
-    ]
+def sizes(backbone, height, width):
+    maps = backbone(torch.empty(1, 3, height, width, device="meta"))
+    return [tuple(m.shape[2:]) for m in maps]
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_every_parameter_gets_a_gradient(name):
-    torch.manual_seed(0)
-    backbone = ResNet(name=name)
-    maps = backbone(torch.randn(2, 3, 48, 48))
-    sum((m * torch.randn_like(m)).sum() for m in maps).backward()
-    for key, parameter in backbone.named_parameters():
+def test_there_are_many():
+    assert len(FILES) > 25
+
+
+@every
+def test_channels_and_strides_are_as_declared(name):
+    backbone = shapes_only(name)
+    maps = backbone(torch.empty(2, 3, 224, 192, device="meta"))
+    assert [m.shape[:2] for m in maps] == [(2, c) for c in backbone.channels]
+    assert all(a <= b for a, b in pairwise(backbone.strides))
+    larger = sizes(backbone, 224 + 3 * 32, 192 + 32)
+    for small, large, stride in zip(maps, larger, backbone.strides, strict=True):
+        added = 32 // stride if stride else 0  # so many strides more of pixels, so many more cells
+        assert large == (small.shape[2] + 3 * added, small.shape[3] + added)
+
+
+@every
+def test_odd_sizes(name):
+    backbone = shapes_only(name)
+    # Poolings without padding drop what does not fill a window, as published.
+    slack = 2 if name.startswith(("alexnet", "vgg", "darknet19", "googlenet")) else 0
+    for (h, w), stride in zip(sizes(backbone, 97, 131), backbone.strides, strict=True):
+        rows, columns = (-(-97 // stride), -(-131 // stride)) if stride else (1, 1)
+        assert rows - slack <= h <= rows and columns - slack <= w <= columns
+
+
+@every
+def test_groups_hold_every_parameter_once(name):
+    backbone = shapes_only(name)
+    if name == "timm":  # a part without groups is one
+        return
+    groups = backbone.groups()
+    found = [p for group in groups for p in parameters(group)]
+    assert len(groups) > 2 and all(groups)
+    assert len(found) == len({id(p) for p in found}) == len(list(backbone.parameters()))
+    names = {id(p): key for key, p in backbone.named_parameters()}
+    order = {key: i for i, key in enumerate(names.values())}
+    if name[:3] != "vit":  # whose direct parameters come first in its list of names
+        assert [order[names[id(p)]] for p in found] == sorted(order.values())  # shallow first
+
+
+def check_gradients(module):
+    for key, parameter in module.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
         assert parameter.grad.any(), key
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_equals_torchvisions_network(name):
+@every
+def test_trains_under_an_ssd_and_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
-    ours = ResNet(name=name).eval()
-    head = head_on(ours, 7)
-    with torch.no_grad():
-        for tensor in ours.state_dict().values():
-            if tensor.is_floating_point():  # so that no two normalisations are alike
-                tensor.mul_(1 + 0.1 * torch.rand_like(tensor))
-    theirs = torchvision.models.get_model(name, weights=None, num_classes=7).eval()
-    names = {"stem.0": "conv1", "stem.1": "bn1"} | {
-        f"stages.{i}": f"layer{i + 1}" for i in range(4)
-    }
-    state = {f"fc.{key}": tensor for key, tensor in head.linear.state_dict().items()}
-    for key, tensor in ours.state_dict().items():
-        prefix = ".".join(key.split(".")[:2])
-        state[key.replace(prefix, names[prefix], 1)] = tensor
-    theirs.load_state_dict(state)
-    expected = []
-    for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
-        layer.register_forward_hook(lambda _, __, out: expected.append(out))
-    images = torch.randn(2, 3, 65, 96)
-    with torch.no_grad():
-        logits = theirs(images)
-        maps = ours(images)
-        said = head(maps, (65, 96)).logits[:, 0]
-    torch.testing.assert_close(maps, expected)
-    torch.testing.assert_close(said, logits)
+    side = 64 if name.startswith(LARGE) else 96
+    overrides = ["model=ssd_resnet34", f"backbone={name}", "head.levels=3", f"image_size={side}"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=overrides)
+    backbone = build.backbone(cfg)
+    if name == ONE_CELL:
+        with pytest.raises(UserError, match="needs a map of stride 8 or more.*pick another"):
+            build.network(cfg, 3, backbone)
+        backbone(torch.randn(2, 3, 48, 48))[0].square().sum().backward()
+        return check_gradients(backbone)
+    cfg.head.first_stride = min(8, backbone.strides[-1])  # some are for very small pictures
+    net = build.network(cfg, 3, backbone).train()
+    boxes = torch.tensor([[0.1, 0.1, 0.7, 0.7], [0.3, 0.2, 0.9, 0.6]]) * side
+    objects = Objects(boxes, torch.tensor([0, 2]), torch.tensor([0, 1]))
+    losses = net.losses(net(torch.randint(256, (2, 3, side, side), dtype=torch.uint8)), objects)
+    sum(losses.values()).backward()
+    check_gradients(net.backbone)
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(UserError, match="resnet19.*expected one of resnet18"):
-        ResNet(name="resnet19")
+def test_a_detector_takes_the_last_map_of_each_stride():
+    assert last_of_each((4, 8, 16, 32)) == [0, 1, 2, 3]
+    assert last_of_each((4, 8, 16, 16, 16, 32)) == [0, 1, 4, 5]
+    assert last_of_each((16, 16)) == [1]
+    backbone = shapes_only("googlenet")
+    given = {"channels": backbone.channels, "strides": backbone.strides, "num_classes": 3}
+    nodes = {name: OmegaConf.load(CONFIGS / f"head/{name}.yaml") for name in ("ssd", "yolo_v3")}
+    heads = {k: part(node, "head", activation="sigmoid", **given) for k, node in nodes.items()}
+    assert heads["ssd"].maps == heads["yolo_v3"].levels == [1, 4, 5]
+
+
+def kinds(block):
+    return [type(layer) for layer in block]
+
+
+def test_a_block_is_laid_out_as_asked():
+    relu = {"activation": nn.ReLU}
+    usual = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    plain = conv_block(3, 8, 3, stride=2, **relu)
+    assert kinds(plain) == usual and plain[0].bias is None
+    assert kinds(conv_block(3, 8, 1, order="conv-act-bn", **relu)) == [usual[0], *usual[:0:-1]]
+    assert kinds(conv_block(3, 8, 1, dropout=0.3, **relu)) == [*usual, nn.Dropout2d]
+    assert conv_block(3, 8, 1, dropout=0.3, **relu)[3].p == 0.3
+    assert conv_block(3, 8, 1, bias=True, **relu)[0].bias is not None
+
+
+@pytest.mark.parametrize("kind", [MobileNetV1, Darknet19, Darknet53, CSPDarknet])
+def test_the_layout_of_blocks_is_an_argument(kind):
+    with torch.device("meta"):
+        usual = kind()
+        other = kind(order="conv-act-bn", dropout=0.1, bias=True)
+    assert not any(isinstance(m, nn.Dropout2d) for m in usual.modules())
+    convolutions = [m for m in other.modules() if isinstance(m, nn.Conv2d)]
+    drops = [m for m in other.modules() if isinstance(m, nn.Dropout2d)]
+    assert all(m.bias is not None for m in convolutions) and len(drops) == len(convolutions)
+    after = [type(list(m)[1]) for m in other.modules() if isinstance(m, nn.Sequential)
+             and isinstance(next(iter(m), None), nn.Conv2d)]  # fmt: skip
+    assert after and nn.BatchNorm2d not in after
+
+
+def test_width_and_depth():
+    with torch.device("meta"):
+        assert MobileNetV1(width=0.25).channels == (32, 64, 128, 256)
+        assert MobileNetV1(width=0.01).channels == (8, 8, 8, 10)  # int(1024 * .01), never below 8
+        assert list(CSPDarknet(width=1.0, depth=1.0).channels) == [128, 256, 512, 1024]
+        deep = CSPDarknet(depth=1.0)
+    blocks = [len(stage[1].blocks) for stage in (deep.stage1, deep.stage2, deep.stage3)]
+    assert blocks == [2, 8, 8]
+
+
+def test_the_stem_for_small_pictures():
+    small = shapes_only("resnet18_cifar")
+    assert small.strides == (1, 2, 4, 8)
+    assert small.conv1.weight.shape == (64, 3, 3, 3)
+    assert sizes(small, 32, 32) == [(32, 32), (16, 16), (8, 8), (4, 4)]
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.startswith(("mobilenet", "darknet"))])
+def test_a_map_is_the_last_of_its_stride(name):
+    net = shapes_only(name)
+    x, seen = torch.empty(1, 3, 224, 224, device="meta"), {}
+    for i, layer in enumerate(net.layers()):
+        x = layer(x)
+        seen[224 // x.shape[2]] = i
+    assert list(net.taps) == [seen[stride] for stride in (4, 8, 16, 32)]
+
+
+def test_the_maps_of_googlenet():
+    net = shapes_only("googlenet")
+    names = [name for name, _ in net.named_children()]
+    assert [names[tap].removeprefix("inception") for tap in net.taps] == [
+        "conv3", "3b", "4a", "4d", "4e", "5b"
+    ]  # fmt: skip
+
+
+def test_the_first_layers_of_table_1_of_mobilenet():
+    net = shapes_only("mobilenet_v1_025")
+    assert net.stage1[0][0].weight.shape == (8, 3, 3, 3)
+    assert net.stage1[1][0].weight.shape == (8, 1, 3, 3)  # depthwise
+    assert kinds(net.stage1[1]) == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
+
+
+@without_timm
+def test_timm_in_its_own_words(monkeypatch):
+    import timm
+
+    net = Timm(name="mobilenetv3_small_050")
+    assert net.pretrained is None and net.strides == (4, 8, 16, 32)
+    with pytest.raises(UserError, match="did you mean 'mobilenetv3_small_050'"):
+        Timm(name="mobilenetv3_smal_050")
+    made = timm.create_model
+
+    def without_fetching(name, pretrained, **options):
+        assert pretrained and name == "mobilenetv3_small_050"
+        return made(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_fetching)
+    said = Timm(name="mobilenetv3_small_050", weights="DEFAULT").pretrained.preprocessing
+    assert (said.size, said.resize, said.interpolation) == (224, 256, "bicubic")
+
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", no_network)
+    with pytest.raises(UserError, match="no route to host.*backbone.weights=FILE"):
+        Timm(name="mobilenetv3_small_050", weights="DEFAULT")
+
+
+def test_timm_is_optional(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match="pip install timm"):
+        Timm(name="resnet18")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (ResNet, {"name": "resnet19"}, "resnet19: expected one of resnet18"),
+        (ResNet, {"name": "resnet18", "stem": "mnist"}, "stem=mnist: expected imagenet or cifar"),
+        (VGG, {"name": "vgg12"}, "vgg12: expected one of vgg11"),
+        (AlexNet, {"name": "alexnet_2013"}, "alexnet_2013: expected one of alexnet"),
+        (MobileNet, {"name": "mobilenet_v4"}, "mobilenet_v4: expected one of mobilenet_v2"),
+        (MobileNetV1, {"width": 0.0}, "width=0.0: expected a factor above 0"),
+        (MobileNetV1, {"order": "bn-conv-act"}, "bn-conv-act: expected conv-bn-act or conv-act-bn"),
+        (Darknet19, {"dropout": 1.0}, "dropout=1.0: expected a share from 0 to below 1"),
+        (CSPDarknet, {"depth": -1.0}, "depth=-1.0: expected factors above 0"),
+        (ViT, {"name": "vit_x"}, "vit_x: expected one of vit_b_16"),
+        (ViT, {"name": "vit_tiny", "positions": 100}, "positions=100: expected a multiple of 16"),
+        (Darknet53, {"weights": "DEFAULT"}, "weights=DEFAULT: no such file; expected a file"),
+    ],
+)
+def test_what_is_refused(kind, options, message):
+    with pytest.raises(UserError, match=message), torch.device("meta"):
+        kind(**options)
+
+
+def test_alexnet_says_how_small_a_picture_may_be():
+    net = shapes_only("alexnet")
+    assert sizes(net, 63, 63)[-1] == (1, 1)
+    with pytest.raises(UserError, match=r"image_size=\[62, 99\]: AlexNet needs 63"):
+        sizes(net, 62, 99)

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from classify.losses import BCE, CrossEntropy, Focal, one_hot
+from classify.losses import BCE, MSE, CrossEntropy, Focal, one_hot
+from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
 
@@ -141,3 +142,100 @@ def test_a_box_term_is_trained_where_the_head_says_boxes():
     assert BCE(box=box)(Output(logits, boxes), labels)["box"] == 4
     assert set(BCE(box=box)(Output(logits), labels)) == {"class"}
     assert set(BCE()(Output(logits, boxes), labels)) == {"class"}
+
+
+def said(*logits):
+    """One slot a picture."""
+    return Output(torch.tensor(logits)[:, None])
+
+
+def test_cross_entropy_weighs_classes_slots_and_entropy():
+    output, labels = said([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]), torch.tensor([[0], [1], [IGNORE]])
+    # Two slots of ln 2, class 1 counts three times: (1 + 3) ln 2 / 2.
+    terms = CrossEntropy(class_weights=[1.0, 3.0])(output, Assigned(labels))
+    assert terms["class"].item() == pytest.approx(2 * math.log(2))
+    # Weights of slots: (0.5 + 2) ln 2 / 2.
+    weight = torch.tensor([[0.5], [2.0], [9.0]])
+    terms = CrossEntropy()(output, Assigned(labels, weight=weight))
+    assert terms["class"].item() == pytest.approx(1.25 * math.log(2)) and set(terms) == {"class"}
+    # The entropy of (1/2, 1/2) is ln 2; the penalty is its negative.
+    terms = CrossEntropy(entropy=0.1)(output, Assigned(labels))
+    assert terms["entropy"].item() == pytest.approx(-0.1 * math.log(2))
+
+
+def test_the_entropy_penalty_flattens():
+    logits = torch.tensor([[[2.0, 0.0]]], requires_grad=True)
+    CrossEntropy(entropy=1.0)(Output(logits), Assigned(torch.tensor([[0]])))["entropy"].backward()
+    assert logits.grad[0, 0, 0] > 0 > logits.grad[0, 0, 1]  # a step down the gradient evens them
+
+
+def test_class_weights_are_one_a_class():
+    for loss in (CrossEntropy(class_weights=[1.0]), BCE(class_weights=[1.0])):
+        with pytest.raises(UserError, match="got 1 numbers for 2 classes"):
+            loss(said([0.0, 0.0]), Assigned(torch.tensor([[0]])))
+
+
+def test_bce_of_several_labels():
+    output = said([0.0, 2.0, -1.0], [1.0, 0.0, 3.0])
+    labels = torch.tensor([[[1, 0, 0]], [[0, IGNORE, 1]]])
+    p = output.logits.sigmoid()[:, 0]
+    each = -torch.stack(
+        [
+            p[0, 0].log(),
+            (1 - p[0, 1]).log(),
+            (1 - p[0, 2]).log(),
+            (1 - p[1, 0]).log(),
+            p[1, 2].log(),
+        ]
+    )
+    # Summed over the classes that count, averaged over the two pictures.
+    assert BCE()(output, Assigned(labels))["class"].item() == pytest.approx(each.sum().item() / 2)
+    plain = Focal(gamma=0.0, alpha=None)(output, Assigned(labels))["class"]
+    assert plain.item() == pytest.approx(each.sum().item() / 2)
+    twice = BCE(class_weights=[2.0, 1.0, 1.0])(output, Assigned(labels))["class"].item()
+    assert twice == pytest.approx((each.sum() + each[0] + each[3]).item() / 2)
+
+
+def test_bce_of_one_label_is_the_same_either_way():
+    output = said([0.5, -1.0, 0.1], [1.0, 0.0, 3.0])
+    hot = torch.tensor([[[0, 1, 0]], [[1, 0, 0]]])
+    for loss in (BCE(), Focal()):
+        one = loss(output, Assigned(torch.tensor([[1], [0]])))["class"]
+        torch.testing.assert_close(loss(output, Assigned(hot))["class"], one)
+
+
+def test_weights_of_slots_are_for_boxes_where_there_are_boxes():
+    logits, labels = torch.zeros(1, 2, 3), torch.tensor([[0, 1]])
+    weight = torch.tensor([[5.0, 1.0]])
+    with_boxes = Output(logits, torch.zeros(1, 2, 4))
+    plain = BCE()(with_boxes, Assigned(labels))["class"]
+    assert BCE()(with_boxes, Assigned(labels, weight=weight))["class"] == plain
+    # Three classes of ln 2 a slot, (5 + 1) / 2 slots.
+    weighed = BCE()(Output(logits), Assigned(labels, weight=weight))["class"].item()
+    assert weighed == pytest.approx(9 * math.log(2))
+
+
+def test_squared_error_of_probabilities():
+    output = said([math.log(3), 0.0], [0.0, 0.0])
+    # Softmax (3/4, 1/4) and (1/2, 1/2): (1/16 + 1/16 + 1/4 + 1/4) / 2.
+    loss = MSE()(output, Assigned(torch.tensor([[0], [1]])))["class"].item()
+    assert loss == pytest.approx((2 / 16 + 2 / 4) / 2)
+    # Sigmoid 3/4 and 1/2, 1/2 and 1/2; the second picture's class 0 is ignored.
+    loss = MSE(activation="sigmoid")(output, Assigned(torch.tensor([[[1, 1]], [[IGNORE, 0]]])))
+    assert loss["class"].item() == pytest.approx((1 / 16 + 1 / 4 + 1 / 4) / 2)
+    nothing = MSE()(output, Assigned(torch.tensor([[IGNORE], [BACKGROUND]])))["class"]
+    assert nothing.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CrossEntropy(smoothing=1.0), "loss.smoothing=1.0: expected a share"),
+        (lambda: Focal(alpha=5.0), "loss: gamma=2.0, alpha=5.0: expected"),
+        (lambda: Focal(gamma=-1.0), "loss: gamma=-1.0"),
+        (lambda: MSE(activation="tanh"), "loss.activation=tanh: expected softmax or sigmoid"),
+    ],
+)
+def test_wrong_numbers_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from classify.heads import Linear
-from classify.losses import BCE, CrossEntropy, Focal
+from classify.losses import BCE, Focal
 from detect.heads.ssd import SSD
 from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.box import SmoothL1
@@ -27,10 +26,7 @@ HEADS = {
     "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
     "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
-    "linear, softmax": (Linear, {"activation": "softmax", "top": 1}),
-    "linear, sigmoid": (Linear, {"activation": "sigmoid", "top": 1}),
 }
-DETECTORS = [name for name in HEADS if "linear" not in name]
 SIZE = (128, 160)  # height, width
 
 
@@ -38,8 +34,6 @@ def make(name, **options):
     torch.manual_seed(0)
     kind, fixed = HEADS[name]
     given = {"channels": CHANNELS, "strides": STRIDES, "num_classes": CLASSES}
-    if kind is Linear:
-        del given["strides"]
     return kind(**given | fixed | options)
 
 
@@ -61,12 +55,6 @@ def scene(pictures=4, size=SIZE):
             rows.append((picture, *low.tolist(), *(low + sides).tolist()))
     table = torch.tensor(rows)
     return Objects(table[:, 1:], torch.randint(0, CLASSES, (len(rows),)), table[:, 0].long())
-
-
-def whole_pictures(pictures=4, size=SIZE):
-    """A classifier's truth: one object a picture, which fills it."""
-    boxes = torch.tensor([[0.0, 0.0, size[1], size[0]]] * pictures)
-    return Objects(boxes, torch.randint(0, CLASSES, (pictures,)), torch.arange(pictures))
 
 
 def one(*box, label=3, **fields):
@@ -109,7 +97,7 @@ def assert_same(found, true):
 def test_oracle(name, size, seed):
     head = make(name).eval()
     torch.manual_seed(seed)
-    true = whole_pictures(size=size) if "linear" in name else scene(size=size)
+    true = scene(size=size)
     output = head(features(size, batch=4), size)
     assert_same(head.decode(oracle(head, output, true)), true)
 
@@ -125,7 +113,7 @@ def test_oracle(name, size, seed):
         (100, 60, 103, 63),  # tiny
     ],
 )
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_oracle_of_a_special_box(name, box):
     head = make(name).eval()
     output = head(features(), SIZE)
@@ -142,7 +130,7 @@ def sides_swapped(boxes):
 
 
 @pytest.mark.parametrize("fault", [shifted, sides_swapped])
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_the_oracle_notices_a_broken_decode(name, fault, monkeypatch):
     head = make(name).eval()
     true = scene()
@@ -156,7 +144,7 @@ def test_the_oracle_notices_a_broken_decode(name, fault, monkeypatch):
 @pytest.mark.parametrize("name", HEADS)
 def test_the_oracle_notices_a_wrong_class(name):
     head = make(name).eval()
-    true = whole_pictures() if "linear" in name else scene()
+    true = scene()
     said = oracle(head, head(features(batch=4), SIZE), true)
     with pytest.raises(AssertionError):
         assert_same(head.decode(said._replace(logits=said.logits.roll(1, -1))), true)
@@ -171,7 +159,7 @@ def test_a_batch_without_objects_has_no_positive(name):
     assert (labels < 0).all()
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_a_picture_is_assigned_alike_alone_and_in_a_batch(name):
     head = make(name).eval()
     true = scene()
@@ -187,7 +175,7 @@ def test_a_picture_is_assigned_alike_alone_and_in_a_batch(name):
         assert torch.equal(alone.boxes[0, positive], together.boxes[i, positive])
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_slots_of_an_ignored_object_are_left_out(name):
     head = make(name).eval()
     output = head(features(), SIZE)
@@ -212,7 +200,6 @@ def test_slots_of_an_ignored_object_are_left_out(name):
         ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
         ("yolo_v3", (608, 608), 22743),
         ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
-        ("linear, softmax", (97, 131), 1),
     ],
 )
 def test_number_of_slots(name, size, slots):
@@ -221,7 +208,7 @@ def test_number_of_slots(name, size, slots):
         output = head(features(size), size)
     assert output.logits.shape == (1, slots, CLASSES + (name == "ssd, softmax"))
     assert output.slots.shape == (slots, 4)
-    if name in DETECTORS:
+    if name in HEADS:
         assert output.boxes.shape == (1, slots, 4)
         centres = (output.slots[:, :2] + output.slots[:, 2:]) / 2
         assert (centres > 0).all()
@@ -243,7 +230,7 @@ def test_ssd_anchors_by_hand():
     torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_a_slot_looks_at_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
@@ -301,8 +288,6 @@ FITTING = [
     ("ssd, sigmoid", Focal(box=SmoothL1())),
     ("ssd, sigmoid", BCE(box=SmoothL1())),
     ("yolo_v3", YOLOv3Loss()),
-    ("linear, softmax", CrossEntropy()),
-    ("linear, sigmoid", BCE()),
 ]
 
 
@@ -310,7 +295,7 @@ FITTING = [
 def test_every_parameter_gets_a_gradient(name, loss):
     head = make(name)
     assert loss.requires <= head.says <= loss.trains
-    true = whole_pictures() if "linear" in name else scene()
+    true = scene()
     output = head(features(batch=4), SIZE)
     with torch.no_grad():
         assigned = head.assign(output, true)
@@ -334,19 +319,8 @@ def test_scores_before_training():
     assert scores.mean().item() == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", HEADS)
 def test_nothing_found_before_training(name):
     head = make(name, postprocess=None).eval()
     head.postprocess.score = 0.5
     assert len(head.decode(head(features(batch=2), SIZE))) == 0
-
-
-def test_linear_decodes_the_best_few():
-    head = make("linear, softmax", top=2)
-    output = head(features(), SIZE)
-    logits = torch.tensor([0.1, 0.4, 0.3, 0.15, 0.05]).log().view(1, 1, 5)
-    found = head.decode(output._replace(logits=logits))
-    assert found.labels.tolist() == [1, 2]
-    assert found.scores.tolist() == pytest.approx([0.4, 0.3])
-    assert found.boxes.tolist() == [[0, 0, 160, 128]] * 2
-    assert make("linear, softmax", top=9).top == CLASSES

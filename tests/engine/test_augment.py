@@ -307,7 +307,7 @@ def test_colours_by_hand(setting, draw, colour, becomes):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"fit": "crop"}, "augment.fit=crop: expected squeeze or letterbox"),
+        ({"fit": "cut"}, "augment.fit=cut: expected squeeze, letterbox or crop"),
         ({"scale": [1.2, 0.7]}, r"augment.scale=\[1.2, 0.7\]: expected \[least, most\]"),
         ({"scale": [0, 1]}, r"augment.scale=\[0, 1\]: .*above 0"),
         ({"scale": [1]}, r"augment.scale=\[1\]: expected"),

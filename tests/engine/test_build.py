@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 import engine.config
-from engine import build, checkpoint
+from engine import build, checkpoint, trained
 from engine.errors import UserError
 from engine.signature import check, fits, part
 
@@ -96,22 +96,22 @@ def test_a_wrong_node_is_refused_by_its_key(wrong, message):
 
 
 def test_what_the_engine_gives_is_not_missing():
-    head = node("classify.heads.Linear")
+    head = node("classify.heads.linear.Linear")
     assert "also needs activation, channels, num_classes" in refusal(check, head, "head")
     check(head, "head", build.GIVEN["head"])
 
 
 def test_part_gives_only_what_is_asked_for():
     head = part(
-        node("classify.heads.Linear", top=2), "head", channels=[4], strides=[8], num_classes=3,
-        activation="softmax",
+        node("classify.heads.linear.Linear", top=2), "head", channels=[4], strides=[8],
+        num_classes=3, activation="softmax",
     )  # fmt: skip
     assert head.linear.weight.shape == (3, 4) and head.top == 2
 
 
 def test_a_constructors_own_refusal_comes_through():
-    message = refusal(part, node(AUGMENT, fit="crop"), "augment")
-    assert message == "augment.fit=crop: expected squeeze or letterbox"
+    message = refusal(part, node(AUGMENT, fit="cut"), "augment")
+    assert message == "augment.fit=cut: expected squeeze, letterbox or crop"
 
 
 def test_the_default_configuration_passes():
@@ -138,7 +138,7 @@ def test_the_default_configuration_passes():
         (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
         (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected float, got list"]),
         (["dataset=voc"], ["dataset.root is needed: say dataset.root=..."]),
-        (["image_size=16"], ["image_size=16: expected pixels >= 32, or [height, width]"]),
+        (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(overrides, says):
@@ -181,8 +181,8 @@ def test_an_empty_split_is_refused():
 
 
 def test_classes_must_be_the_trained_ones():
-    build.check_classes(["cat", "dog"], ["cat", "dog"], "a.pt")
-    message = refusal(build.check_classes, ["cat", "dog"], ["dog", "cat"], "a.pt")
+    trained.check_classes(["cat", "dog"], ["cat", "dog"], "a.pt")
+    message = refusal(trained.check_classes, ["cat", "dog"], ["dog", "cat"], "a.pt")
     assert message == "a.pt was trained on the classes ['cat', 'dog'], this data has ['dog', 'cat']"
 
 
@@ -193,7 +193,7 @@ def from_checkpoint(path, loss, trust=False):
     checkpoint.save(path, state)
     with hydra.initialize_config_dir(str(engine.config.CONFIGS), version_base="1.3"):
         cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}"])
-    return build.from_checkpoint(str(path), cfg, torch.device("cpu"))
+    return trained.from_checkpoint(str(path), cfg, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

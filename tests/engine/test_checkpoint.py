@@ -30,7 +30,7 @@ def test_what_is_saved_comes_back(tmp_path):
     back = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     for key, value in saved["model"].items():
         assert torch.equal(back["model"].pop(key), value)
-    assert back == {"format": 1, **saved, "model": {}}
+    assert back == {"format": 2, **saved, "model": {}}
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -98,8 +98,29 @@ def test_a_file_of_another_program(tmp_path, foreign, message):
 
 
 def test_a_newer_format(tmp_path):
-    torch.save({**state(), "format": 2}, tmp_path / "a.pt")
-    assert refusal(tmp_path / "a.pt") == "format 2, this version reads 1: update it"
+    torch.save({**state(), "format": 3}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "format 3, this version reads 2: update it"
+
+
+def test_a_file_of_the_first_format_is_read(tmp_path):
+    names = ("mean", "backbone.stem.0.weight", "backbone.stem.1.bias", "backbone.stages.3.0.x")
+    past = {
+        "head": {"_target_": "classify.heads.Linear", "dropout": 0.5},
+        "metric": {"_target_": "classify.metrics.TopK"},
+    }
+    said = {"size": [64, 64], "mean": [51.0, 102.0, 0.0], "std": [255.0, 255.0, 127.5]}
+    model = {name: torch.ones(1) for name in names}
+    saved = state(config=past, model=model, ema=None, preprocessing=said)
+    torch.save({**saved, "format": 1}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    assert list(got["model"]) == [
+        "mean", "backbone.conv1.weight", "backbone.bn1.bias", "backbone.layer4.0.x",
+    ]  # fmt: skip
+    assert got["config"]["head"] == {"_target_": "classify.heads.linear.Linear", "dropout": 0.5}
+    assert got["config"]["metric"]["_target_"] == "classify.metrics.top_k.TopK"
+    assert got["config"]["finetune"] == {"_target_": "engine.finetune.Finetune"}
+    assert got["preprocessing"]["mean"] == [0.2, 0.4, 0.0]  # of 255 then, of 1 since
+    assert (got["ema"], got["format"]) == (None, 2)
 
 
 class Evil:

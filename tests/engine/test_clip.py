@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from engine.clip import GlobalNorm, NoClip, Norm, Value
+from engine.errors import UserError
 
 
 def parameters(*gradients):
@@ -39,3 +40,10 @@ def test_global_norm_is_torchs():
     ours, theirs = (parameters([0.3, -2.0], [7.0], [1e-3, 4.0, 9.0]) for _ in range(2))
     assert GlobalNorm(max=2.0)(ours) == torch.nn.utils.clip_grad_norm_(theirs, 2.0)
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("kind", [Value, Norm, GlobalNorm])
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
+def test_a_limit_is_above_zero(kind, limit):
+    with pytest.raises(UserError, match=f"^clip.max={limit}: expected more than 0"):
+        kind(max=limit)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.draw import SMALLEST, Labels, annotate, colours
+from engine.draw import SMALLEST, Labels, annotate, colours, heat
 from engine.structures import Objects
 
 GREY = np.full((SMALLEST, SMALLEST, 3), 90, np.uint8)
@@ -42,3 +42,47 @@ def test_texts_stay_in_the_picture_and_off_each_other(corner):
     assert min(starts) >= 0 and max(ends) <= SMALLEST
     assert min(np.diff(sorted(baselines))) >= 16
     assert (labels.image == 255).all(2).any()
+
+
+def lit(matrix, size, hot, cells=(4, 4), shape=(100, 200)):
+    """Where a grey picture changes most under one hot cell: (row, column), and the picture."""
+    weights = np.zeros(cells, np.float32)
+    weights[hot] = 1
+    image = np.full((*shape, 3), 90, np.uint8)
+    drawn = heat(image, weights, np.array(matrix, np.float64), size)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8 and (image == 90).all()
+    change = np.abs(drawn.astype(int) - 90).sum(2)
+    return np.argwhere(change == change.max()).mean(0) + 0.5, drawn
+
+
+def test_heat_of_a_squeezed_picture():
+    # 100 x 200 to 64 x 64: cell (1, 2) of 4 x 4 is centred at (1.5, 2.5) quarters: (37.5, 125).
+    at, drawn = lit([[64 / 200, 0, 0], [0, 64 / 100, 0]], (64, 64), (1, 2))
+    assert at == pytest.approx([37.5, 125], abs=1)
+    red, _, blue = drawn[37, 125].astype(int)
+    assert red > blue
+    assert (drawn[:, :70] == 90).all() and (drawn[70:] == 90).all()  # a cell and a half away
+
+
+def test_heat_of_a_cropped_picture():
+    # The middle 100 x 100 of the picture fills 64 x 64. Cell (0, 0) is centred at 12.5 of it.
+    at, drawn = lit([[0.64, 0, -32], [0, 0.64, 0]], (64, 64), (0, 0))
+    assert (drawn[:, :50] == 90).all() and (drawn[:, 150:] == 90).all()  # what it did not see
+    assert at[0] < 12.5 and 50 < at[1] < 62.5  # the corner of what it saw is as hot as the cell
+    assert (drawn[5, 51] != 90).any()
+
+
+def test_heat_of_a_letterboxed_picture():
+    # 200 wide to 64: factor .32, the height 100 becomes 32, from row 16 to 48 of the input.
+    # Cell (1, 3), centred at (24, 56) of the input: row (24 - 16) / .32 = 25, column 175.
+    matrix = [[0.32, 0, 0], [0, 0.32, 16]]
+    at, _ = lit(matrix, (64, 64), (1, 3))
+    assert at[0] == pytest.approx(25, abs=1) and at[1] > 174  # the last column goes on to the edge
+    _, bare = lit(matrix, (64, 64), (0, 0), cells=(8, 8))  # in the grey above the picture
+    assert (bare == 90).all()
+
+
+def test_heat_of_a_mirrored_picture():
+    # x -> 64 - .32 x: column 0 of the cells is at the right.
+    at, _ = lit([[-0.32, 0, 64], [0, 0.64, 0]], (64, 64), (2, 1))
+    assert at == pytest.approx([62.5, 125], abs=1)  # 200 - 75

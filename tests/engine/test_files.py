@@ -53,3 +53,8 @@ def test_frames_come_in_any_order(tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(UserError, match="not a video"):
         Video(source=str(tmp_path / "text.mp4"))
+
+
+def test_on_error_is_one_of_two_words(folder):
+    with pytest.raises(UserError, match="^on_error=skipp: expected fail or skip"):
+        Files(source=str(folder), on_error="skipp")

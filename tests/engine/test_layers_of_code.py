@@ -106,8 +106,9 @@ NAMED = [path for group in ("head", "dataset", "metric") for path in
 
 @pytest.mark.parametrize("path", NAMED, ids=lambda p: f"{p.parent.name}={p.stem}")
 def test_one_word_for_one_thing(path):
-    # head=ssd is the class SSD of detect/heads/ssd.py; a small family may share classify/heads.py.
+    # head=ssd is the class SSD of detect/heads/ssd.py, head=mlp_alexnet a variant of mlp.py's MLP.
     module, _, name = OmegaConf.load(path)._target_.rpartition(".")
-    assert plain(name) == plain(path.stem)
-    assert module.rpartition(".")[2] in (path.stem, f"{path.parent.name}s")
+    file = module.rpartition(".")[2]
+    assert plain(name) == plain(file)
+    assert path.stem == file or path.stem.startswith(f"{file}_")
     assert Path(ROOT, *module.split(".")).with_suffix(".py").is_file()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from classify.heads import Linear
+from classify.heads.linear import Linear
 from classify.losses import CrossEntropy
-from classify.metrics import TopK
+from classify.metrics.top_k import TopK
 from detect.metrics.coco_map import COCOMap
 from detect.metrics.voc_map import VOCMap
 from engine.clip import NoClip
@@ -21,6 +21,7 @@ from engine.data.augment import Augment
 from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.errors import UserError
+from engine.finetune import Finetune
 from engine.loop import Clock, Run, detect, evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
@@ -104,7 +105,7 @@ def loader(data, batch_size, train=False, augment=None):
 
 
 def run(net, accumulate=1, clock=None, ema=None, lr=0.1):
-    optim = optimizer(net, partial(torch.optim.SGD, lr=lr, momentum=0.9))
+    optim = optimizer([(1.0, net.parameters())], partial(torch.optim.SGD, lr=lr, momentum=0.9))
     return Run(
         network=net,
         ema=averaged(net, ema) if ema else None,
@@ -112,6 +113,7 @@ def run(net, accumulate=1, clock=None, ema=None, lr=0.1):
         schedule=LambdaLR(optim, lambda _: 1.0),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         clip=NoClip(),
+        finetune=Finetune(),
         clock=clock or Clock(100, None),
         device=CPU,
         precision=Precision.fp32,

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from classify.heads import Linear
+from classify.heads.linear import Linear
 from classify.losses import CrossEntropy
 from engine.config import Precision
-from engine.network import IMAGENET_MEAN, IMAGENET_STD, Network
+from engine.network import IMAGENET, Network
 from engine.precision import autocast
 from engine.structures import Assigned, Objects
 
@@ -57,8 +57,8 @@ def test_pictures_are_normalised_by_imagenets_colours():
 
 def test_mean_and_std_travel_with_the_weights():
     state = network().state_dict()
-    np.testing.assert_allclose(state["mean"].flatten() / 255, IMAGENET_MEAN, rtol=1e-6)
-    np.testing.assert_allclose(state["std"].flatten() / 255, IMAGENET_STD, rtol=1e-6)
+    np.testing.assert_allclose(state["mean"].flatten() / 255, IMAGENET.mean, rtol=1e-6)
+    np.testing.assert_allclose(state["std"].flatten() / 255, IMAGENET.std, rtol=1e-6)
 
 
 def test_the_head_is_told_height_and_width():

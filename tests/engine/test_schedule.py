@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import UserError
 from engine.schedule import Constant, Cosine, OneCycle, Step
 
 
@@ -32,3 +33,9 @@ def test_points_by_hand(schedule, points):
 @pytest.mark.parametrize("kind", [Constant, Cosine, OneCycle])
 def test_a_factor_of_the_full_rate_whatever_the_warm_up(kind, done, warmup):
     assert 0 < kind(warmup=warmup)(done) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 2])
+def test_a_warm_up_is_a_share(warmup):
+    with pytest.raises(UserError, match=f"^schedule.warmup={warmup}: expected a share"):
+        Cosine(warmup=warmup)

@@ -1,0 +1,109 @@
+"""Darknet-19 (arXiv 1612.08242, table 6) and Darknet-53 (arXiv 1804.02767, table 1).
+
+Leaky rectifiers of slope .1; modules stand in running order, by which Darknet's .weights files are
+read (`engine.darknet`). Darknet-19 ends in a 1x1 convolution to the classes and then the mean over
+the map: that equals the mean first and a linear head, so it is left to the head.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+
+from torch import Tensor, nn
+
+from classify.backbones.block import conv_block
+from classify.backbones.chain import Chain
+
+TABLE_6 = (  # widths; 3x3 and 1x1 take turns, a pooling by 2 between the rows
+    (32,),
+    (64,),
+    (128, 64, 128),
+    (256, 128, 256),
+    (512, 256, 512, 256, 512),
+    (1024, 512, 1024, 512, 1024),
+)
+TABLE_1 = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # width, residual blocks of a stage
+LEAKY = partial(nn.LeakyReLU, 0.1, inplace=True)
+
+
+class Darknet19(Chain):
+    """Maps before the poolings at strides 4, 8 and 16, and the last one, stride 32.
+
+    The poolings drop an odd last row or column: a map's sides are rounded down.
+
+    Args:
+        order, dropout, bias: see `classify.backbones.block.conv_block`.
+        weights: None or a file, Darknet's own included (`engine.weights.load`).
+    """
+
+    channels = (128, 256, 512, 1024)
+    strides = (4, 8, 16, 32)
+
+    def __init__(
+        self,
+        *,
+        order: str = "conv-bn-act",
+        dropout: float = 0.0,
+        bias: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        block = partial(conv_block, activation=LEAKY, order=order, dropout=dropout, bias=bias)
+        layers: list[nn.Module] = []
+        ends, channels = [], 3
+        for row in TABLE_6:
+            layers += [nn.MaxPool2d(2)] if layers else []
+            for i, width in enumerate(row):
+                layers.append(block(channels, width, 1 if i % 2 else 3))
+                channels = width
+            ends.append(len(layers) - 1)
+        self.taps = ends[2:]
+        self.features = nn.Sequential(*layers)
+        self.pretrain(weights)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """Convolution blocks and poolings."""
+        return self.features
+
+
+class Residual(nn.Module):
+    """A 1x1 convolution to half the width, a 3x3 back, and the input added."""
+
+    def __init__(self, *, width: int, block: partial[nn.Sequential]) -> None:
+        super().__init__()
+        self.narrow = block(width, width // 2, 1)
+        self.wide = block(width // 2, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, width, h, w] -> the same size."""
+        return x + self.wide(self.narrow(x))
+
+
+class Darknet53(Chain):
+    """Maps of the stages at strides 4, 8, 16 and 32.
+
+    Args:
+        order, dropout, bias: see `classify.backbones.block.conv_block`.
+        weights: None or a file, Darknet's own included (`engine.weights.load`).
+    """
+
+    channels = (128, 256, 512, 1024)
+    strides = (4, 8, 16, 32)
+    taps = (2, 3, 4, 5)
+
+    def __init__(
+        self,
+        *,
+        order: str = "conv-bn-act",
+        dropout: float = 0.0,
+        bias: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        block = partial(conv_block, activation=LEAKY, order=order, dropout=dropout, bias=bias)
+        self.stem = block(3, 32, 3)
+        channels = 32
+        for i, (width, count) in enumerate(TABLE_1, 1):
+            stage = [Residual(width=width, block=block) for _ in range(count)]
+            self.add_module(f"stage{i}", nn.Sequential(block(channels, width, 3, stride=2), *stage))
+            channels = width
+        self.pretrain(weights)

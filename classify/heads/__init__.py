@@ -1,0 +1,1 @@
+"""Heads that say what is in the whole picture."""

@@ -1,0 +1,37 @@
+"""A new linear layer on top of a pretrained classifier, which it reads as features."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from classify.heads.whole import WholePicture, linear
+
+
+class Extra(WholePicture):
+    """The pretrained linear layer on the mean of the coarsest map, then a new one.
+
+    Args:
+        inner: outputs of the pretrained classifier.
+        top: classes a picture in predictions.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        num_classes: int,
+        activation: str,
+        inner: int = 1000,
+        top: int = 100,
+    ) -> None:
+        super().__init__(num_classes=num_classes, activation=activation, top=top)
+        self.linear = nn.Linear(channels[-1], inner)
+        self.extra = linear(inner, num_classes)
+
+    def classify(self, features: list[Tensor]) -> Tensor:
+        """[B, K]."""
+        return self.extra(self.linear(features[-1].mean((2, 3))))
+
+    def groups(self) -> list[list[nn.Module]]:
+        """By depth: the pretrained classifier, the new layer."""
+        return [[self.linear], [self.extra]]

@@ -1,0 +1,71 @@
+"""What heads with one slot share: the slot is the whole picture."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+
+
+class WholePicture(nn.Module):
+    """Says a class of the whole picture; a subclass makes the logits.
+
+    Args:
+        top: classes a picture in predictions, at most all.
+    """
+
+    says = frozenset({"logits"})
+
+    def __init__(self, *, num_classes: int, activation: str, top: int = 100) -> None:
+        super().__init__()
+        self.num_classes, self.activation, self.top = num_classes, activation, min(top, num_classes)
+
+    def classify(self, features: list[Tensor]) -> Tensor:
+        """Feature maps -> logits [B, K], or [B, S, K] with auxiliary slots behind the first."""
+        raise NotImplementedError
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """One slot a picture, or one and its auxiliary ones."""
+        logits = self.classify(features)
+        logits = logits if logits.ndim == 3 else logits[:, None]  # [B, S, K]
+        height, width = image_size
+        whole = logits.new_tensor([[0.0, 0.0, width, height]])
+        return Output(logits, slots=whole.expand(logits.shape[1], 4))
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """Under a softmax the picture's one label [B, S]; under a sigmoid multi-hot [B, S, K]."""
+        make = self._label if self.activation == "softmax" else self._multi_hot
+        slots = output.logits.shape[1]
+        labels = make(len(output.logits), objects)[:, None]
+        return Assigned(labels.expand(-1, slots, *labels.shape[2:]))
+
+    def _label(self, batch: int, objects: Objects) -> Tensor:
+        labels = torch.where(objects.ignore, IGNORE, objects.labels)
+        return labels.new_full((batch,), BACKGROUND).index_copy(0, objects.image, labels)
+
+    def _multi_hot(self, batch: int, objects: Objects) -> Tensor:
+        """1 where a class is present, IGNORE where only ignored objects show it, else 0."""
+        place = objects.image * self.num_classes + objects.labels  # [M]
+        rank = torch.where(objects.ignore, 1, 2)  # what is sure outweighs what is ignored
+        found = rank.new_zeros(batch * self.num_classes)
+        found = found.scatter_reduce(0, place, rank, "amax")
+        meaning = rank.new_tensor([0, IGNORE, 1])
+        return meaning[found].view(batch, self.num_classes)
+
+    def decode(self, output: Output) -> Objects:
+        """The best few classes of each picture, best first, as objects that fill it."""
+        logits = output.logits[:, 0]  # [B, K]
+        scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+        best, labels = scores.topk(self.top)  # [B, top]
+        image = torch.arange(len(logits), device=logits.device)[:, None].expand_as(labels)
+        boxes = output.slots[:1].expand(labels.numel(), 4)
+        return Objects(boxes, labels.flatten(), image.flatten(), best.flatten())
+
+
+def linear(width: int, outputs: int, **options: Any) -> nn.Linear:
+    """A last layer that starts near zero, so that the first loss is ln K."""
+    layer = nn.Linear(width, outputs, **options)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer

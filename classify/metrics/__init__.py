@@ -1,0 +1,1 @@
+"""How well pictures are classified: one label each, or any number of them."""

@@ -1,0 +1,129 @@
+"""How often the class of a picture is the best, or among the best k, that a network names.
+
+Top-k accuracy is ILSVRC's measure; precision, recall and F1 go by each picture's best class.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from classify.metrics.confusion import draw_confusion
+from engine.errors import UserError
+from engine.predictions import refuse_nan
+from engine.protocols import Says
+from engine.structures import Meta, Objects
+
+NAMES = ("precision", "recall", "f1")
+
+
+class TopK:
+    """Top-1 and top-k accuracy, shares in 0..1, of pictures with one label.
+
+    A k above the number of classes is left out, for it would always be 1; top1 is always there.
+    Expects the head to keep at least the k best classes of a picture.
+
+    `precision`, `recall` and `f1` are means over the classes that some picture has; a class never
+    predicted has 0. `entropy` is the mean over the pictures of -sum p ln p, in nats, where p are
+    a picture's scores divided by their sum: 0 is sure, ln K knows nothing. It is there where every
+    picture names every class.
+
+    Args:
+        k: places that count as found.
+        per_class: whether `precision/<class>`, `recall/<class>` and `f1/<class>` are said too.
+    """
+
+    primary = "top1"
+    requires: ClassVar[Says] = frozenset({"logits"})
+    many_labels: ClassVar[bool] = False
+
+    def __init__(
+        self, *, classes: list[str], k: Sequence[int] = (1, 5), per_class: bool = True
+    ) -> None:
+        if min(k, default=1) < 1:
+            raise UserError(f"k: got {list(k)}, expected whole numbers from 1")
+        self.k = sorted({1, *(n for n in k if n <= len(classes))})
+        self.classes, self.per_class = classes, per_class
+        self.reset()
+
+    @property
+    def protocol(self) -> str:
+        """The rules in one line."""
+        names = " and ".join(f"top-{k}" for k in self.k)
+        return f"{names} accuracy, one label a picture, one crop"
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.ranks = [np.zeros(0)]  # of the true class, from 0; infinite where it is not named
+        self.true = [np.zeros(0, np.int64)]
+        self.best = [np.zeros(0, np.int64)]  # class of the highest score, -1 where none is named
+        self.entropy = 0.0  # the sum over the pictures, NaN once one does not name every class
+
+    def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
+        """Rank the true class of each picture of a batch; ignored ones do not count."""
+        refuse_nan(predicted, meta)
+        _check_one(true, meta)
+        label = np.zeros(len(meta), np.int64)  # [B]
+        label[true.image.numpy()] = true.labels.numpy()
+        image = predicted.image.numpy()
+        order = np.lexsort((-predicted.scores.numpy(), image))  # by picture, best first
+        image, labels = image[order], predicted.labels.numpy()[order]
+        place = np.arange(len(image)) - np.searchsorted(image, image)
+        named = labels == label[image]
+        rank, best = np.full(len(meta), np.inf), np.full(len(meta), -1)  # [B], [B]
+        np.minimum.at(rank, image[named], place[named])
+        best[image[place == 0]] = labels[place == 0]
+        counted = true.image[~true.ignore].numpy()
+        self.ranks.append(rank[counted])
+        self.true.append(label[counted])
+        self.best.append(best[counted])
+        self.entropy += float(self._entropies(predicted, len(meta))[counted].sum())
+
+    def compute(self) -> dict[str, float]:
+        """{"top1": share, ...}."""
+        rank = np.concatenate(self.ranks)
+        numbers = {f"top{k}": float((rank < k).sum() / max(len(rank), 1)) for k in self.k}
+        table = self._precision_recall_f1()  # [K, 3]
+        occurs = np.flatnonzero(self._confusion().sum(1))
+        mean = table[occurs].sum(0) / max(len(occurs), 1)
+        numbers |= dict(zip(NAMES, mean.tolist(), strict=True))
+        if len(rank) and np.isfinite(self.entropy):
+            numbers["entropy"] = self.entropy / len(rank)
+        for column, name in enumerate(NAMES if self.per_class else ()):
+            numbers |= {f"{name}/{self.classes[i]}": float(table[i, column]) for i in occurs}
+        return numbers
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The confusion matrix [H, W, 3], uint8 RGB."""
+        return {"confusion": draw_confusion(self._confusion()[:, :-1], self.classes)}
+
+    def _entropies(self, predicted: Objects, pictures: int) -> np.ndarray:
+        """Of each picture's scores [B]; NaN where it does not name every class."""
+        scores = np.full((pictures, len(self.classes)), np.nan)  # [B, K]
+        scores[predicted.image.numpy(), predicted.labels.numpy()] = predicted.scores.numpy()
+        total = scores.sum(1, keepdims=True)
+        share = np.divide(scores, total, np.zeros_like(scores), where=total != 0)
+        return -np.sum(share * np.log(np.where(share > 0, share, 1)), 1)
+
+    def _confusion(self) -> np.ndarray:
+        """Pictures by true and best class [K, K + 1]; the last column named nothing."""
+        size = len(self.classes)
+        cell = np.concatenate(self.true) * (size + 1) + np.concatenate(self.best) % (size + 1)
+        return np.bincount(cell, minlength=size * (size + 1)).reshape(size, size + 1)
+
+    def _precision_recall_f1(self) -> np.ndarray:
+        """[K, 3], 0 where a class is never predicted or never true."""
+        counts = self._confusion()
+        right, predicted, true = counts.diagonal(), counts.sum(0)[:-1], counts.sum(1)
+        parts = [right / predicted.clip(1), right / true.clip(1)]
+        return np.stack([*parts, 2 * right / (predicted + true).clip(1)], 1)
+
+
+def _check_one(true: Objects, meta: Sequence[Meta]) -> None:
+    """Raise UserError unless each picture has one object."""
+    count = np.bincount(true.image.numpy(), minlength=len(meta))
+    for i in np.flatnonzero(count != 1).tolist():
+        raise UserError(
+            f"top-k needs one object a picture, {meta[i].path or meta[i].id} has {count[i]}: use a "
+            "metric for detectors (voc_map, coco_map) or a dataset of one label a picture"
+        )

@@ -1,0 +1,43 @@
+"""What of a picture's truth is asked for: all objects, the largest, or which classes there are."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from engine.errors import UserError, did_you_mean
+from engine.structures import Record
+
+VIEWS = ("all", "largest", "multilabel")
+
+
+def check_view(name: str) -> str:
+    """The name, if it is one of `VIEWS`; else UserError."""
+    if name not in VIEWS:
+        hint = did_you_mean(str(name), VIEWS)
+        raise UserError(f"dataset.view is '{name}', expected one of {', '.join(VIEWS)}{hint}")
+    return name
+
+
+def view(record: Record, name: str) -> Record:
+    """The truth of one picture as a view says it.
+
+    `all` changes nothing. `largest` keeps the object of the largest box, an ignored one only where
+    there is no other; of equal boxes the first. `multilabel` names each class once, without boxes;
+    it is ignored where all its objects are. A picture without objects has none in any view.
+    """
+    if name == "all" or not len(record.labels):
+        return record if name != "multilabel" else replace(record, boxes=None, area=None)
+    ignore = np.zeros(len(record.labels), bool) if record.ignore is None else record.ignore
+    if name == "multilabel":
+        labels = np.unique(record.labels)
+        alone = np.array([ignore[record.labels == label].all() for label in labels])
+        return Record(record.id, record.path, labels, ignore=alone)
+    area = np.zeros(len(ignore))
+    if record.boxes is not None:
+        area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)
+    best = np.lexsort((-area, ignore))[:1]  # stable
+    picked = {
+        key: None if (column := getattr(record, key)) is None else column[best]
+        for key in ("labels", "boxes", "ignore", "area")
+    }
+    return replace(record, **picked)
