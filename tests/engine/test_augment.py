@@ -4,8 +4,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.functional import InterpolationMode
 
-from engine.data.augment import FILL, Augment, View, recolour, warp, warp_boxes, warp_objects
+from engine.data.augment import (
+    FILL,
+    Augment,
+    View,
+    centre_crop,
+    cut,
+    recolour,
+    warp,
+    warp_boxes,
+    warp_objects,
+)
 from engine.data.loader import Samples
 from engine.errors import UserError
 from engine.structures import Meta, Objects, Record, to_original
@@ -312,8 +324,61 @@ def test_colours_by_hand(setting, draw, colour, becomes):
         ({"scale": [0, 1]}, r"augment.scale=\[0, 1\]: .*above 0"),
         ({"scale": [1]}, r"augment.scale=\[1\]: expected"),
         ({"aspect": 0.8}, "augment.aspect=0.8: expected a ratio of at least 1"),
+        ({"resize": 0.9}, "augment.resize=0.9: expected at least 1"),
+        ({"interpolation": "cubic"}, "augment.interpolation=cubic: expected bilinear or bicubic"),
+        ({"erase": 1.1}, "augment.erase=1.1: expected a share in 0..1"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(wrong, message):
     with pytest.raises(UserError, match=f"^{message}"):
         Augment(**wrong)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (500, 301), (256, 256), (97, 131), (1, 40)])
+@pytest.mark.parametrize(("side", "resize"), [(224, 256), (224, 232), (299, 342), (64, 64)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_centre_crop_is_torchvisions_to_the_bit(size, side, resize, interpolation):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    recipe = ImageClassification(
+        crop_size=side,
+        resize_size=resize,
+        interpolation=InterpolationMode(interpolation),
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
+    expected = recipe(torch.from_numpy(image).permute(2, 0, 1)) * 255
+    view = centre_crop(size, (side, side), resize / side)
+    got = cut(image, view, (side, side), interpolation)
+    assert np.array_equal(got, expected.permute(1, 2, 0).round().byte().numpy())
+
+
+@few
+@given(seeds, sides, sides, targets)
+def test_a_random_crop_stays_in_the_picture_and_keeps_its_shape(seed, height, width, target):
+    augment = Augment(fit="crop", scale=(0.35, 1.0))
+    view = augment.random_view(np.random.default_rng(seed), (height, width), target)
+    assert view.x - view.width / 2 > -1e-6 and view.x + view.width / 2 < width + 1e-6
+    assert view.y - view.height / 2 > -1e-6 and view.y + view.height / 2 < height + 1e-6
+    assert view.width / view.height == pytest.approx(target[1] / target[0])
+
+
+@few
+@given(seeds)
+def test_a_blot_is_one_rectangle_of_the_mean_colour(seed):
+    image = np.zeros((60, 80, 3), np.uint8)
+    Augment(erase=1.0).blot(np.random.default_rng(seed), image)
+    rows, columns = np.nonzero((image == FILL).all(2))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert len(rows) == height * width  # the hull is full
+    # 2 to 33 % of 4800 pixels, sides rounded down; a rectangle too long for the picture is cut
+    assert 0.25 * 96 <= len(rows) <= 1584
+    rest = np.zeros((60, 80, 3), np.uint8)
+    Augment(erase=0.0).blot(np.random.default_rng(seed), rest)
+    assert not rest.any()
+
+
+def test_erasing_is_for_training_alone():
+    one = One(np.zeros((40, 40, 3), np.uint8), [0])
+    said = {"dataset": one, "augment": Augment(erase=1.0), "size": (40, 40), "seed": 0}
+    assert Samples(**said, train=True)[0, 0].image.any()
+    assert not Samples(**said, train=False)[0, 0].image.any()

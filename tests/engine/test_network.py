@@ -33,10 +33,10 @@ class Spy(CrossEntropy):
         return super().forward(output, assigned)
 
 
-def network(criterion=None):
+def network(criterion=None, **options):
     torch.manual_seed(0)
     head = Linear(channels=Tiny.channels, num_classes=3, activation="softmax", top=3)
-    return Network(backbone=Tiny(), head=head, criterion=criterion or CrossEntropy())
+    return Network(backbone=Tiny(), head=head, criterion=criterion or CrossEntropy(), **options)
 
 
 def truth(*labels):
@@ -84,3 +84,44 @@ def test_every_parameter_gets_a_gradient():
     images = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8)
     sum(net.losses(net(images), truth(0, 2)).values()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_order_of_the_colours_is_the_weights_own():
+    net = network(colour="BGR", mean=(0, 0, 0), std=(1, 1, 1))
+    images = torch.zeros(1, 3, 16, 24, dtype=torch.uint8)
+    images[:, 0] = 255  # red stands last then
+    net(images)
+    assert net.backbone.seen[0, :, 0, 0].tolist() == [0, 0, 1]
+
+
+def test_penalties_by_hand():
+    net = network(l1=0.5, l2=4.0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.backbone.conv.weight[0, 0, 0, :2] = torch.tensor([3.0, -1.0])
+        net.head.linear.weight[1, 2] = -2
+        net.head.linear.bias[:] = 9  # biases are free
+    terms = {key: float(value.detach()) for key, value in net.penalties().items()}
+    assert terms == {"l1": 0.5 * (3 + 1 + 2), "l2": 4 / 2 * (9 + 1 + 4)}
+    net.backbone.conv.weight.requires_grad_(False)  # what is frozen is free too
+    assert float(net.penalties()["l1"].detach()) == 0.5 * 2
+
+
+def test_penalties_are_for_training_alone():
+    net, images = network(l2=1.0), torch.zeros(1, 3, 16, 24, dtype=torch.uint8)
+    assert set(net.losses(net(images), truth(0))) == {"class", "l2"}
+    assert set(net.eval().losses(net(images), truth(0))) == {"class"}
+    assert set(network().losses(net(images), truth(0))) == {"class"}
+
+
+def test_the_l2_penalty_is_the_weight_decay_of_plain_descent():
+    images, ends = torch.randint(0, 255, (2, 3, 16, 24), dtype=torch.uint8), []
+    for l2, decay in ((0.1, 0.0), (0.0, 0.1)):
+        net = network(l2=l2)
+        weights = [p for p in net.parameters() if p.ndim > 1]
+        descent = torch.optim.SGD(weights, lr=0.5, weight_decay=decay)
+        sum(net.losses(net(images), truth(0, 2)).values()).backward()
+        descent.step()
+        ends.append(weights)
+    torch.testing.assert_close(ends[0], ends[1])
