@@ -4,6 +4,7 @@ No torch here: a command composes and checks its configuration before anything h
 """
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -119,6 +120,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, we print
+            logging.raiseExceptions = False  # a line that no one reads any more is no error
             config_name = name
             try:
                 config_name = _config_name(name)
@@ -126,6 +128,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                     version_base="1.3", config_path=str(CONFIGS), config_name=config_name
                 )
                 start(functools.wraps(task)(job))()
+                sys.stdout.flush()
             except UserError as error:
                 sys.exit(_say(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
@@ -133,7 +136,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             except KeyboardInterrupt:
                 _say("interrupted; checkpoints/last.pt of the run holds the last whole epoch")
                 sys.exit(130)
-            except BrokenPipeError:  # `train.py --help | head`
+            except BrokenPipeError:  # `eval.py ... | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             except OSError as error:
                 sys.exit(_say(f"{error.strerror}: {error.filename}; choose hydra.run.dir=FOLDER"))
