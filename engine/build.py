@@ -158,7 +158,7 @@ def _loss_of(path: Path) -> Any:
     node: Any = OmegaConf.load(path)
     for default in node.pop("defaults", []):
         for key, option in default.items() if isinstance(default, DictConfig) else ():
-            node[key] = OmegaConf.load(path.parent / key / f"{option}.yaml")
+            node[key] = OmegaConf.load(path.parent / str(key) / f"{option}.yaml")
     return node
 
 
