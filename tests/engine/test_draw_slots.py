@@ -1,7 +1,11 @@
+import hydra
 import numpy as np
+import pytest
 import torch
 
-from engine import draw_slots
+from engine import build, draw_slots
+from engine.config import CONFIGS
+from engine.data.image import read_rgb
 from engine.draw import SMALLEST, colours
 from engine.structures import BACKGROUND, IGNORE, Objects
 
@@ -61,3 +65,54 @@ def test_five_hundred_objects_are_drawn():
     many = Objects(torch.cat([low, low + 20], 1), torch.zeros(500, dtype=torch.int64))
     drawn = draw_slots.matches(GREY, many.boxes, torch.arange(500), many)
     assert drawn.shape == GREY.shape and (drawn != 100).any()
+
+
+def parts(*overrides):
+    """Network and loaders of eight small pictures."""
+    said = ["backbone=resnet18", "image_size=64", "dataset.size=64", "dataset.train=8",
+            "dataset.val=4", "loader.workers=0", *overrides]  # fmt: skip
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=said)
+    splits = [build.dataset(cfg, split) for split in ("train", "val")]
+    device = torch.device("cpu")
+    loaders = [build.load(cfg, s, device, shuffle=i == 0) for i, s in enumerate(splits)]
+    return build.network(cfg, len(splits[0].classes), build.backbone(cfg)), *loaders
+
+
+def test_a_detectors_pictures_are_written_and_change_nothing(tmp_path):
+    network, train, val = parts("head.levels=3")
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    first = next(iter(train)).images
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    draw_slots.write(network, train, val, tmp_path / "pictures")
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["anchors.png", *(f"matches_{i}.jpg" for i in range(draw_slots.MATCHED))]
+    assert read_rgb(str(tmp_path / "pictures" / "anchors.png")).shape == (480, 3 * 480, 3)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()
+    assert torch.equal(next(iter(train)).images, first)
+
+
+def test_the_matches_are_those_of_the_head():
+    network, train, _ = parts("head.levels=3")
+    sample = train.loader.dataset[0, 0]
+    output = network.eval()(torch.from_numpy(sample.image).permute(2, 0, 1)[None])
+    assigned = network.head.assign(output, sample.objects)
+    boxes = output.decoded(assigned.boxes)
+    owner = draw_slots.owners(boxes[0], assigned.labels[0], sample.objects)
+    assert set(owner.tolist()) == {-1, *range(len(sample.objects))}
+    answers = sample.objects.labels[owner[owner >= 0]]
+    assert torch.equal(answers, assigned.labels[0][owner >= 0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["head=single", "loss=single", "metric=single"],
+        ["model=resnet18", "loss=bce", "metric=multi_label"],
+    ],
+)
+def test_one_slot_a_picture_is_not_drawn(overrides, tmp_path):
+    draw_slots.write(*parts(*overrides), tmp_path / "pictures")
+    assert not (tmp_path / "pictures").exists()
