@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 MAX_LOG_SIZE = 4.135  # log(1000 / 16): a wild code must not overflow exp
+EPS = 1e-6  # how near a code's sigmoid or tanh comes to its ends
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ class Cell:
         """Boxes [.., 4] relative to anchors [.., 4] in cells [.., 2] (width, height)."""
         (c, s), (anchor_c, anchor_s) = _centre_size(boxes), _centre_size(slots)
         inside = (c - anchor_c) / cells + 0.5
-        offset = torch.logit(inside, eps=1e-6)  # eps: a centre exactly on the border
+        offset = torch.logit(inside, eps=EPS)  # eps: a centre exactly on the border
         return torch.cat([offset, torch.log(s.clamp(min=1e-3) / anchor_s)], -1)
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
@@ -52,3 +53,40 @@ class Cell:
         c = anchor_c + (torch.sigmoid(code[..., :2]) - 0.5) * cells
         s = anchor_s * torch.exp(code[..., 2:].clamp(max=MAX_LOG_SIZE))
         return torch.cat([c - s / 2, c + s / 2], -1)
+
+
+class CellShare:
+    """A tanh of every number: the centre within half a cell, the size 0.5 to 1.5 of the anchor's.
+
+    The decoding of the single-shot detector of fast.ai's lesson 9 (2018). A box out of reach is
+    encoded as the nearest that is not.
+    """
+
+    def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
+        """Boxes [.., 4] relative to anchors [.., 4] in cells [.., 2] (width, height)."""
+        (c, s), (anchor_c, anchor_s) = _centre_size(boxes), _centre_size(slots)
+        shares = torch.cat([(c - anchor_c) / cells, s / anchor_s - 1], -1) * 2
+        return torch.atanh(shares.clamp(EPS - 1, 1 - EPS))
+
+    def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
+        """The inverse of `encode` where a box can be reached."""
+        anchor_c, anchor_s = _centre_size(slots)
+        offset, change = (torch.tanh(code) / 2).split(2, -1)
+        c, s = anchor_c + offset * cells, anchor_s * (1 + change)
+        return torch.cat([c - s / 2, c + s / 2], -1)
+
+
+class Share:
+    """Corners as sigmoid shares of the slot's sides; no box leaves its slot."""
+
+    def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
+        """Boxes [.., 4] relative to slots [.., 4]."""
+        low, sides = slots[..., :2], slots[..., 2:] - slots[..., :2]
+        shares = (boxes.unflatten(-1, (2, 2)) - low[..., None, :]) / sides[..., None, :]
+        return torch.logit(shares.flatten(-2), eps=EPS)  # eps: a corner on the border
+
+    def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
+        """The inverse of `encode`; corners that come crossed are put in order."""
+        low, sides = slots[..., :2], slots[..., 2:] - slots[..., :2]
+        a, b = (low + share * sides for share in code.sigmoid().split(2, -1))
+        return torch.cat([torch.minimum(a, b), torch.maximum(a, b)], -1)

@@ -1,30 +1,49 @@
-"""From scored boxes to objects: threshold, class-wise suppression, the best few a picture."""
+"""From scored boxes to objects: threshold, suppression, the best few a picture."""
 
+import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou, nms
 
 from engine.errors import UserError
 from engine.structures import Objects
 
+WAYS = ("class_wise", "agnostic", "soft")
+
 
 class Postprocess:
-    """Class-wise non-maximum suppression, picture by picture.
+    """Non-maximum suppression, picture by picture.
 
     Pictures are done one at a time so that what is found in one never depends on its batch.
 
     Args:
         score: slots below it are dropped.
-        iou: of two boxes of one class that overlap by more, the lower score goes.
+        nms: `class_wise`, of two boxes of one class that overlap by more than `iou` the lower score
+            goes; `agnostic`, of any two boxes; `soft`, no box goes, but each one found lowers the
+            scores of its class by exp(-overlap ** 2 / sigma) (arXiv 1704.04503, 3).
+        iou: of `class_wise` and `agnostic`.
+        sigma: of `soft`.
         candidates: of a picture's slot-class pairs, only so many best enter suppression.
         keep: most objects a picture.
     """
 
     def __init__(
-        self, *, score: float = 0.01, iou: float = 0.5, candidates: int = 1000, keep: int = 100
+        self,
+        *,
+        score: float = 0.01,
+        nms: str = "class_wise",
+        iou: float = 0.5,
+        sigma: float = 0.5,
+        candidates: int = 1000,
+        keep: int = 100,
     ) -> None:
         if not 0 <= score < 1 or not 0 < iou <= 1:
             raise UserError(f"postprocess score={score} iou={iou}: expected shares in 0..1")
-        self.score, self.iou, self.candidates, self.keep = score, iou, candidates, keep
+        if nms not in WAYS:
+            raise UserError(f"postprocess nms={nms}: expected one of {', '.join(WAYS)}")
+        if not sigma > 0:
+            raise UserError(f"postprocess sigma={sigma}: expected more than 0")
+        self.score, self.nms, self.iou, self.sigma = score, nms, iou, sigma
+        self.candidates, self.keep = candidates, keep
 
     def __call__(self, boxes: Tensor, scores: Tensor) -> Objects:
         """Boxes [B, A, 4] and scores [B, A, K] in 0..1 -> objects, best first in each picture."""
@@ -36,5 +55,28 @@ class Postprocess:
         index = index[best > self.score]
         slot, label = index // scores.shape[1], index % scores.shape[1]
         above_zero = (boxes[slot] - boxes.amin()).float()  # batched_nms mixes classes below 0
-        kept = batched_nms(above_zero, flat[index], label, self.iou)[: self.keep]
-        return Objects(boxes[slot[kept]], label[kept], scores=flat[index[kept]])
+        if self.nms == "soft":
+            kept, best = self._soft(above_zero, flat[index], label)
+        else:
+            kept = self._hard(above_zero, flat[index], label)[: self.keep]
+            best = flat[index[kept]]
+        return Objects(boxes[slot[kept]], label[kept], scores=best)
+
+    def _hard(self, boxes: Tensor, scores: Tensor, label: Tensor) -> Tensor:
+        """Rows that stay, best first."""
+        if self.nms == "agnostic":
+            return nms(boxes, scores, self.iou)
+        return batched_nms(boxes, scores, label, self.iou)
+
+    def _soft(self, boxes: Tensor, scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and their lowered scores, best first; those that fall to `score` go."""
+        overlap = box_iou(boxes, boxes) * (label[:, None] == label)  # [N, N]
+        decay = torch.exp(-overlap.square() / self.sigma).fill_diagonal_(0)  # found only once
+        rows, best = [label[:0]], [scores[:0]]
+        for _ in range(min(self.keep, len(scores))):
+            top, row = scores.max(0, keepdim=True)  # [1]: an index that stays on the device
+            rows.append(row)
+            best.append(top)
+            scores = scores * decay[row[0]]
+        found = torch.cat(best)
+        return torch.cat(rows)[found > self.score], found[found > self.score]

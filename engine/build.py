@@ -1,6 +1,8 @@
 """From the configuration to the parts, checked to fit each other before anything heavy."""
 
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra.utils
@@ -13,7 +15,7 @@ from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.logging import say
 from engine.network import Network
-from engine.protocols import Dataset, Head, Loss, Metric
+from engine.protocols import Dataset, Loss, Metric, Says
 from engine.signature import check, part
 from engine.structures import Preprocessing
 
@@ -80,7 +82,7 @@ def _check_slots(cfg: DictConfig, data: Dataset) -> None:
             "one: say loss=bce, or metric=top_k"
         )
     records = map(data.record, range(min(len(data), 1000)))
-    if "boxes" in head.says:
+    if "boxes" in says(cfg.head):
         if next(records).boxes is None:
             raise UserError(
                 f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
@@ -112,31 +114,52 @@ def check_all(cfg: DictConfig) -> None:
     for name, given in GIVEN.items():
         check(cfg[name], name, given)
     size_of(cfg)
+    _check_loss(cfg.head, part(cfg.loss, "loss"))
     head = hydra.utils.get_class(cfg.head["_target_"])
-    _check_loss(head, part(cfg.loss, "loss"))
     metric = hydra.utils.get_class(cfg.metric["_target_"])
-    if "boxes" in metric.requires ^ head.says:
+    said = says(cfg.head)
+    if not metric.requires <= said or "boxes" in metric.requires ^ said:
         raise UserError(
             f"the metric {metric.__name__} judges {_list(metric.requires)}, the head "
-            f"{head.__name__} says {_list(head.says)}: pick another metric= or head="
+            f"{head.__name__} says {_list(said)}: pick another metric= or head="
         )
 
 
-def _fit(head: type[Head], criterion: Loss) -> bool:
-    return criterion.requires <= head.says <= criterion.trains
+def says(node: DictConfig) -> Says:
+    """What the configured head says: by its class, or where its arguments decide, by `saying`."""
+    head = hydra.utils.get_class(node["_target_"])
+    if not (saying := getattr(head, "saying", None)):
+        return head.says
+    return saying(**{str(k): node[k] for k in inspect.signature(saying).parameters if k in node})
 
 
-def _check_loss(head: type[Head], criterion: Loss) -> None:
+def _fit(head: DictConfig, criterion: Loss) -> bool:
+    single = getattr(hydra.utils.get_class(head["_target_"]), "single", False)
+    fit = criterion.requires <= says(head) <= criterion.trains
+    return fit and (single or not getattr(criterion, "single", False))
+
+
+def _check_loss(head: DictConfig, criterion: Loss) -> None:
     """Refuse a loss that needs what the head does not say, or leaves some of it untrained."""
     if _fit(head, criterion):
         return
-    nodes = {p.stem: OmegaConf.load(p) for p in sorted((CONFIGS / "loss").glob("*.yaml"))}
-    fitting = [name for name, node in nodes.items() if _fit(head, part(node, "loss"))]  # type: ignore[arg-type]
+    files = sorted((CONFIGS / "loss").glob("*.yaml"))
+    fitting = [p.stem for p in files if _fit(head, part(_loss_of(p), "loss"))]
+    slots = " in one slot" if getattr(criterion, "single", False) else ""
     raise UserError(
-        f"the loss {type(criterion).__name__} needs {_list(criterion.requires)} and trains "
-        f"{_list(criterion.trains)}, the head {head.__name__} says {_list(head.says)}: they do not "
-        f"fit. Losses that do: {', '.join(fitting)}"
+        f"the loss {type(criterion).__name__} needs {_list(criterion.requires)}{slots} and trains "
+        f"{_list(criterion.trains)}, the head {head['_target_'].rpartition('.')[2]} says "
+        f"{_list(says(head))}: they do not fit. Losses that do: {', '.join(fitting)}"
     )
+
+
+def _loss_of(path: Path) -> Any:
+    """A loss's own YAML with the box term that its defaults name."""
+    node: Any = OmegaConf.load(path)
+    for default in node.pop("defaults", []):
+        for key, option in default.items() if isinstance(default, DictConfig) else ():
+            node[key] = OmegaConf.load(path.parent / str(key) / f"{option}.yaml")
+    return node
 
 
 def _list(names: frozenset[str]) -> str:

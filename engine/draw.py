@@ -19,9 +19,9 @@ STRONGEST = 0.7  # share of the colour where attention is highest
 
 def colours(count: int) -> np.ndarray:
     """Distinct colours [count, 3], RGB, bright, evenly around the wheel."""
-    hue = np.arange(count) * 180 // max(count, 1)
-    hsv = np.stack([hue, np.full(count, 200), np.full(count, 255)], 1).astype(np.uint8)
-    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+    hue = np.arange(max(count, 1)) * 180 // max(count, 1)  # OpenCV converts no empty picture
+    hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], 1).astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0, :count]
 
 
 def _text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:

@@ -135,7 +135,7 @@ def _summary(cfg: DictConfig, device: str) -> Summary:
         unlisted=sum(every.values()) - ran,
         macs=recorder.flops.get_total_flops() // 2,
         levels=levels(output, size),
-        slots=output.logits.shape[1],
+        slots=next(x.shape[1] for x in output[:3] if x is not None),
     )
 
 

@@ -30,7 +30,11 @@ class Backbone(Protocol):
 
 
 class Head(Protocol):
-    """Feature maps to slots. Given: channels, strides, num_classes, activation."""
+    """Feature maps to slots. Given: channels, strides, num_classes, activation.
+
+    Where arguments decide what is said, a static method `saying` takes those and returns it. A
+    head with `single` True has one slot a picture.
+    """
 
     says: ClassVar[Says]
 
@@ -48,7 +52,10 @@ class Head(Protocol):
 
 
 class Loss(Protocol):
-    """Named, weighted terms; the loop only sums. It fits when requires <= head.says <= trains."""
+    """Named, weighted terms; the loop only sums. It fits when requires <= head.says <= trains.
+
+    One with `single` True fits heads with one slot a picture alone.
+    """
 
     activation: Activation  # softmax over many slots makes the head add a background logit, last
     requires: Says

@@ -188,7 +188,7 @@ class Preprocessing:
 class Output(NamedTuple):
     """What a network says about a batch, in slots; None is what its head does not say."""
 
-    logits: Tensor  # [B, A, C]
+    logits: Tensor = None  # type: ignore[assignment]  # [B, A, C]
     boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] raw code, the head's coder reads it
     objectness: Tensor = None  # type: ignore[assignment]  # [B, A] logit
     slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)

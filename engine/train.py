@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, checkpoint, draw, trained
+from engine import build, checkpoint, draw, draw_slots, trained
 from engine.config import plain
 from engine.ema import averaged
 from engine.errors import UserError
@@ -51,6 +51,8 @@ def train(cfg: DictConfig) -> float:
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
         f"{len(classes)} classes; on {device} in {precision.name}"
     )
+    if not saved:
+        draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
     while run.epoch < cfg.trainer.epochs and run.clock.done < 1:
         row = {"epoch": run.epoch + 1} | train_epoch(run, train_loader, log)
         run.epoch += 1

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.coder import Cell, CentreSize
+from detect.coder import Cell, CellShare, CentreSize, Share
 
 CODERS = [CentreSize(), CentreSize(variances=(1.0, 1.0)), Cell()]
 ANCHOR = torch.tensor([[10.0, 20.0, 30.0, 60.0]])  # centre (20, 40), 20 wide, 40 high
@@ -73,3 +73,50 @@ def test_wild_codes_and_empty_boxes_stay_finite(coder):
 def test_any_leading_shape(coder):
     code = torch.zeros(3, 1, 4)
     assert coder.decode(code, ANCHOR, CELL).tolist() == [ANCHOR.tolist()] * 3
+
+
+def test_cell_share_by_hand():
+    coder = CellShare()
+    # tanh(1) = .7616: 16 * .3808 = 6.093 right; tanh(-1): 8 * .3808 = 3.046 up, of (20, 40);
+    # 20 * (1 + .3808) = 27.616 wide, 40 * (1 - .3808) = 24.768 high.
+    found = coder.decode(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), ANCHOR, CELL)
+    torch.testing.assert_close(found, box(26.093, 36.954, 27.616, 24.768), atol=2e-3, rtol=0)
+    assert coder.decode(torch.zeros(1, 4), ANCHOR, CELL).tolist() == ANCHOR.tolist()
+    # The ends: half a cell, and half or one and a half times the size.
+    ends = coder.decode(torch.tensor([[1e4, -1e4, 1e4, -1e4]]), ANCHOR, CELL)
+    assert ends.tolist() == box(28.0, 36.0, 30.0, 20.0).tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(*[st.floats(-0.99, 0.99)] * 4)
+def test_cell_share_decodes_what_it_encodes(right, down, wide, high):
+    truth = box(20 + 8 * right, 40 + 4 * down, 20 * (1 + wide / 2), 40 * (1 + high / 2))
+    code = CellShare().encode(truth, ANCHOR, CELL)
+    torch.testing.assert_close(CellShare().decode(code, ANCHOR, CELL), truth, atol=1e-3, rtol=0)
+
+
+def test_cell_share_clamps_what_it_cannot_reach():
+    far = box(500.0, 40.0, 400.0, 1.0)  # half a cell right, 1.5 times as wide, half as high
+    code = CellShare().encode(far, ANCHOR, CELL)
+    assert code.isfinite().all()
+    nearest = CellShare().decode(code, ANCHOR, CELL)
+    torch.testing.assert_close(nearest, box(28.0, 40.0, 30.0, 20.0), atol=1e-3, rtol=0)
+
+
+def test_share_by_hand():
+    # Of the slot 20 wide from 10 and 40 high from 20: shares 1/4, 1/2, 3/4, 3/4.
+    truth = torch.tensor([[15.0, 40.0, 25.0, 50.0]])
+    code = Share().encode(truth, ANCHOR, CELL)
+    ln3 = 1.098612
+    torch.testing.assert_close(code, torch.tensor([[-ln3, 0.0, ln3, ln3]]))
+    torch.testing.assert_close(Share().decode(code, ANCHOR, CELL), truth)
+    crossed = torch.tensor([[ln3, 0.0, -ln3, ln3]])
+    torch.testing.assert_close(Share().decode(crossed, ANCHOR, CELL), truth)
+    torch.testing.assert_close(
+        Share().decode(Share().encode(ANCHOR, ANCHOR, CELL), ANCHOR, CELL),
+        ANCHOR,
+        atol=1e-3,
+        rtol=0,
+    )
+    assert Share().encode(box(0.0, 0.0, 900.0, 0.0), ANCHOR, CELL).isfinite().all()
+    assert Share().decode(torch.zeros(3, 1, 4), ANCHOR, CELL).shape == (3, 1, 4)

@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
+from torchvision.ops import box_iou
 
-from detect.postprocess import Postprocess
+from detect.postprocess import WAYS, Postprocess
 from engine.errors import UserError
 
 SQUARE, SHIFTED, FAR = [0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]
@@ -61,14 +64,73 @@ def test_candidates_are_pairs_of_slot_and_class():
     ]
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+def test_agnostic_suppression_is_across_classes():
+    scores = [[0.9, 0.0], [0.8, 0.7], [0.6, 0.0]]
+    # SHIFTED overlaps SQUARE by .818 and loses both its classes.
+    assert run([SQUARE, SHIFTED, FAR], scores, nms="agnostic") == [(0, 0.9, 0), (0, 0.6, 50)]
+    # At .9 all stay, each with every class but for what overlaps it wholly: its own second class.
+    kept = run([SQUARE, SHIFTED, FAR], scores, nms="agnostic", iou=0.9)
+    assert kept == [(0, 0.9, 0), (0, 0.8, 1), (0, 0.6, 50)]
+
+
+def test_soft_suppression_lowers_scores_by_hand():
+    # .818 ** 2 / .5 = 1.3388: .8 becomes .8 * .26216 = .2097, behind FAR's .6.
+    found = run([SQUARE, SHIFTED, FAR], [[0.9], [0.8], [0.6]], nms="soft")
+    assert found == [(0, 0.9, 0), (0, 0.6, 50), (0, 0.2097, 1)]
+    # sigma 2: .3347, .8 * .7155 = .5724
+    found = run([SQUARE, SHIFTED, FAR], [[0.9], [0.8], [0.6]], nms="soft", sigma=2.0)
+    assert found == [(0, 0.9, 0), (0, 0.6, 50), (0, 0.5724, 1)]
+
+
+def test_soft_suppression_is_by_class_and_adds_up():
+    scores = [[0.9, 0.0], [0.0, 0.8], [0.7, 0.0]]
+    # The third is SQUARE again: .7 * exp(-1 / .5) = .0947. SHIFTED, of class 1, stays .8.
+    assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft") == [
+        (0, 0.9, 0),
+        (1, 0.8, 1),
+        (0, 0.0947, 0),
+    ]
+    # Three of one class: the last is lowered twice, .7 * .1353 * .2622 = .0248.
+    scores = [[0.9], [0.8], [0.7]]
+    found = run([SQUARE, SHIFTED, SQUARE], scores, nms="soft")
+    assert found == [(0, 0.9, 0), (0, 0.2097, 1), (0, 0.0248, 0)]
+    assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft", score=0.1) == found[:2]
+    assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft", keep=1) == found[:1]
+    assert run([SQUARE, FAR], [[0.0], [0.0]], nms="soft") == []
+
+
+def soft_slowly(boxes, scores, sigma, least):
+    """arXiv 1704.04503, figure 2, one class, box by box."""
+    left, found = dict(enumerate(scores)), []
+    while left:
+        best = max(left, key=left.get)
+        found.append((best, left.pop(best)))
+        for i in left:
+            left[i] *= math.exp(-(float(box_iou(boxes[[best]], boxes[[i]])) ** 2) / sigma)
+    return [(i, score) for i, score in found if score > least]
+
+
+def test_soft_suppression_equals_the_paper_box_by_box():
+    random = torch.Generator().manual_seed(0)
+    corners = torch.rand(30, 2, generator=random) * 40
+    boxes = torch.cat([corners, corners + torch.rand(30, 2, generator=random) * 50 + 1], 1)
+    scores = torch.rand(30, 1, generator=random)
+    expected = soft_slowly(boxes, scores[:, 0].tolist(), 0.5, 0.05)
+    found = Postprocess(nms="soft", score=0.05)(boxes[None], scores[None])
+    assert 5 < len(found) < 30
+    assert torch.equal(found.boxes, boxes[[i for i, _ in expected]])
+    assert found.scores.tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
+
+
+@pytest.mark.parametrize("nms", WAYS)
+def test_a_picture_does_not_depend_on_its_batch(nms):
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(3, 40, 2, generator=random) * 100 - 20
     sizes = torch.rand(3, 40, 2, generator=random) * 50 + 1
     boxes = torch.cat([corners, corners + sizes], -1)
     scores = torch.rand(3, 40, 4, generator=random)
     scores[1] = 0  # a picture with nothing in it
-    process = Postprocess(score=0.3)
+    process = Postprocess(score=0.3, nms=nms)
     together = process(boxes, scores)
     assert sorted(set(together.image.tolist())) == [0, 2]
     for i in range(3):
@@ -79,8 +141,11 @@ def test_a_picture_does_not_depend_on_its_batch():
         assert there.scores.tolist() == sorted(there.scores.tolist(), reverse=True)
 
 
-@pytest.mark.parametrize("options", [{"score": -0.1}, {"score": 1.0}, {"iou": 0.0}, {"iou": 1.5}])
-def test_shares_out_of_range_are_refused(options):
+@pytest.mark.parametrize(
+    "options",
+    [{"score": -0.1}, {"score": 1.0}, {"iou": 0.0}, {"iou": 1.5}, {"sigma": 0.0}, {"nms": "hard"}],
+)
+def test_values_out_of_range_are_refused(options):
     name, value = next(iter(options.items()))
     with pytest.raises(UserError, match=f"{name}={value}"):
         Postprocess(**options)

@@ -132,6 +132,22 @@ def test_the_default_configuration_passes():
         (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, multibox"]),
         (["head=ssd", "loss=yolo_v3"], ["YOLOv3 needs boxes + logits + objectness", "focal"]),
         (["model=resnet18", "metric=voc_map"], ["VOCMap judges boxes + logits", "Linear says"]),
+        (
+            ["loss=single"],
+            ["Single needs boxes in one slot", "SSD says boxes", "do: bce, focal, multibox"],
+        ),
+        (
+            ["head=single", "loss=cross_entropy", "metric=single"],
+            ["CrossEntropy", "Single says boxes + logits", "do: bce, focal, multibox, single"],
+        ),
+        (["head=single_box", "loss=focal"], ["Focal needs logits", "do: single"]),
+        (["head=single_class", "loss=single"], ["Single needs boxes in one slot", "cross_entropy"]),
+        (
+            ["head=single_box", "loss=single", "metric=single"],
+            ["Single judges boxes + logits", "the head Single says boxes: pick another metric="],
+        ),
+        (["head=single_class", "loss=bce", "metric=single_box"], ["SingleBox judges boxes,"]),
+        (["head=single", "head.classes=false", "head.boxes=false"], ["expected at least one true"]),
         (["metric=top_k"], ["TopK judges logits", "SSD says boxes + logits"]),
         (["+loss.gama=1"], ["loss.gama: Focal takes no such argument; did you mean 'gamma'?"]),
         (["clip.max=high"], ["clip.max=high: expected float, got str"]),

@@ -10,11 +10,13 @@ from engine.signature import check, part
 
 CONFIGS = engine.config.CONFIGS
 GROUPS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
+BOXES = sorted(path.stem for path in (CONFIGS / "loss" / "box").glob("*.yaml"))
 # Every YAML of every group, in subfolders too.
 OPTIONS = [
     (group, path.relative_to(CONFIGS / group).with_suffix("").as_posix())
     for group in GROUPS
     for path in sorted((CONFIGS / group).rglob("*.yaml"))
+    if path.parent != CONFIGS / "loss" / "box"  # a group of its own, inside another
 ]
 PARTS = [(group, option) for group, option in OPTIONS if group in build.GIVEN]
 PRESETS = [(group, option) for group, option in OPTIONS if group not in build.GIVEN]
@@ -55,6 +57,21 @@ def test_every_preset_composes_and_its_parts_fit_each_other(group, option):
 def test_what_needs_nothing_of_the_engine_builds(option):
     group = next(g for g, o in OPTIONS if o == option and g in ("loss", "augment", "schedule"))
     assert part(compose(f"{group}={option}")[group], group) is not None
+
+
+@pytest.mark.parametrize("option", BOXES)
+@pytest.mark.parametrize("loss", ["bce", "focal", "multibox"])
+def test_every_box_loss_goes_into_every_loss_with_one(loss, option):
+    cfg = compose(f"loss={loss}", f"loss/box={option}")
+    assert cfg.loss.box == OmegaConf.load(CONFIGS / "loss" / "box" / f"{option}.yaml")
+    build.check_all(cfg)
+    assert type(part(cfg.loss, "loss").box).__name__ == cfg.loss.box._target_.rpartition(".")[2]
+
+
+def test_a_classifier_composes_with_the_box_term_of_its_loss():
+    cfg = compose("model=resnet18", "loss=bce", "loss/box=giou")
+    build.check_all(cfg)
+    assert "box" not in compose("model=resnet18").loss
 
 
 @pytest.mark.parametrize("name", ["eval", "predict", "resume"])

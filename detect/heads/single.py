@@ -1,0 +1,132 @@
+"""A head of one slot a picture: what the largest object is, where it is, or both.
+
+The two-layer head of fast.ai's lesson 8 (2018). Deviations: the map is averaged to a grid, so that
+any picture size fits (7 flattens the last map of a 224 x 224 picture), and the first box is the
+middle half of the picture.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from classify.heads.whole import linear
+from detect.coder import Share
+from detect.matching import gather_boxes
+from engine.errors import UserError
+from engine.protocols import Says
+from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+
+
+class Single(nn.Module):
+    """Average pooling to a grid, a hidden layer, a linear layer.
+
+    Args:
+        classes: whether it says a class.
+        boxes: whether it says a box, corners in sigmoid shares of the picture.
+        grid: side of the grid; 1 pools globally, which leaves little to place a box by.
+        hidden: width of the hidden layer.
+        dropout: share dropped before each linear layer.
+        top: classes a picture in predictions, all with the one box.
+    """
+
+    single = True
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        num_classes: int,
+        activation: str,
+        classes: bool = True,
+        boxes: bool = True,
+        grid: int = 7,
+        hidden: int = 256,
+        dropout: float = 0.5,
+        top: int = 100,
+    ) -> None:
+        super().__init__()
+        self.says = self.saying(classes=classes, boxes=boxes)
+        self.activation, self.top = activation, min(top, num_classes)
+        self.coder = Share()
+        self.num_logits = num_classes * classes
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(grid),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(channels[-1] * grid**2, hidden),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm1d(hidden),
+            nn.Dropout(dropout),
+            last := linear(hidden, self.num_logits + 4 * boxes),
+        )
+        if boxes:
+            middle = torch.tensor([0.25, 0.25, 0.75, 0.75])
+            last.bias.data[self.num_logits :] = middle.logit()
+
+    @staticmethod
+    def saying(*, classes: bool = True, boxes: bool = True) -> Says:
+        """What it says, by its arguments; UserError where that is nothing."""
+        if not classes and not boxes:
+            raise UserError("head.classes=false, head.boxes=false: expected at least one true")
+        return frozenset(["logits"] * classes + ["boxes"] * boxes)
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """One slot, the whole picture."""
+        said = self.layers(features[-1])[:, None]  # [B, 1, K + 4]
+        height, width = image_size
+        return Output(
+            said[..., : self.num_logits] if "logits" in self.says else None,  # type: ignore[arg-type]
+            said[..., self.num_logits :] if "boxes" in self.says else None,  # type: ignore[arg-type]
+            slots=said.new_tensor([[0.0, 0.0, width, height]]),
+            cells=said.new_tensor([[width, height]]),
+            coder=self.coder,
+        )
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """The largest object; where all are ignored IGNORE, where there is none BACKGROUND."""
+        batch = next(len(x) for x in output[:2] if x is not None)
+        owner = largest(objects, batch)[:, None]  # [B, 1]
+        none = owner.new_full((batch,), BACKGROUND)
+        ignored = torch.where(objects.ignore, IGNORE, BACKGROUND)
+        none.scatter_reduce_(0, objects.image, ignored, "amin")  # one is enough
+        stub = objects.labels.new_zeros(1)
+        labels = torch.where(owner < 0, none[:, None], torch.cat([objects.labels, stub])[owner])
+        if "boxes" not in self.says:
+            return Assigned(labels)
+        truth = gather_boxes(objects, owner)  # [B, 1, 4]
+        return Assigned(labels, self.coder.encode(truth, output.slots, output.cells))
+
+    def decode(self, output: Output) -> Objects:
+        """The best few classes of each picture, best first; without classes one box of label 0."""
+        scores, labels = self._ranked(output)  # [B, top]
+        batch, top = labels.shape
+        image = torch.arange(batch, device=labels.device).repeat_interleave(top)
+        boxes = output.slots.expand(batch, 4)
+        if "boxes" in self.says:
+            boxes = output.decoded(output.boxes)[:, 0]  # [B, 4]
+        return Objects(boxes[image], labels.flatten(), image, scores.flatten())
+
+    def _ranked(self, output: Output) -> tuple[Tensor, Tensor]:
+        if "logits" not in self.says:
+            sure = output.boxes.new_ones(len(output.boxes), 1)
+            return sure, sure.long() - 1
+        logits = output.logits[:, 0]
+        scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+        scores, labels = scores.topk(self.top)
+        return scores, labels
+
+
+def largest(objects: Objects, batch: int) -> Tensor:
+    """The row [B] of each picture's largest object, -1 where it has none.
+
+    By the box's area; ignored objects are passed over, of equal ones the first is taken.
+    """
+    count = len(objects)
+    area = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1).masked_fill(objects.ignore, -1)
+    best = area.new_full((batch,), -1).scatter_reduce_(0, objects.image, area, "amax")  # [B]
+    wins = (area == best[objects.image]) & ~objects.ignore  # [M]
+    rows = torch.arange(count, device=area.device)
+    first = rows.new_full((batch,), count)
+    first.scatter_reduce_(0, objects.image, torch.where(wins, rows, count), "amin")
+    return torch.where(first < count, first, -1)
