@@ -115,7 +115,7 @@ def test_oracle(name):
     for picture, row in ((0, 3), (3, 0)):
         mine = found.of(picture)
         torch.testing.assert_close(mine.boxes[0], TRUE.boxes[row], atol=0.01, rtol=0)
-        assert mine.labels[0] == (0 if name == "box" else TRUE.labels[row])
+        assert mine.labels[0] == (BACKGROUND if name == "box" else TRUE.labels[row])
         assert mine.scores[0] > 0.99
         assert len(mine) == (1 if name == "box" else CLASSES)
 
