@@ -173,6 +173,23 @@ def test_every_parameter_gets_a_gradient(name, loss, grid):
         assert parameter.grad.any(), key
 
 
+@pytest.mark.parametrize("box", [None, GIoU(weight=20.0)])
+def test_four_pictures_by_heart(box):
+    head, loss = make(dropout=0.0, grid=3), SingleLoss(box=box)
+    seen, true = features(), TRUE.select(~TRUE.ignore)
+    descent = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(200):
+        output = head(seen, SIZE)
+        descent.zero_grad()
+        sum(loss(output, head.assign(output, true)).values()).backward()
+        descent.step()
+    found = head.decode(output)  # of the same batch statistics
+    for picture, row in ((0, 3), (3, 0)):
+        mine = found.of(picture)
+        assert mine.labels[0] == TRUE.labels[row] and mine.scores[0] > 0.9
+        assert box_iou(mine.boxes[:1], TRUE.boxes[[row]]).item() > 0.8
+
+
 def test_the_loss_by_hand():
     output = make().eval()(features(2), SIZE)
     # Picture 0: the truth is the first half of the middle half, corners (40, 24, 80, 72): of a 224
