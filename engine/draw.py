@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from engine.data.image import write_rgb
-from engine.structures import Meta, Objects
+from engine.structures import BACKGROUND, Meta, Objects
 
 SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
 FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
@@ -58,7 +58,7 @@ def annotate(
     Args:
         image: RGB.
         objects: of this picture, in its pixels.
-        classes: names by label.
+        classes: names by label; a box without one (BACKGROUND) has no text.
         show: least score drawn.
     """
     enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
@@ -71,7 +71,8 @@ def annotate(
         cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
     texts = Labels(image)
     for box, label, score in zip(boxes, labels, objects.scores.tolist(), strict=True):
-        texts.add(f"{classes[label]} {score:.2f}", box[0], box[1])
+        if label != BACKGROUND:
+            texts.add(f"{classes[label]} {score:.2f}", box[0], box[1])
     return image
 
 

@@ -52,7 +52,9 @@ def predict(cfg: DictConfig) -> None:
                     image = draw.heat(image, weights, meta.matrix, build.size_of(full))
                 album.add(draw.annotate(image, mine, classes, cfg.show), meta)
                 best = zip(mine.labels[:LINE].tolist(), mine.scores[:LINE].tolist(), strict=True)
-                named = ", ".join(f"{classes[k]}: {100 * s:.1f}%" for k, s in best)
+                named = ", ".join(
+                    f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in best
+                )
                 say(f"{meta.path}: {named or 'nothing found'}")
     for entry in data.report:
         say(f"left out: {entry['reason']}")

@@ -60,7 +60,7 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
         {
             "image_id": meta[image].id,
             "file_name": PurePath(meta[image].path).name,
-            "category_id": categories[label],
+            "category_id": categories[max(label, 0)],  # BACKGROUND: a box alone, of no class
             "bbox": box,
             "score": score,
         }

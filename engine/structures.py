@@ -40,6 +40,7 @@ class Objects:
     """Truth and predictions alike: one flat, ragged record a batch.
 
     Fields left out are filled in: one picture, score 1, nothing ignored, the box's own area.
+    Where a network says boxes alone, its labels are BACKGROUND.
     """
 
     boxes: Tensor  # [M, 4] float32

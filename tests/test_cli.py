@@ -54,7 +54,9 @@ def test_a_run_leaves_what_it_promises(trained):
     for name in ("config.yaml", "metrics.csv", "metrics.json", "data_report.json", "train.log",
                  "checkpoints/best.pt", "checkpoints/last.pt", "tensorboard"):  # fmt: skip
         assert (trained / name).exists(), name
-    assert len(list((trained / "pictures").glob("*.jpg"))) == 3  # the validation split
+    assert len(list((trained / "pictures").glob("p*.jpg"))) == 3  # the validation split
+    assert len(list((trained / "pictures").glob("matches_*.jpg"))) == 4
+    assert (trained / "pictures" / "anchors.png").exists()
     found = metrics(trained)
     assert found["primary_name"] == "mAP" and found["primary_value"] == found["metrics"]["mAP"]
     assert set(found) >= {"seconds", "images_per_second", "protocol", "dataset", "commit"}

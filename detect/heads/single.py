@@ -98,7 +98,7 @@ class Single(nn.Module):
         return Assigned(labels, self.coder.encode(truth, output.slots, output.cells))
 
     def decode(self, output: Output) -> Objects:
-        """The best few classes of each picture, best first; without classes one box of label 0."""
+        """The best few classes of each picture, best first; without classes one box, BACKGROUND."""
         scores, labels = self._ranked(output)  # [B, top]
         batch, top = labels.shape
         image = torch.arange(batch, device=labels.device).repeat_interleave(top)
@@ -110,7 +110,7 @@ class Single(nn.Module):
     def _ranked(self, output: Output) -> tuple[Tensor, Tensor]:
         if "logits" not in self.says:
             sure = output.boxes.new_ones(len(output.boxes), 1)
-            return sure, sure.long() - 1
+            return sure, torch.full_like(sure, BACKGROUND, dtype=torch.int64)
         logits = output.logits[:, 0]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
         scores, labels = scores.topk(self.top)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from engine.draw import SMALLEST, Labels, annotate, colours, heat
-from engine.structures import Objects
+from engine.structures import BACKGROUND, Objects
 
 GREY = np.full((SMALLEST, SMALLEST, 3), 90, np.uint8)
 CLASSES = ["ant", "bee"]
@@ -19,6 +19,13 @@ def test_boxes_stand_where_they_are_in_the_colour_of_their_class():
     assert drawn[200, 100].tolist() == colours(2)[0].tolist()
     assert drawn[90, 350].tolist() == colours(2)[1].tolist()
     assert (drawn[320:] == 90).all() and (GREY == 90).all()  # nothing elsewhere, none on the input
+
+
+def test_a_box_of_no_class_has_no_name():
+    alone = objects([0.9, 0.8])
+    alone.labels[:] = BACKGROUND
+    drawn = annotate(GREY, alone, CLASSES)
+    assert (drawn[200, 100] != 90).any() and (drawn != 255).any(2).all()
 
 
 def test_only_scores_from_show_on_are_drawn():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine import predictions
 from engine.errors import UserError
-from engine.structures import Meta, Objects, Record
+from engine.structures import BACKGROUND, Meta, Objects, Record
 
 CATEGORIES = [5, 90]
 PATHS = {3: "x/a.jpg", 7: "x/b.jpg", "000012": "x/000012.jpg"}
@@ -189,3 +189,8 @@ def test_score_feeds_every_picture(tmp_path):
         ([0.5, 0.25], [[0, 0, 2, 9]], [(1, 7, "x/b.jpg")]),
         ([], [[0, 0, 3, 9]], [(2, "000012", "x/000012.jpg")]),
     ]
+
+
+def test_a_box_of_no_class_goes_under_the_first_category():
+    alone = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([BACKGROUND]))
+    assert predictions.rows(alone, metas(), CATEGORIES)[0]["category_id"] == CATEGORIES[0] == 5
