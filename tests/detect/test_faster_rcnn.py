@@ -17,14 +17,17 @@ from classify.backbones.resnet import ResNet
 from detect.heads.faster_rcnn import FasterRCNN
 from detect.losses.faster_rcnn import FasterRCNN as Loss
 from detect.two_stage import Proposals, Regions, Sampled, Sampling, spare
-from engine import build
+from engine import build, checkpoint
 from engine.config import CONFIGS, Precision
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.finetune import groups
+from engine.loop import train_epoch
 from engine.network import Network
 from engine.precision import autocast
+from engine.seed import random_states
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+from engine.train import keep, prepare, restore_run
 
 CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 SIZE = (128, 160)  # height, width
@@ -457,3 +460,35 @@ def test_other_backbones_are_one_override_away(backbone):
     losses = net.losses(net(pictures(2)[..., :64, :64]), one(5, 5, 50, 40, label=1))
     sum(losses.values()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
+
+
+class Silent:
+    def step(self, scalars, step):
+        pass
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
+    device = torch.device("cpu")
+    cfg = compose("model=faster_rcnn_resnet18", "backbone=mobilenet_v1_025", "image_size=64",
+                  "dataset.train=4", "dataset.val=2", "loader.batch_size=2", "loader.workers=0",
+                  "trainer.ema=null", "trainer.epochs=2", "device=cpu")  # fmt: skip
+
+    def start():
+        torch.manual_seed(0)
+        data = build.dataset(cfg, "train")
+        loader = build.load(cfg, data, device, shuffle=True)
+        net = build.network(cfg, len(data.classes), build.backbone(cfg))
+        return prepare(cfg, net, len(loader), device), loader
+
+    run, loader = start()
+    run.history.append(train_epoch(run, loader, Silent()))
+    run.epoch = 1
+    keep(run, cfg, loader.dataset.classes, "mAP", tmp_path)
+    whole = train_epoch(run, loader, Silent())
+    saved = checkpoint.load(str(tmp_path / "last.pt"), device)
+    again, loader = start()
+    if not restored:
+        saved["random"] = random_states()
+    restore_run(again, saved, "last.pt")
+    assert (train_epoch(again, loader, Silent()) == whole) is restored
