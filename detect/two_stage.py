@@ -87,7 +87,7 @@ class Proposals:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Regions:
     """Where the second stage may look, and what it looks with.
 
@@ -115,13 +115,15 @@ class Regions:
 
     def of(self, image: int) -> Self:
         """Those of one picture, as a batch of one."""
-        maps = {name: x[image : image + 1] for name, x in self.maps.items()}
-        return replace(self, boxes=self.boxes[image : image + 1], maps=maps)
+        return self._rows(slice(image, image + 1))
 
     def first(self, pictures: int) -> Self:
         """Those of the first few pictures of the batch."""
-        maps = {name: x[:pictures] for name, x in self.maps.items()}
-        return replace(self, boxes=self.boxes[:pictures], maps=maps)
+        return self._rows(slice(pictures))
+
+    def _rows(self, rows: slice) -> Self:
+        maps = {name: x[rows] for name, x in self.maps.items()}
+        return replace(self, boxes=self.boxes[rows], maps=maps)
 
     def float(self) -> Self:
         """The same in float32."""

@@ -43,12 +43,6 @@ def test_eval_and_predict_agree_with_the_run_to_the_last_bit(trained, tmp_path):
     assert "6 pictures" in out
 
 
-def test_head_keys_change_an_evaluation(trained, tmp_path):
-    checkpoint = f"checkpoint={trained / 'checkpoints/last.pt'}"
-    run("eval.py", checkpoint, "head.keep=1", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
-    assert len(json.loads((tmp_path / "predictions.json").read_text())) <= 6
-
-
 @pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):
     """What is sampled comes from torch's random state, which the checkpoint holds."""

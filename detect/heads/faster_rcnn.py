@@ -104,7 +104,8 @@ class FasterRCNN(nn.Module):
             slots=torch.cat(slots),
             cells=torch.cat(cells),
         )
-        boxes = self.propose(output.float(), [len(s) for s in slots], image_size)
+        levels = [len(s) for s in slots]
+        boxes = self.propose(output.float(), levels, image_size)  # type: ignore[call-arg]
         return output._replace(regions=Regions(boxes, maps, image_size, self.stage))
 
     def _anchors(
@@ -119,6 +120,7 @@ class FasterRCNN(nn.Module):
         cells = [s.new_tensor(side).expand(len(s), 2) for s, side in zip(slots, sides, strict=True)]
         return slots, cells
 
+    @torch.compiler.disable  # how many there are depends on the numbers
     @torch.no_grad()
     def propose(
         self, output: Output, levels: list[int], image_size: tuple[int, int]

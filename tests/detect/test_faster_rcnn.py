@@ -202,7 +202,7 @@ def test_the_pooler_knows_the_strides_whatever_it_sees_first():
     assert head.stage.box_roi_pool.map_levels([boxes]).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Knowing(Regions):
     """A second stage that says exactly what it should of every box."""
 
@@ -390,6 +390,16 @@ def test_losses_and_decoding_are_float32(training):
     assert output.regions.boxes[0].dtype is torch.float32
     assert {x.dtype for x in net.losses(output, scene()).values()} == {torch.float32}
     assert net.decode(output).scores.dtype is torch.float32
+
+
+def test_it_compiles_to_the_same():
+    head, maps = make().eval(), features()
+    with torch.no_grad():
+        plain = head(maps, SIZE)
+        head.compile(backend="eager")
+        traced = head(maps, SIZE)
+    assert torch.equal(plain.logits, traced.logits)
+    assert torch.equal(plain.regions.boxes[0], traced.regions.boxes[0])
 
 
 def test_the_average_is_a_network_of_its_own():
