@@ -155,7 +155,9 @@ def _run(
             for feature in backbone(pictures):
                 features.append(torch.zeros(feature.shape))
                 reaches.tell(features[-1], reaches.of(feature) or Reach())
-            return head(features, size)
+            output = head(features, size)
+            head.decode(output)  # a second stage runs here
+            return output
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 

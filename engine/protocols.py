@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.structures import Assigned, Meta, Objects, Output, Record
 
 Activation = Literal["softmax", "sigmoid"]
-Says = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness"
+Says = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness", "regions"
 
 
 class Backbone(Protocol):

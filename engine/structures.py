@@ -195,6 +195,7 @@ class Output(NamedTuple):
     slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
     cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
     coder: Any = None  # the head's, by which a loss of boxes reads the code
+    regions: Any = None  # where a second stage may look: detect.two_stage.Regions
 
     def decoded(self, code: Tensor) -> Tensor:
         """Boxes [B, A, 4] from their code, predicted or assigned, in pixels of the input."""
@@ -203,11 +204,14 @@ class Output(NamedTuple):
     def first(self, pictures: int) -> "Output":
         """What it says about the first few pictures of the batch."""
         said = (None if x is None else x[:pictures] for x in self[:3])
-        return Output(*said, *self[3:])  # type: ignore[arg-type]
+        regions = None if self.regions is None else self.regions.first(pictures)
+        return Output(*said, *self[3:-1], regions)  # type: ignore[arg-type]
 
     def float(self) -> "Output":
         """The same in float32: losses and decoding are never computed in half precision."""
-        return Output(*(x.float() if isinstance(x, Tensor) else x for x in self))
+        regions = None if self.regions is None else self.regions.float()
+        said = (x.float() if isinstance(x, Tensor) else x for x in self[:-1])
+        return Output(*said, regions)  # type: ignore[arg-type]
 
 
 class Assigned(NamedTuple):
@@ -219,3 +223,4 @@ class Assigned(NamedTuple):
     weight: Tensor = None  # type: ignore[assignment]  # [B, A] of a slot's box term; without boxes,
     # of its class term
     iou: Tensor = None  # type: ignore[assignment]  # [B, A] best overlap of its predicted box
+    regions: Any = None  # what a second stage is asked: detect.two_stage.Sampled

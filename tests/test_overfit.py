@@ -23,6 +23,7 @@ class Silent:
         ("ssd", "bce"),
         ("ssd", "multibox"),
         ("yolo_v3", "yolo_v3"),
+        ("faster_rcnn_small", "faster_rcnn"),
     ],
 )
 def test_eight_pictures_by_heart(head, loss):

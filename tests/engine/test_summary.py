@@ -194,3 +194,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, typo, hint):
     code, out, err = command(typo, cwd=tmp_path)
     assert (code, out) == (2, "")
     assert hint in err and err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_a_second_stage_is_counted_too():
+    # torchvision's FasterRCNN_ResNet50_FPN at 800 x 800: 134.38 GMACs and 41,755,286 parameters,
+    # which do not count the 2 * 26,560 of its frozen batch normalisation. 90 classes of COCO.
+    found = of("model=faster_rcnn_resnet50", "num_classes=90", "image_size=800")
+    assert round(found.macs / 1e9, 2) == 134.38
+    assert found.parameters == 41_755_286 + 2 * 26_560 and found.unlisted == 0
+    layers = {layer.name: layer for layer in found.layers}
+    # Of 1000 proposals: 256 * 7 * 7 numbers each into 1024.
+    assert layers["head.stage.box_head.fc6"].macs == 1000 * 12_544 * 1024
+    # 200, 100, 50, 25 and 13 cells a side, 3 anchors each: (40000 + 10000 + 2500 + 625 + 169) * 3
+    assert found.slots == 159_882 and [level.anchors for level in found.levels] == [3] * 5

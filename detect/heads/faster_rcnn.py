@@ -1,0 +1,197 @@
+"""Faster R-CNN (arXiv 1506.01497) with a pyramid (arXiv 1612.03144) on torchvision's two stages.
+
+The first stage is a detector of one class, "an object": its slots are anchors, and what it finds
+are proposals. The second stage looks at the pyramid under each proposal and says which object.
+torchvision's matching and sampling go picture by picture, with device syncs; losses are batched.
+
+Deviations from torchvision: anchors step by the backbone's strides, whatever the picture's size;
+the pyramid starts from any backbone's maps; ignored objects are no negatives.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import rpn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from detect.anchors import last_of_each
+from detect.two_stage import Proposals, Regions, Sampled, Sampling, pooler, repeatable, spare
+from engine.errors import UserError
+from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+
+ANCHORS = Sampling(positive=0.7, negative=0.3, count=256, share=0.5)
+REGIONS = Sampling(positive=0.5, negative=0.5, count=512, share=0.25)
+
+
+class FasterRCNN(nn.Module):
+    """Proposals from anchors on a pyramid, then class and box of each proposal.
+
+    Args:
+        first_stride: of the finest map that the pyramid takes; behind its coarsest comes one
+            level more, by subsampling, for the anchors alone.
+        width: channels of the pyramid.
+        hidden: of the second stage's two layers.
+        resolution: cells a side that a region is pooled to.
+        zooms: anchor sides in cells; ratios: height / width.
+        anchors, regions: which of them are compared with objects; each object's best anchors
+            always count as positive.
+        proposals: which boxes the second stage looks at.
+        score, iou, keep: of the objects found, as in `detect.postprocess.Postprocess`.
+    """
+
+    says = frozenset({"logits", "boxes", "regions"})
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        first_stride: int = 4,
+        width: int = 256,
+        hidden: int = 1024,
+        resolution: int = 7,
+        zooms: Sequence[float] = (8.0,),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        anchors: Sampling | None = None,
+        proposals: Proposals | None = None,
+        regions: Sampling | None = None,
+        score: float = 0.05,
+        iou: float = 0.5,
+        keep: int = 100,
+    ) -> None:
+        super().__init__()
+        if not zooms or not ratios:
+            raise UserError("head: zooms and ratios must give at least one anchor")
+        self.anchors, self.regions = anchors or ANCHORS, regions or REGIONS
+        self.maps = _maps(strides, first_stride)
+        pooled = [strides[i] for i in self.maps]
+        self.strides = [*pooled, 2 * pooled[-1]]
+        self.pyramid = FeaturePyramidNetwork(
+            [channels[i] for i in self.maps], width, extra_blocks=LastLevelMaxPool()
+        )
+        sizes = tuple(tuple(z * s for z in zooms) for s in self.strides)
+        self.rpn = (proposals or Proposals()).network(
+            rpn.AnchorGenerator(sizes, (tuple(ratios),) * len(sizes)),
+            rpn.RPNHead(width, len(zooms) * len(ratios)),
+            self.anchors,
+        )
+        self.stage = RoIHeads(
+            pooler(pooled, resolution),
+            TwoMLPHead(width * resolution**2, hidden),
+            FastRCNNPredictor(hidden, num_classes + 1),
+            **self.regions.named,
+            bbox_reg_weights=None,
+            score_thresh=score,
+            nms_thresh=iou,
+            detections_per_img=keep,
+        )
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """One slot an anchor, finest level first, one logit each: an object or none."""
+        maps = self.pyramid({str(i): features[level] for i, level in enumerate(self.maps)})
+        said = self.rpn.head(list(maps.values()))
+        logits, code = rpn.concat_box_prediction_layers(*said)
+        batch = len(features[0])
+        slots, cells = self._anchors(list(maps.values()), image_size)
+        output = Output(
+            logits.view(batch, -1, 1),
+            code.view(batch, -1, 4),
+            slots=torch.cat(slots),
+            cells=torch.cat(cells),
+        )
+        levels = [len(s) for s in slots]
+        boxes = self.propose(output.float(), levels, image_size)  # type: ignore[call-arg]
+        return output._replace(regions=Regions(boxes, maps, image_size, self.stage))
+
+    def _anchors(
+        self, maps: list[Tensor], image_size: tuple[int, int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Anchors and their cells' sizes, a level; each is centred on its cell's first corner."""
+        self.rpn.anchor_generator.set_cell_anchors(torch.float32, maps[0].device)
+        grids = [list(x.shape[2:]) for x in maps]
+        steps: list = [[s, s] for s in self.strides]
+        slots = self.rpn.anchor_generator.grid_anchors(grids, steps)
+        sides = [(image_size[1] / columns, image_size[0] / rows) for rows, columns in grids]
+        cells = [s.new_tensor(side).expand(len(s), 2) for s, side in zip(slots, sides, strict=True)]
+        return slots, cells
+
+    @torch.compiler.disable  # how many there are depends on the numbers
+    @torch.no_grad()
+    def propose(
+        self, output: Output, levels: list[int], image_size: tuple[int, int]
+    ) -> list[Tensor]:
+        """The first stage's boxes, suppressed in each level of so many slots: [P, 4] a picture."""
+        batch = len(output.boxes)
+        anchors = [output.slots] * batch
+        boxes = self.rpn.box_coder.decode(output.boxes.flatten(0, 1), anchors)
+        return self.rpn.filter_proposals(
+            boxes.view(batch, -1, 4), output.logits[..., 0], [image_size] * batch, levels
+        )[0]
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """A random few anchors and regions of each picture; the same few in every evaluation."""
+        seen, ignored = objects.select(~objects.ignore), objects.select(objects.ignore)
+        pictures = range(len(output.logits))
+        boxes = [seen.boxes[seen.image == i] for i in pictures]
+        labels = [seen.labels[seen.image == i] for i in pictures]
+        spared = [ignored.boxes[ignored.image == i] for i in pictures]
+        with repeatable(output.slots.device, not self.training):
+            anchors = self._assign_anchors(output, boxes, spared)
+            return anchors._replace(regions=self._assign_regions(output, boxes, labels, spared))
+
+    def _assign_anchors(
+        self, output: Output, boxes: list[Tensor], spared: list[Tensor]
+    ) -> Assigned:
+        slots = [output.slots] * len(boxes)
+        targets = [{"boxes": b} for b in boxes]
+        labels, matched = self.rpn.assign_targets_to_anchors(slots, targets)
+        labels = [
+            spare(own, output.slots, ignored, self.anchors.negative)
+            for own, ignored in zip(labels, spared, strict=True)
+        ]
+        positive, negative = (torch.stack(m).bool() for m in self.rpn.fg_bg_sampler(labels))
+        said = torch.where(positive, 0, torch.where(negative, BACKGROUND, IGNORE))  # [B, A]
+        true = torch.where(positive[..., None], torch.stack(matched), output.slots)  # [B, A, 4]
+        return Assigned(said, torch.stack(list(self.rpn.box_coder.encode(list(true), slots))))
+
+    def _assign_regions(
+        self, output: Output, boxes: list[Tensor], labels: list[Tensor], spared: list[Tensor]
+    ) -> Sampled:
+        proposals = self.stage.add_gt_proposals(output.regions.boxes, boxes)
+        counted = [x + 1 for x in labels]  # from 1, 0 is the background
+        owner, said = self.stage.assign_targets_to_proposals(proposals, boxes, counted)
+        said = [
+            spare(own, p, ignored, self.regions.positive)
+            for own, p, ignored in zip(said, proposals, spared, strict=True)
+        ]
+        chosen = self.stage.subsample(said)
+        looked = [p[c] for p, c in zip(proposals, chosen, strict=True)]
+        true = [
+            torch.cat([b, b.new_tensor([[0.0, 0.0, 1.0, 1.0]])])[o[c]]  # there may be no object
+            for b, o, c in zip(boxes, owner, chosen, strict=True)
+        ]
+        code = torch.cat(list(self.stage.box_coder.encode(true, looked)))
+        return Sampled(
+            looked, torch.cat([s[c] for s, c in zip(said, chosen, strict=True)]) - 1, code
+        )
+
+    def decode(self, output: Output) -> Objects:
+        """What the second stage says of the proposals."""
+        return output.regions.decode()
+
+
+def _maps(strides: Sequence[int], first: int) -> list[int]:
+    """Which of a backbone's maps the pyramid takes."""
+    maps = [i for i in last_of_each(strides) if strides[i] >= first]
+    kept = [strides[i] for i in maps]
+    if not kept or any(b != 2 * a for a, b in zip(kept, kept[1:], strict=False)):
+        raise UserError(
+            f"head faster_rcnn needs maps of stride {first} or more (head.first_stride), each "
+            f"twice the one before, the backbone's have {list(strides)}: pick another backbone="
+        )
+    return maps

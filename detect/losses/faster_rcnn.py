@@ -1,0 +1,63 @@
+"""Faster R-CNN's loss (arXiv 1506.01497, 3.1.2; arXiv 1504.08083, 2.3), four terms.
+
+Both stages divide by how many anchors or regions they compare, as torchvision does.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.structures import IGNORE, Assigned, Output
+
+
+class FasterRCNN(nn.Module):
+    """Object or none and box of the anchors; class and box of the regions.
+
+    Args:
+        objectness, proposal, classes, box: weights of the terms.
+        beta: where smooth L1's square turns into a line, in units of the code.
+    """
+
+    activation = "softmax"
+    requires = frozenset({"logits", "boxes", "regions"})
+    trains = frozenset({"logits", "boxes", "regions"})
+
+    def __init__(
+        self,
+        *,
+        objectness: float = 1.0,
+        proposal: float = 1.0,
+        classes: float = 1.0,
+        box: float = 1.0,
+        beta: float = 1 / 9,
+    ) -> None:
+        super().__init__()
+        self.objectness, self.proposal = objectness, proposal
+        self.classes, self.box, self.beta = classes, box, beta
+
+    def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        """Terms `objectness`, `proposal`, `class` and `box`."""
+        return self._anchors(output, assigned) | self._regions(output, assigned)
+
+    def _anchors(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        compared, positive = assigned.labels != IGNORE, assigned.labels >= 0  # [B, A]
+        count = compared.sum().clamp(min=1)
+        said = output.logits[..., 0]
+        losses = F.binary_cross_entropy_with_logits(said, positive.float(), reduction="none")
+        code = self._smooth_l1(output.boxes, assigned.boxes)
+        return {
+            "objectness": self.objectness * (losses * compared).sum() / count,
+            "proposal": self.proposal * (code * positive).sum() / count,
+        }
+
+    def _regions(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        boxes, labels, wanted = assigned.regions
+        logits, code = output.regions(boxes)  # [R, 1 + K], [R, 1 + K, 4]
+        count = max(len(labels), 1)
+        classes = F.cross_entropy(logits, labels + 1, reduction="sum") / count
+        own = code[torch.arange(len(labels), device=labels.device), labels + 1]  # [R, 4]
+        box = (self._smooth_l1(own, wanted) * (labels >= 0)).sum() / count
+        return {"class": self.classes * classes, "box": self.box * box}
+
+    def _smooth_l1(self, said: Tensor, wanted: Tensor) -> Tensor:
+        return F.smooth_l1_loss(said, wanted, beta=self.beta, reduction="none").sum(-1)
