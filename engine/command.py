@@ -24,6 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.config import CONFIGS
 from engine.errors import UserError, did_you_mean
 
+logging.raiseExceptions = False  # a line that no one reads any more (`| head`) is no error
+
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     for key in node if isinstance(node, DictConfig) and not node._is_none() else ():
@@ -120,7 +122,6 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, we print
-            logging.raiseExceptions = False  # a line that no one reads any more is no error
             config_name = name
             try:
                 config_name = _config_name(name)
