@@ -17,10 +17,13 @@ from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.yolo_v1 import YOLOv1 as YOLOv1Loss
 from detect.losses.yolo_v2 import YOLOv2 as YOLOv2Loss
 from detect.losses.yolo_v3 import YOLOv3 as YOLOv3Loss
+from engine import build
 from engine.config import CONFIGS
 from engine.errors import UserError
 from engine.layers import summary
+from engine.loop import train_epoch
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+from engine.train import prepare
 
 SIZE, K = 64, 3
 LEVELS = [(32, [(40, 30), (30, 44)]), (16, [(14, 20), (21, 14)]), (8, [(7, 9), (12, 6)])]
@@ -456,6 +459,30 @@ def test_losses_before_training():
     labels = head.assign(output, objects).labels
     negative = (labels == BACKGROUND).sum() * 0.125 / (labels >= 0).sum()
     assert negative <= terms["objectness"] <= negative + 0.625
+
+
+class Silent:
+    def step(self, scalars, step):
+        pass
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_epoch_on_pictures_of_several_sizes(version):
+    overrides = [f"head=yolo_v{version}", f"loss=yolo_v{version}", "backbone=resnet18",
+                 "image_size=64", "loader.sizes=[64,96]", "loader.sizes_every=1",
+                 "dataset.train=8", "dataset.size=64", "loader.batch_size=2", "loader.workers=0",
+                 "trainer.epochs=1", "trainer.ema=null"]  # fmt: skip
+    overrides += {1: ["head.width=8", "head.hidden=16"], 2: ["head.width=8"], 3: []}[version]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=overrides)
+    build.check_all(cfg)
+    device, data = torch.device("cpu"), build.dataset(cfg, "train")
+    loader = build.load(cfg, data, device, shuffle=True)
+    assert {batch.images.shape[2:] for batch in loader} == {(64, 64), (96, 96)}
+    network = build.network(cfg, len(data.classes), build.backbone(cfg))
+    means = train_epoch(prepare(cfg, network, len(loader), device), loader, Silent())
+    assert all(math.isfinite(value) for value in means.values())
+    assert min(means[f"train/{term}"] for term in ("box", "objectness", "class")) > 0
 
 
 def test_wrong_arguments_are_refused():
