@@ -53,14 +53,15 @@ class YOLOv1(nn.Module):
                 f"head: got grid={grid}, boxes={boxes}, width={width}, hidden={hidden}, "
                 f"convolutions={convolutions}: expected at least 1 (convolutions: 0)"
             )
+        if not 0 <= dropout < 1:
+            raise UserError(f"head.dropout={dropout}: expected a share from 0 to below 1")
         if not strides[-1]:
-            raise UserError("head yolo_v1 needs a map of cells, the backbone's last has one cell")
-        self.activation, self.num_classes, self.grid, self.each = (
-            activation,
-            num_classes,
-            grid,
-            boxes,
-        )
+            raise UserError(
+                "head yolo_v1 needs a map of cells, the backbone's last has one cell: pick another "
+                "backbone="
+            )
+        self.activation, self.num_classes = activation, num_classes
+        self.grid, self.each = grid, boxes
         self.coder, self.postprocess = Root(grid=grid), postprocess or Postprocess()
         widths = [channels[-1], *[width] * convolutions]
         self.convolutions = nn.Sequential(

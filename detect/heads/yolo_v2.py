@@ -49,7 +49,12 @@ class YOLOv2(nn.Module):
     ) -> None:
         super().__init__()
         if missing := {16, 32} - set(strides):
-            raise UserError(f"head yolo_v2 needs maps of stride 16 and 32; {missing} are missing")
+            raise UserError(
+                f"head yolo_v2 needs maps of stride 16 and 32; {missing} are missing: pick another "
+                "backbone="
+            )
+        if not anchors or any(len(sides) != 2 or min(sides) <= 0 for sides in anchors):
+            raise UserError(f"head.anchors={anchors}: expected [width, height] of each, in cells")
         if not 0 < prior < 1:
             raise UserError(f"head.prior={prior}: expected a share between 0 and 1")
         self.activation, self.ignore = activation, ignore

@@ -490,6 +490,10 @@ def test_wrong_arguments_are_refused():
         YOLOv2(channels=[4], strides=[32], num_classes=K, activation="softmax", anchors=[[1, 1]])
     with pytest.raises(UserError, match="prior=1"):
         YOLOv2(**GIVEN, activation="softmax", anchors=[[1, 1]], prior=1)
+    with pytest.raises(UserError, match="anchors=.*in cells"):
+        YOLOv2(**GIVEN, activation="softmax", anchors=[[1, 0]])
+    with pytest.raises(UserError, match="dropout=1"):
+        v1(dropout=1)
     with pytest.raises(UserError, match="grid=0"):
         v1(grid=0)
     with pytest.raises(UserError, match="one cell"):
