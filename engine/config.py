@@ -53,6 +53,8 @@ class Loader:
 
     batch_size: int = 16
     workers: int = 2
+    sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone
+    sizes_every: int = 10  # batches between two draws
 
 
 @dataclass
@@ -90,6 +92,7 @@ LEAST = {  # of whole numbers
     "trainer.eval_every": 1,
     "loader.batch_size": 1,
     "loader.workers": 0,
+    "loader.sizes_every": 1,
 }
 
 
@@ -105,6 +108,9 @@ def check_ranges(cfg: DictConfig) -> None:
     for key, least in LEAST.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise UserError(f"{key}={value}: expected at least {least}")
+    sizes = cfg.loader.sizes
+    if sizes is not None and not (len(sizes) and all(s >= 32 and s % 32 == 0 for s in sizes)):
+        raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
     if cfg.trainer.minutes is not None and not cfg.trainer.minutes > 0:
         raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
     if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:

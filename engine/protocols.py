@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.structures import Assigned, Meta, Objects, Output, Record
 
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
 Says = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness", "regions"
 
 

@@ -15,6 +15,12 @@ class Silent:
         pass
 
 
+LIGHTER = {
+    "yolo_v1": ["head.width=128", "head.hidden=512", "head.dropout=0"],
+    "yolo_v2": ["head.width=128"],
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "loss"),
@@ -24,12 +30,15 @@ class Silent:
         ("ssd", "multibox"),
         ("yolo_v3", "yolo_v3"),
         ("faster_rcnn_small", "faster_rcnn"),
+        ("yolo_v2", "yolo_v2"),
+        ("yolo_v1", "yolo_v1"),
     ],
 )
 def test_eight_pictures_by_heart(head, loss):
     overrides = [f"head={head}", f"loss={loss}", "backbone=resnet18", "image_size=128",
                  "augment=none", "dataset.train=8", "loader.workers=0", "schedule=constant",
                  "trainer.epochs=150", "trainer.ema=null", "device=cpu"]  # fmt: skip
+    overrides += LIGHTER.get(head, [])
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=overrides)
     torch.manual_seed(0)

@@ -5,35 +5,25 @@ channels; ReLU-family activation as configured in the paper's Darknet (leaky, 0.
 """
 
 from collections.abc import Sequence
-from math import log
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou
 
 from detect.anchors import grid_anchors, last_of_each
 from detect.coder import Cell
-from detect.matching import forced_owners, gather_boxes, labels, owners
+from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
 from detect.postprocess import Postprocess
 from engine.errors import UserError
-from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
+from engine.structures import Assigned, Objects, Output
 
 STRIDES = (8, 16, 32)
 
 
-def _conv(channels: int, width: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.LeakyReLU(0.1, inplace=True),
-    )
-
-
 def _convolutional_set(channels: int, width: int) -> nn.Sequential:
     """The five alternating 1x1 and 3x3 convolutions before each scale's prediction."""
-    layers = [_conv(channels, width, 1)]
+    layers = [conv(channels, width, 1)]
     for _ in range(2):
-        layers += [_conv(width, 2 * width, 3), _conv(2 * width, width, 1)]
+        layers += [conv(width, 2 * width, 3), conv(2 * width, width, 1)]
     return nn.Sequential(*layers)
 
 
@@ -71,7 +61,7 @@ class YOLOv3(nn.Module):
         sizes = torch.tensor(anchors, dtype=torch.float32) / anchors_at  # [3, n, 2]
         self.register_buffer("sizes", sizes, persistent=False)
         self.levels = [i for i in last_of_each(strides) if strides[i] in STRIDES]
-        self.num_logits = num_classes + (activation == "softmax")
+        self.num_classes = num_classes
         self.sets, self.laterals, self.predictors = (
             nn.ModuleList(),
             nn.ModuleList(),
@@ -81,19 +71,19 @@ class YOLOv3(nn.Module):
         for level in reversed(self.levels):  # coarse to fine, each adds the one above, upsampled
             width = channels[level] // 2
             if above:
-                self.laterals.append(_conv(above, above // 2, 1))
+                self.laterals.append(conv(above, above // 2, 1))
             self.sets.append(_convolutional_set(channels[level] + above // 2, width))
             self.predictors.append(self._predictor(width, sizes.shape[1], prior))
             above = width
 
     def _predictor(self, width: int, anchors: int, prior: float) -> nn.Sequential:
-        each = 5 + self.num_logits
+        each = 5 + self.num_classes
         last = nn.Conv2d(2 * width, anchors * each, 1)
         nn.init.normal_(last.weight, std=0.01)
         bias = torch.zeros(anchors, each)
-        bias[:, 4] = -log((1 - prior) / prior)
+        bias[:, 4] = objectness_bias(prior, self.activation)
         last.bias = nn.Parameter(bias.flatten())
-        return nn.Sequential(_conv(width, 2 * width, 3), last)
+        return nn.Sequential(conv(width, 2 * width, 3), last)
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Anchors of the coarsest map first."""
@@ -107,7 +97,7 @@ class YOLOv3(nn.Module):
                 feature = torch.cat([up, feature], 1)
             x = self.sets[i](feature)
             y = self.predictors[i](x).permute(0, 2, 3, 1)  # [B, h, w, n * (5 + C)]
-            said.append(y.reshape(len(y), -1, 5 + self.num_logits))
+            said.append(y.reshape(len(y), -1, 5 + self.num_classes))
             sides = self.sizes[-1 - i].cpu() * torch.tensor(image_size[::-1])
             grid = (feature.shape[2], feature.shape[3])
             boxes, cell = grid_anchors(grid, sides, image_size)
@@ -119,46 +109,9 @@ class YOLOv3(nn.Module):
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """Each object to the anchor of the nearest shape, in the cell that holds its centre."""
-        batch = len(output.logits)
-        owner = forced_owners(self._closeness(output, objects), objects, batch)
-        found = labels((owner >= 0).float(), owner, objects, positive=0.5, negative=0.5)
-        truth = gather_boxes(objects, owner)
-        code = self.coder.encode(truth, output.slots, output.cells)
-        predicted = output.decoded(output.boxes)  # [B, A, 4]
-        best, _ = self._overlap(predicted, objects, batch)
-        found = torch.where((found == BACKGROUND) & (best > self.ignore), IGNORE, found)
-        middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2  # [A, 2]
-        picture = (middle + output.cells / 2).amax(0)  # (width, height)
-        weight = 2 - ((truth[..., 2:] - truth[..., :2]) / picture).prod(-1)
-        return Assigned(found, code, weight, best)
-
-    def _closeness(self, output: Output, objects: Objects) -> Tensor:
-        """Overlap [M, A] of shapes on one centre; -1 where the cell does not hold the object's."""
-        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-        shapes = output.slots[:, 2:] - output.slots[:, :2]
-        overlap = box_iou(torch.cat([-sides, sides], 1), torch.cat([-shapes, shapes], 1))  # [M, A]
-        centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2  # [M, 1, 2]
-        middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2  # [A, 2]
-        # A little over half a cell: no centre may fall between two cells by rounding.
-        inside = (centre - middle).abs() <= output.cells / 2 + 1e-3  # [M, A, 2]
-        return torch.where(inside.all(-1), overlap, -1.0)
-
-    def _overlap(self, predicted: Tensor, objects: Objects, batch: int) -> tuple[Tensor, Tensor]:
-        """Each predicted box's best overlap with an object of its picture [B, A]."""
-        theirs = predicted[objects.image]  # [M, A, 4]
-        low = torch.maximum(theirs[..., :2], objects.boxes[:, None, :2])
-        high = torch.minimum(theirs[..., 2:], objects.boxes[:, None, 2:])
-        both = (high - low).clamp(min=0).prod(-1)
-        own = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(-1)  # area may be an outline's
-        area = (theirs[..., 2:] - theirs[..., :2]).prod(-1) + own[:, None]
-        return owners(both / (area - both).clamp(min=1e-6), objects.image, batch)
+        """See `detect.heads.yolo_slots.assign`."""
+        return assign(output, objects, self.ignore)
 
     def decode(self, output: Output) -> Objects:
         """Objectness times class score, suppressed."""
-        boxes = output.decoded(output.boxes)
-        if self.activation == "softmax":
-            classes = output.logits.softmax(-1)[..., :-1]
-        else:
-            classes = output.logits.sigmoid()
-        return self.postprocess(boxes, output.objectness.sigmoid()[..., None] * classes)
+        return self.postprocess(output.decoded(output.boxes), scores(output, self.activation))

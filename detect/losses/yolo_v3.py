@@ -7,7 +7,8 @@ minus prediction"; terms divided by the number of positives instead of the batch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classify.losses import one_hot
+from classify.losses import answering, one_hot
+from detect.losses.yolo_v2 import box_weight
 from engine.structures import IGNORE, Assigned, Output
 
 
@@ -29,14 +30,14 @@ class YOLOv3(nn.Module):
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Terms `box`, `objectness` and `class`; boxes weigh 2 - w * h, small ones most."""
         positive = (assigned.labels >= 0).float()  # [B, A]
-        count = positive.sum().clamp(min=1)
+        count = answering(assigned.labels)
         said, want = output.boxes, assigned.boxes
         centre = _bce(said[..., :2], want[..., :2].sigmoid()).sum(-1)
         size = (said[..., 2:] - want[..., 2:]).square().sum(-1) / 2
         objectness = _bce(output.objectness, positive) * (assigned.labels != IGNORE)
         classes = _bce(output.logits, one_hot(assigned.labels, output.logits.shape[-1])).sum(-1)
         return {
-            "box": self.box * ((centre + size) * assigned.weight * positive).sum() / count,
+            "box": self.box * ((centre + size) * box_weight(assigned)).sum() / count,
             "objectness": self.objectness * objectness.sum() / count,
             "class": self.classes * (classes * positive).sum() / count,
         }

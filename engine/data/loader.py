@@ -8,7 +8,7 @@ import numpy as np
 import torch.utils.data
 
 from engine.data.augment import Augment, cut, recolour, warp, warp_objects
-from engine.data.sampler import Batches
+from engine.data.sampler import Batches, Key
 from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
 
@@ -16,7 +16,10 @@ SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
 
 
 class Samples(torch.utils.data.Dataset):
-    """Pictures of a dataset as the network sees them; one that cannot be read is its error."""
+    """Pictures of a dataset as the network sees them; one that cannot be read is its error.
+
+    `size` is (height, width) of the network's input, unless the key says a side.
+    """
 
     def __init__(
         self, *, dataset: Any, augment: Augment, size: tuple[int, int], seed: int, train: bool
@@ -27,8 +30,9 @@ class Samples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | UserError:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Sample | UserError:
+        epoch, index, *side = key
+        size = (side[0], side[0]) if side else self.size
         try:
             image = self.dataset.image(index)
         except UserError as error:
@@ -37,24 +41,24 @@ class Samples(torch.utils.data.Dataset):
         height, width = image.shape[:2]
         if self.train:
             rng = np.random.default_rng((self.seed, epoch, index))
-            view = self.augment.random_view(rng, (height, width), self.size)
+            view = self.augment.random_view(rng, (height, width), size)
         else:
-            rng, view = None, self.augment.full_view((height, width), self.size)
-        matrix = view.matrix(self.size)
+            rng, view = None, self.augment.full_view((height, width), size)
+        matrix = view.matrix(size)
         objects = Objects.from_record(record, (height, width))
         if record.boxes is None:  # the whole picture stays the whole picture
-            whole = torch.tensor([0.0, 0.0, self.size[1], self.size[0]]).expand(len(objects), 4)
+            whole = torch.tensor([0.0, 0.0, size[1], size[0]]).expand(len(objects), 4)
             objects = Objects(whole, objects.labels, ignore=objects.ignore)
         else:
-            objects = warp_objects(objects, matrix, self.size, self.augment.min_visible)
+            objects = warp_objects(objects, matrix, size, self.augment.min_visible)
         if rng is not None:
-            image = warp(image, matrix, self.size)
+            image = warp(image, matrix, size)
             image = recolour(image, self.augment.random_colour(rng))
             self.augment.blot(rng, image)
         elif self.augment.fit == "crop":  # to the pixel as where the weights come from
-            image = cut(image, view, self.size, self.augment.interpolation)
+            image = cut(image, view, size, self.augment.interpolation)
         else:
-            image = warp(image, matrix, self.size)
+            image = warp(image, matrix, size)
         meta = Meta(index, record.id, record.path, (height, width), matrix)
         return Sample(image, objects, meta)
 
@@ -67,6 +71,7 @@ def _collate(samples: Sequence[Sample | UserError]) -> tuple[Batch | None, list[
 class Loader:
     """Batches of one split.
 
+    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
     left out and listed in `dataset.report`.
     """
@@ -82,9 +87,18 @@ class Loader:
         seed: int = 0,
         train: bool = False,
         pin_memory: bool = False,
+        sizes: Sequence[int] | None = None,
+        sizes_every: int = 10,
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
-        self.sampler = Batches(length=len(dataset), batch_size=batch_size, seed=seed, train=train)
+        self.sampler = Batches(
+            length=len(dataset),
+            batch_size=batch_size,
+            seed=seed,
+            train=train,
+            sizes=sizes,
+            sizes_every=sizes_every,
+        )
         self.loader = torch.utils.data.DataLoader(
             Samples(dataset=dataset, augment=augment, size=size, seed=seed, train=train),
             batch_sampler=self.sampler,

@@ -9,9 +9,13 @@ from torchvision.ops import box_iou
 
 from classify.losses import BCE, Focal
 from detect.heads.ssd import SSD
+from detect.heads.yolo_v1 import YOLOv1
+from detect.heads.yolo_v2 import YOLOv2
 from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.box import SmoothL1
 from detect.losses.multibox import Multibox
+from detect.losses.yolo_v1 import YOLOv1 as YOLOv1Loss
+from detect.losses.yolo_v2 import YOLOv2 as YOLOv2Loss
 from detect.losses.yolo_v3 import YOLOv3 as YOLOv3Loss
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Objects
@@ -22,10 +26,17 @@ ANCHORS = [  # arXiv 1804.02767, 2.3
     [[30, 61], [62, 45], [59, 119]],
     [[116, 90], [156, 198], [373, 326]],
 ]
+PRIORS = [[1.3221, 1.73145], [3.19275, 4.00944], [5.05587, 8.09892], [9.47112, 4.84053]]
+SMALL = {"width": 8, "hidden": 16}
 HEADS = {
     "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
     "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
+    "yolo_v1, linear": (YOLOv1, {"activation": "linear", **SMALL}),
+    "yolo_v1, softmax": (YOLOv1, {"activation": "softmax", **SMALL, "boxes": 3, "grid": 6}),
+    "yolo_v2": (YOLOv2, {"activation": "softmax", "anchors": PRIORS, "width": 8}),
+    "yolo_v2, linear": (YOLOv2, {"activation": "linear", "anchors": PRIORS, "width": 8}),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
+    "yolo_v3, softmax": (YOLOv3, {"activation": "softmax", "anchors": ANCHORS}),
 }
 SIZE = (128, 160)  # height, width
 
@@ -200,6 +211,10 @@ def test_slots_of_an_ignored_object_are_left_out(name):
         ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
         ("yolo_v3", (608, 608), 22743),
         ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
+        ("yolo_v1, linear", (448, 448), 98),  # 7 * 7 * 2
+        ("yolo_v1, linear", (97, 131), 98),
+        ("yolo_v2", (416, 416), 676),  # 13 * 13 * 4; with the paper's fifth prior 845
+        ("yolo_v2", (97, 131), 80),  # 4 * 5 * 4
     ],
 )
 def test_number_of_slots(name, size, slots):
@@ -230,7 +245,7 @@ def test_ssd_anchors_by_hand():
     torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [n for n in HEADS if not n.startswith(("yolo_v1", "yolo_v2"))])
 def test_a_slot_looks_at_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
@@ -287,7 +302,12 @@ FITTING = [
     ("ssd, softmax", Multibox(negatives=1e6)),  # every slot counts, so every level is reached
     ("ssd, sigmoid", Focal(box=SmoothL1())),
     ("ssd, sigmoid", BCE(box=SmoothL1())),
+    ("yolo_v1, linear", YOLOv1Loss()),
+    ("yolo_v2", YOLOv2Loss()),
     ("yolo_v3", YOLOv3Loss()),
+    ("yolo_v1, softmax", YOLOv2Loss()),  # any with any
+    ("yolo_v2, linear", YOLOv1Loss()),
+    ("yolo_v3, softmax", YOLOv2Loss()),
 ]
 
 

@@ -127,7 +127,7 @@ def test_the_default_configuration_passes():
         ),
         (
             ["head=yolo_v3", "loss=focal"],
-            ["Focal", "YOLOv3 says boxes + logits + objectness", "Losses that do: yolo_v3"],
+            ["Focal", "YOLOv3 says boxes + logits + objectness", "that do: yolo_v1, yolo_v2, yolo"],
         ),
         (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, multibox"]),
         (["head=ssd", "loss=yolo_v3"], ["YOLOv3 needs boxes + logits + objectness", "focal"]),
@@ -154,6 +154,7 @@ def test_the_default_configuration_passes():
         (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
         (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected float, got list"]),
         (["dataset=voc"], ["dataset.root is needed: say dataset.root=..."]),
+        (["loader.sizes=[64,100]"], ["loader.sizes=[64, 100]: expected sides, multiples of 32"]),
         (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),
     ],
 )  # fmt: skip

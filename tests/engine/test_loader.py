@@ -30,11 +30,13 @@ class Tiny:
         return rng.integers(0, 256, (20 + index, 30, 3), np.uint8)
 
 
-def loader(data, workers=0, train=True, batch_size=4, seed=0):
-    augment = Augment(flip=0.5, scale=(0.7, 1.2), aspect=1.2, rotate=9, brightness=0.2, hue=9)
+def loader(data, workers=0, train=True, batch_size=4, seed=0, fit="squeeze", **options):
+    augment = Augment(
+        fit=fit, flip=0.5, scale=(0.7, 1.2), aspect=1.2, rotate=9, brightness=0.2, hue=9
+    )
     return Loader(
         dataset=data, augment=augment, size=(32, 40), batch_size=batch_size, workers=workers,
-        seed=seed, train=train,
+        seed=seed, train=train, **options,
     )  # fmt: skip
 
 
@@ -158,3 +160,62 @@ def test_images_are_bytes_and_objects_in_their_pixels():
     # The first picture is 30 x 20, squeezed to 40 x 32: x times 4/3, y times 8/5.
     assert batch.objects.of(0).boxes[0].tolist() == pytest.approx([8 / 3, 4.8, 16, 20.8])
     assert batch.objects.image.tolist() == [0, 1, 2, 3]
+
+
+SIDES = [32, 64, 96]
+
+
+def drawn(epoch=0, seed=0, **options):
+    """The side of every batch."""
+    options = {"sizes": SIDES, "sizes_every": 10, "train": True} | options
+    sampler = Batches(length=400, batch_size=4, seed=seed, **options)
+    sampler.epoch = epoch
+    batches = list(sampler)
+    assert all(len({tuple(key[2:]) for key in batch}) == 1 for batch in batches)
+    return [batch[0][2] for batch in batches]
+
+
+def test_a_side_is_drawn_for_every_ten_batches_by_seed_and_epoch():
+    found = drawn()
+    assert len(found) == 100 and set(found) == set(SIDES)
+    assert all(len(set(found[i : i + 10])) == 1 for i in range(0, 100, 10))
+    assert any(found[i] != found[i + 10] for i in range(0, 100, 20))  # for ten, not for twenty
+    assert found == drawn() and len({tuple(drawn(e, s)) for e in range(3) for s in range(3)}) == 9
+    often = drawn(sizes_every=1)
+    assert all(20 < often.count(side) < 50 for side in SIDES)  # 100 draws of three
+
+
+def test_the_sides_leave_order_and_draws_of_the_pictures_alone():
+    with_sides = loader(Tiny(8), sizes=SIDES, sizes_every=1)
+    same = loader(Tiny(8), sizes=None)
+    assert ids(with_sides) == ids(same)
+    for one, other in zip(with_sides, same, strict=True):
+        height, width = one.images.shape[2:]
+        # The same view of the picture, on another number of pixels: 32 x 40 without sides.
+        scaled = one.meta[0].matrix * np.array([[40 / width], [32 / height]])
+        np.testing.assert_allclose(scaled, other.meta[0].matrix, atol=1e-6)
+
+
+def test_a_letterbox_fits_the_side_that_was_drawn():
+    made = loader(Tiny(), fit="letterbox", sizes=[96])
+    for meta in next(iter(made)).meta:
+        linear = meta.matrix[:, :2]  # square pixels, up to the aspect of 1.2
+        assert 1 / 1.2 - 1e-6 <= np.linalg.norm(linear[0]) / np.linalg.norm(linear[1]) <= 1.2 + 1e-6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_and_boxes_come_at_the_side_of_their_batch(workers):
+    made = loader(Tiny(20), workers, batch_size=2, sizes=SIDES, sizes_every=2)
+    batches = list(made)
+    sides = [batch[0][2] for batch in made.sampler]
+    assert [batch.images.shape[2:] for batch in batches] == [(side, side) for side in sides]
+    assert len(set(sides)) > 1
+    for batch, side in zip(batches, sides, strict=True):
+        assert batch.objects.boxes.max() <= side
+    alone = loader(Tiny(20), 0, batch_size=2, sizes=SIDES, sizes_every=2)
+    assert list(map(content, batches)) == list(map(content, alone))
+
+
+def test_evaluation_stays_at_its_size():
+    batches = list(loader(Tiny(), train=False, sizes=SIDES, sizes_every=1))
+    assert {batch.images.shape[2:] for batch in batches} == {(32, 40)}

@@ -1,0 +1,100 @@
+"""The YOLOv2 head (arXiv 1612.08242, 2): anchors on stride 32, finer features passed through.
+
+Deviations: any backbone with maps at strides 16 and 32; the finer map is padded or cut to twice the
+coarser one's cells where the picture's sides are no multiples of 32.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detect.anchors import grid_anchors, last_of_each
+from detect.coder import Cell
+from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
+from detect.postprocess import Postprocess
+from engine.errors import UserError
+from engine.structures import Assigned, Objects, Output
+
+
+class YOLOv2(nn.Module):
+    """Box, objectness and class of every anchor of one grid.
+
+    Args:
+        anchors: (width, height) in cells.
+        width: of the 3x3 convolutions.
+        passthrough: channels to which a 1x1 convolution brings the stride-16 map before its 2x2
+            cells are stacked; None stacks them as they are.
+        ignore: a slot whose predicted box overlaps an object by more than this is no negative.
+        prior: the objectness every slot starts with.
+    """
+
+    says = frozenset({"logits", "boxes", "objectness"})
+    sizes: Tensor
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        activation: str,
+        anchors: Sequence[Sequence[float]],
+        width: int = 1024,
+        passthrough: int | None = 64,
+        ignore: float = 0.6,
+        prior: float = 0.5,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        super().__init__()
+        if missing := {16, 32} - set(strides):
+            raise UserError(
+                f"head yolo_v2 needs maps of stride 16 and 32; {missing} are missing: pick another "
+                "backbone="
+            )
+        if not anchors or any(len(sides) != 2 or min(sides) <= 0 for sides in anchors):
+            raise UserError(f"head.anchors={anchors}: expected [width, height] of each, in cells")
+        if not 0 < prior < 1:
+            raise UserError(f"head.prior={prior}: expected a share between 0 and 1")
+        self.activation, self.ignore = activation, ignore
+        self.coder, self.postprocess = Cell(), postprocess or Postprocess()
+        self.register_buffer("sizes", torch.tensor(anchors, dtype=torch.float32), persistent=False)
+        last = {strides[i]: i for i in last_of_each(strides)}
+        self.fine, self.coarse = last[16], last[32]
+        fine = channels[self.fine]
+        self.through = conv(fine, passthrough, 1) if passthrough else nn.Identity()
+        self.deep = nn.Sequential(conv(channels[self.coarse], width, 3), conv(width, width, 3))
+        self.joined = conv(width + 4 * (passthrough or fine), width, 3)
+        self.predictor = nn.Conv2d(width, len(anchors) * (5 + num_classes), 1)
+        nn.init.normal_(self.predictor.weight, std=0.01)
+        bias = torch.zeros(len(anchors), 5 + num_classes)
+        bias[:, 4] = objectness_bias(prior, activation)
+        self.predictor.bias = nn.Parameter(bias.flatten())
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """Cells row by row, the anchors of a cell together."""
+        deep = self.deep(features[self.coarse])
+        rows, columns = deep.shape[2:]
+        fine = stacked(self.through(features[self.fine]), (rows, columns))
+        y = self.predictor(self.joined(torch.cat([fine, deep], 1)))
+        y = y.unflatten(1, (len(self.sizes), -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+        cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
+        slots, cells = grid_anchors((rows, columns), self.sizes.cpu() * cell, image_size)
+        slots, cells = slots.to(y.device), cells.to(y.device)
+        return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder)
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """See `detect.heads.yolo_slots.assign`."""
+        return assign(output, objects, self.ignore)
+
+    def decode(self, output: Output) -> Objects:
+        """Objectness times class score, suppressed."""
+        return self.postprocess(output.decoded(output.boxes), scores(output, self.activation))
+
+
+def stacked(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """[B, D, 2 h, 2 w] -> [B, 4 D, h, w]: each 2x2 cells become one; `grid` is (h, w)."""
+    rows, columns = (2 * side for side in grid)
+    x = F.pad(x, (0, columns - x.shape[3], 0, rows - x.shape[2]))  # negative: cut
+    return F.pixel_unshuffle(x, 2)

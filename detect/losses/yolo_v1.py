@@ -1,0 +1,43 @@
+"""YOLOv1's loss (arXiv 1506.02640, equation 3): squared errors of linear outputs.
+
+Deviation: terms divided by the number of positives instead of the batch.
+"""
+
+from torch import Tensor, nn
+
+from classify.losses import answering, one_hot
+from detect.losses.yolo_v2 import confidence
+from engine.structures import BACKGROUND, Assigned, Output
+
+
+class YOLOv1(nn.Module):
+    """Squared errors of the boxes' code, of objectness against the overlap, of the classes.
+
+    The code of head=yolo_v1 holds the roots of the sizes, so that small boxes weigh more.
+
+    Args:
+        box: lambda_coord.
+        no_object: lambda_noobj, of the slots that answer for no object.
+    """
+
+    activation = "linear"
+    requires = frozenset({"logits", "boxes", "objectness"})
+    trains = frozenset({"logits", "boxes", "objectness"})
+
+    def __init__(self, *, box: float = 5.0, no_object: float = 0.5) -> None:
+        super().__init__()
+        self.box, self.no_object = box, no_object
+
+    def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
+        """Terms `box`, `objectness` and `class`."""
+        labels, count = assigned.labels, answering(assigned.labels)
+        positive = (labels >= 0).float()  # [B, A]
+        box = (output.boxes - assigned.boxes).square().sum(-1)
+        objectness = (output.objectness - confidence(assigned)).square()
+        counted = positive + self.no_object * (labels == BACKGROUND)
+        classes = (output.logits - one_hot(labels, output.logits.shape[-1])).square().sum(-1)
+        return {
+            "box": self.box * (box * positive).sum() / count,
+            "objectness": (objectness * counted).sum() / count,
+            "class": (classes * positive).sum() / count,
+        }
