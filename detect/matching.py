@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engine.structures import BACKGROUND, IGNORE, Objects
 
-CACHED, LAUNCHED = 1 << 18, 1 << 24  # pairs compared at a time, on the CPU and elsewhere
+# Pairs compared at a time: on the CPU what stays in its cache, elsewhere enough for a launch.
+CACHED, LAUNCHED = 1 << 18, 1 << 22
 SPAN = 128  # slots among which an object's best one is looked for
 
 
