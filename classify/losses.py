@@ -19,7 +19,8 @@ def one_hot(labels: Tensor, num_logits: int) -> Tensor:
     """Labels -> targets [B, A, C]; all zero where a slot has no class. Multi-hot labels stay."""
     if labels.ndim == 3:
         return labels.clamp(min=0).float()
-    return F.one_hot(labels.clamp(min=-1) + 1, num_logits + 1)[..., 1:].float()
+    targets = torch.zeros(*labels.shape, num_logits, device=labels.device)
+    return targets.scatter_(-1, labels.clamp(min=0)[..., None], (labels >= 0).float()[..., None])
 
 
 def answering(labels: Tensor) -> Tensor:
@@ -150,13 +151,13 @@ class BCE(nn.Module):
         logits, labels = output.logits, assigned.labels
         _check_length(self.class_weights, logits)
         counted = labels != IGNORE
-        counted = counted if counted.ndim == 3 else counted[..., None]  # [B, A, 1 or C]
-        losses = self.slots(logits, one_hot(labels, logits.shape[-1])) * counted
+        losses = self.slots(logits, one_hot(labels, logits.shape[-1]))  # [B, A, C]
         if self.class_weights is not None:
             losses = losses * self.class_weights
-        weight = slot_weight(output, assigned)
-        losses = losses * weight[..., None] if isinstance(weight, Tensor) else losses
-        terms = {"class": self.weight * losses.sum() / answering(labels)}
+        many = labels.ndim == 3
+        losses = (losses * counted).sum(-1) if many else losses.sum(-1) * counted  # [B, A]
+        total = (losses * slot_weight(output, assigned)).sum()
+        terms = {"class": self.weight * total / answering(labels)}
         if self.box is not None and output.boxes is not None:
             terms["box"] = self.box(output, assigned)
         return terms
@@ -191,8 +192,9 @@ class Focal(BCE):
 
     def slots(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The unreduced loss [B, A, C]."""
-        log_miss = F.logsigmoid(logits * (1 - 2 * targets))  # log(1 - p_t)
-        losses = super().slots(logits, targets) * (self.gamma * log_miss).exp()
+        miss = logits * (1 - 2 * targets)  # the logit of 1 - p_t
+        cost = F.softplus(miss)  # -log(p_t), so miss - cost is log(1 - p_t)
+        losses = cost * (self.gamma * (miss - cost)).exp()
         if self.alpha is None:
             return losses
         return losses * (1 - self.alpha + (2 * self.alpha - 1) * targets)

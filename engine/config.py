@@ -140,6 +140,18 @@ class Summary(Train):
 
 
 @dataclass
+class Bench:
+    """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
+
+    part: str = "loss"
+    batch: int = 32  # pictures
+    slots: int = 8732  # a picture; SSD300's
+    objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
+    repeats: int = 7  # timed runs of each, in turn; the median counts
+    seed: int = 0
+
+
+@dataclass
 class FromCheckpoint:
     """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
 
@@ -193,4 +205,5 @@ _store = ConfigStore.instance()
 _store.store(name="train_schema", node=Train)
 _store.store(name="pretrained_schema", node=Pretrained)
 _store.store(name="summary_schema", node=Summary)
+_store.store(name="bench_schema", node=Bench)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)

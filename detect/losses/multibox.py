@@ -32,7 +32,8 @@ class Multibox(nn.Module):
         """Terms `class` and `box`, both over the number of positives."""
         labels, background = assigned.labels, output.logits.shape[-1] - 1
         targets = torch.where(labels >= 0, labels, background)
-        losses = F.cross_entropy(output.logits.transpose(1, 2), targets, reduction="none")  # [B, A]
+        losses = F.cross_entropy(output.logits.flatten(0, 1), targets.flatten(), reduction="none")
+        losses = losses.view_as(labels)  # [B, A]
         positive = labels >= 0
         chosen = positive | self.hard(losses.detach(), labels)
         total = (losses * chosen).sum() / positive.sum().clamp(min=1)
@@ -40,7 +41,23 @@ class Multibox(nn.Module):
 
     def hard(self, losses: Tensor, labels: Tensor) -> Tensor:
         """Mask [B, A]: each picture's background slots of highest loss, `negatives` a positive."""
-        losses = losses.masked_fill(labels != BACKGROUND, -1)
-        rank = losses.argsort(1, descending=True).argsort(1)  # [B, A]
-        wanted = self.negatives * (labels >= 0).sum(1, keepdim=True)
-        return (rank < wanted) & (labels == BACKGROUND)
+        free = labels == BACKGROUND
+        wanted = (self.negatives * (labels >= 0).sum(1, keepdim=True)).ceil()
+        return largest(losses.masked_fill(~free, -1), wanted) & free
+
+
+def largest(values: Tensor, count: Tensor) -> Tensor:
+    """Mask [B, A] of the `count` [B, 1] largest values >= 0 of each row, of equals the first.
+
+    The least of them is found bit by bit, for floats >= 0 have the order of their bits: on a CPU a
+    tenth of the time of sorting.
+    """
+    least = torch.zeros_like(count, dtype=torch.int32)
+    reach = torch.empty_like(values)  # 1 and 0; to bool, comparing would take four times as long
+    for bit in reversed(range(31)):
+        more = least + (1 << bit)
+        torch.ge(values, more.view(torch.float32), out=reach)
+        least = torch.where(reach.sum(1, keepdim=True) >= count, more, least)
+    above, equal = values > least.view(torch.float32), values == least.view(torch.float32)
+    left = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= left))

@@ -5,9 +5,10 @@ import torch
 from torchvision.ops import box_iou
 
 from classify.losses import BCE, Focal
+from detect.bench_loss import peers
 from detect.heads.yolo_v3 import YOLOv3 as YOLOv3Head
 from detect.losses.box import SmoothL1
-from detect.losses.multibox import Multibox
+from detect.losses.multibox import Multibox, largest
 from detect.losses.yolo_v3 import YOLOv3
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -236,3 +237,56 @@ def test_least_at_the_perfect_output(name):
         assert moved["box"] > terms["box"]
     if name != "yolo_v3":  # there the centre's cross-entropy keeps the entropy of its target
         assert terms["box"] == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_multibox_equals_torchvision(count):
+    # Matching, hard negatives, both terms and their gradients. Torchvision's background is logit 0.
+    torch.manual_seed(count)
+    compared = peers(3, 500, count)
+    ours, theirs = compared["multibox"], compared["torchvision"]
+    mine, wanted = ours.losses(), theirs.losses()
+    torch.testing.assert_close(mine["class"], wanted["classification"])
+    torch.testing.assert_close(mine["box"], wanted["bbox_regression"])
+    assert (mine["class"] > 0) == (count > 0)
+    logits, boxes = theirs.gradients()
+    torch.testing.assert_close(ours.gradients(), (logits.roll(-1, -1), boxes))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_largest_are_those_that_sorting_finds(seed):
+    random = torch.Generator().manual_seed(seed)
+    values = torch.rand(4, 50, generator=random) * 10 ** (torch.arange(4.0)[:, None] * 10 - 25)
+    values = torch.where(torch.rand(4, 50, generator=random) < 0.3, -1.0, values)
+    count = torch.randint(0, 20, (4, 1), generator=random)
+    chosen = largest(values, count)
+    for row, mask, n in zip(values, chosen, count[:, 0].tolist(), strict=True):
+        assert sorted(row[mask].tolist()) == sorted(row.tolist())[50 - n :]
+
+
+def test_the_largest_of_equals_are_the_first():
+    values = torch.tensor([[2.0, 5, 2, 2, -1, 0, 2]])
+
+    def chosen(count):
+        return largest(values, torch.tensor([[count]]))[0].nonzero()[:, 0].tolist()
+
+    assert chosen(0) == []
+    assert chosen(1) == [1]
+    assert chosen(3) == [0, 1, 2]
+    assert chosen(6) == chosen(100) == [0, 1, 2, 3, 5, 6]  # -1 never
+    near = torch.tensor([1.0, 1 + 2**-23, 1 + 2**-23])[None]  # to the last bit
+    assert largest(near, torch.tensor([[1]])).tolist() == [[False, True, False]]
+    assert largest(torch.full((1, 5), torch.inf), torch.tensor([[2]])).tolist() == [
+        [True, True, False, False, False]
+    ]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_value_is_read_from_the_device(name):
+    # On the meta device there is none to read.
+    output, assigned = said(3, 40, 5), wanted(mixed(0))
+    output = output._replace(
+        **{k: v.to("meta") for k, v in output._asdict().items() if v is not None}
+    )
+    terms = LOSSES[name](output, Assigned(*(x.to("meta") for x in assigned[:3])))
+    assert all(term.shape == () for term in terms.values())

@@ -1,6 +1,10 @@
 import pytest
 import torch
+from torchvision.models.detection._utils import SSDMatcher
+from torchvision.ops import box_iou
 
+from detect import matching
+from detect.bench_loss import peak
 from detect.matching import forced_owners, gather_boxes, match, owners
 from engine.structures import BACKGROUND, IGNORE, Objects
 
@@ -163,3 +167,104 @@ def test_equals_the_slow_loop(seed):
     slots = boxes[:20]
     _, fast = found(objects, batch=3, slots=slots, positive=0.3, negative=0.2)
     assert fast.tolist() == slowly(slots, objects, 3, 0.3, 0.2)
+
+
+def crowd(seed, counts, slots=300):
+    """Slots, and so many objects a picture in random order, some of them ignored, some alike."""
+    random = torch.Generator().manual_seed(seed)
+
+    def boxes(number):
+        corners = torch.randint(0, 40, (number, 2), generator=random)
+        return torch.cat(
+            [corners, corners + torch.randint(2, 20, (number, 2), generator=random)], 1
+        )
+
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    image = image[torch.randperm(len(image), generator=random)]
+    labels = torch.randint(0, 20, image.shape, generator=random)
+    ignore = torch.rand(image.shape, generator=random) < 0.2
+    return boxes(slots).float(), Objects(boxes(len(image)).float(), labels, image, ignore=ignore)
+
+
+def picture_by_picture(slots, objects, batch):
+    """Best overlap and owner [B, A], each object's best slot [M]; one slot and object at a time."""
+    best, owner = torch.zeros(batch, len(slots)), torch.full((batch, len(slots)), -1)
+    favourite = []
+    for row, picture in enumerate(objects.image.tolist()):
+        overlaps = box_iou(objects.boxes[row : row + 1], slots)[0].tolist()
+        favourite.append(overlaps.index(max(overlaps)))
+        for slot, overlap in enumerate(overlaps):
+            if overlap > 0 and overlap >= best[picture, slot]:
+                best[picture, slot], owner[picture, slot] = overlap, row
+    return best, owner, torch.tensor(favourite, dtype=torch.int64)
+
+
+CROWDS = [
+    [0],
+    [1],
+    [0, 0, 7],
+    [3, 0, 1, 40],  # one picture has nearly all of them
+    [25, 1, 1, 1, 1, 1, 1, 1],
+    [9, 9, 9],
+]
+
+
+@pytest.mark.parametrize("pairs", [1, 5000, 1 << 18])
+@pytest.mark.parametrize("counts", CROWDS, ids=str)
+def test_whatever_the_chunks_every_pair_is_compared(counts, pairs, monkeypatch):
+    monkeypatch.setattr(matching, "CACHED", pairs)
+    for seed in range(2):
+        slots, objects = crowd(seed, counts)
+        found = matching._compare(slots, objects, len(counts))
+        wanted = picture_by_picture(slots, objects, len(counts))
+        for mine, slow in zip(found, wanted, strict=True):
+            assert torch.equal(mine, slow)
+
+
+@pytest.mark.parametrize("counts", CROWDS, ids=str)
+def test_every_object_is_in_one_group_of_its_picture(counts):
+    _, objects = crowd(0, counts)
+    rows, picture = matching._groups(objects.image, len(counts))
+    held = rows < len(objects)
+    assert sorted(rows[held].tolist()) == list(range(len(objects)))
+    assert torch.equal(objects.image[rows[held]], picture[:, None].expand_as(rows)[held])
+    # So many rows are compared: M, and k a picture, k the rounded root of the mean
+    assert rows.numel() <= len(objects) + len(counts) * rows.shape[1]
+
+
+def test_torchvision_finds_the_same_among_500_objects():
+    slots, objects = crowd(3, [500, 2], slots=1000)
+    slots, boxes = slots + torch.rand(1000, 4), objects.boxes + torch.rand(502, 4)  # no ties
+    objects = Objects(boxes, objects.labels, objects.image)
+    owner, labels = found(objects, batch=2, slots=slots, positive=0.5, negative=0.5)
+    for picture in range(2):
+        rows = (objects.image == picture).nonzero()[:, 0]
+        matched = SSDMatcher(0.5)(box_iou(boxes[rows], slots))
+        assert torch.equal(labels[picture] >= 0, matched >= 0)
+        assert torch.equal(owner[picture][matched >= 0], rows[matched[matched >= 0]])
+
+
+def test_boxes_without_an_area_overlap_nothing():
+    slots = torch.tensor([[0.0, 0, 4, 4], [2, 2, 2, 2], [3, 0, 4, 4]])
+    whole, line = torch.tensor([[0.0, 0, 4, 3]]), torch.tensor([[1.0, 1, 1, 3]])
+    assert found(Objects.empty(), slots=slots)[1].tolist() == [[BACKGROUND] * 3]
+    # Overlaps 12 / 16, 0, 3 / 13
+    labels = found(Objects(whole, torch.tensor([3])), slots=slots)[1]
+    assert labels.tolist() == [[3, BACKGROUND, BACKGROUND]]
+    # An object that no slot overlaps claims the first; of two that claim it the last wins.
+    both = Objects(torch.cat([whole, line]), torch.tensor([3, 4]))
+    assert found(both, slots=slots[[0, 2]])[1].tolist() == [[4, BACKGROUND]]
+
+
+def test_no_value_is_read_from_the_device():
+    # On the meta device there is none: reading one, nonzero and masks as indices all raise.
+    slots, objects = crowd(0, [3, 5, 0])
+    owner, labels = found(objects.to("meta"), batch=3, slots=slots.to("meta"))
+    assert owner.shape == labels.shape == (3, 300)
+    assert gather_boxes(objects.to("meta"), owner).shape == (3, 300, 4)
+
+
+def test_memory_does_not_grow_with_objects_times_slots():
+    slots, objects = crowd(0, [400] * 4, slots=8732)
+    held = peak(lambda: found(objects, batch=4, slots=slots))
+    assert held < 12e6  # one overlap of all pairs alone: 1600 * 8732 * 4 bytes = 56 MB

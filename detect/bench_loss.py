@@ -1,0 +1,151 @@
+"""Assignment and loss of SSD, beside torchvision's: `python -m engine.bench part=loss`.
+
+Random outputs, objects and anchors of SSD300's sizes, 20 classes. Timed: which slot answers for
+which object, the loss, and its gradient by the logits and the boxes.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD as SSD300
+from torchvision.ops import box_iou
+
+from classify.losses import Focal
+from detect.heads.ssd import SSD
+from detect.losses.box import SmoothL1
+from detect.losses.multibox import Multibox
+from engine.structures import Objects, Output
+
+CLASSES, SIDE = 20, 300  # classes; pixels of the input
+MEMORY, HELD = "[memory]", "Total Allocated"  # of the profiler's trace
+
+
+class Peer(NamedTuple):
+    """What is compared: named losses, and what their gradient is asked by."""
+
+    losses: Callable[[], dict[str, Tensor]]
+    inputs: tuple[Tensor, Tensor]  # logits [B, A, C] and box code [B, A, 4]
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """All of what is timed: assignment, loss, gradient of the sum."""
+        return torch.autograd.grad(torch.stack(list(self.losses().values())).sum(), self.inputs)
+
+
+def measure(
+    *, batch: int, slots: int, objects: list[int], repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    """One row for each number of objects a picture and each peer.
+
+    Keys: `ms` is the median, `fastest` and `slowest` its spread; `of_torchvision` is the share of
+    torchvision's median; `peak_mb` the most memory held at a time, beyond outputs and objects.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    rows = []
+    for count in objects:
+        compared = peers(batch, slots, count)
+        seconds = _alternate(compared, repeats)
+        whole = median(seconds["torchvision"])
+        rows += [
+            {
+                "objects": count,
+                "loss": name,
+                "ms": 1e3 * median(mine),
+                "fastest": 1e3 * min(mine),
+                "slowest": 1e3 * max(mine),
+                "of_torchvision": median(mine) / whole,
+                "peak_mb": peak(compared[name].gradients) / 1e6,
+            }
+            for name, mine in seconds.items()
+        ]
+    return rows
+
+
+def _alternate(compared: dict[str, Peer], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each peer's runs; the first run of each does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in compared}
+    for _ in range(repeats + 1):
+        for name, peer in compared.items():
+            start = time.perf_counter()
+            peer.gradients()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: each[1:] for name, each in seconds.items()}
+
+
+def peak(run: Callable[[], Any]) -> int:
+    """Bytes that a run holds at most, by the allocator's own count."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        seen.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    held = [e["args"] for e in sorted(events, key=lambda e: e.get("ts", 0)) if e["name"] == MEMORY]
+    return max(h[HELD] for h in held) - (held[0][HELD] - held[0]["Bytes"])
+
+
+def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
+    """Three ways over the same slots, outputs and objects."""
+    anchors = _boxes(slots)
+    objects = Objects(
+        _boxes(batch * count),
+        torch.randint(0, CLASSES, (batch * count,)),
+        torch.arange(batch).repeat_interleave(count),
+    )
+    logits = torch.randn(batch, slots, CLASSES + 1, requires_grad=True)
+    boxes = torch.randn(batch, slots, 4, requires_grad=True)
+    said = Output(logits, boxes, slots=anchors, cells=torch.ones(slots, 2))
+    return {
+        "torchvision": _torchvision(said, objects),
+        "multibox": _ours(Multibox(), said, objects),
+        "focal": _ours(Focal(box=SmoothL1()), said, objects),
+    }
+
+
+def _boxes(number: int) -> Tensor:
+    """Random boxes [number, 4] about the picture, sides of 20 to 250 pixels."""
+    centre = torch.rand(number, 2) * SIDE
+    half = 20 * (250 / 20) ** torch.rand(number, 2) / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def _ours(loss: Any, said: Output, objects: Objects) -> Peer:
+    given: dict[str, Any] = {"channels": [8], "strides": [8], "num_classes": CLASSES}
+    head = SSD(**given, activation=loss.activation, levels=1, positive=0.5, negative=0.5)
+
+    def losses() -> dict[str, Tensor]:
+        with torch.no_grad():
+            assigned = head.assign(said, objects)
+        return loss(said, assigned)
+
+    return Peer(losses, (said.logits, said.boxes))
+
+
+def _torchvision(said: Output, objects: Objects) -> Peer:
+    """The matching and loss of torchvision's SSD, called as its `forward` does."""
+    none = nn.Identity()
+    model = SSD300(none, DefaultBoxGenerator([[2]]), (SIDE, SIDE), CLASSES + 1, head=none)
+    mine = [objects.of(i) for i in range(len(said.logits))]
+    targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in mine]  # 0 is the background
+    logits = said.logits.detach().roll(1, -1).requires_grad_()
+    heads = {"bbox_regression": said.boxes, "cls_logits": logits}
+    anchors = [said.slots] * len(mine)
+    nothing = torch.full((len(said.slots),), -1)
+
+    def losses() -> dict[str, Tensor]:
+        matched = [
+            model.proposal_matcher(box_iou(t["boxes"], said.slots)) if len(t["boxes"]) else nothing
+            for t in targets
+        ]
+        return model.compute_loss(targets, heads, anchors, matched)
+
+    return Peer(losses, (logits, said.boxes))

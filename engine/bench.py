@@ -1,0 +1,58 @@
+"""What a part costs beside its peers: python -m engine.bench part=loss.
+
+Peers run in turn, in one process and on one thread, so that a busy machine slows all of them alike:
+trust the ratios more than the milliseconds. A table, then the same numbers as JSON, in one line.
+"""
+
+import importlib
+import json
+import os
+from typing import Any
+
+from engine.command import command
+from engine.errors import UserError, did_you_mean
+
+PARTS = {"loss": "detect.bench_loss"}  # modules with `measure`, by what part= says
+LEAST = ("batch", "slots", "repeats")  # whole numbers from 1 on
+
+
+@command("bench")
+def main(cfg: Any) -> None:
+    """Checked configuration in, a table and a line of JSON on standard output."""
+    _check(cfg)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler counts memory, in silence
+    from engine.config import plain
+
+    asked = {key: value for key, value in plain(cfg).items() if key != "part"}
+    found = importlib.import_module(PARTS[cfg.part]).measure(**asked)  # torch loads only now
+    print(text(found))
+    print(json.dumps({"part": cfg.part, **asked, "rows": found}))
+
+
+def _check(cfg: Any) -> None:
+    if cfg.part not in PARTS:
+        hint = did_you_mean(cfg.part, list(PARTS))
+        raise UserError(f"part={cfg.part}: expected {' or '.join(PARTS)}{hint}")
+    for key in LEAST:
+        if cfg[key] < 1:
+            raise UserError(f"{key}={cfg[key]}: expected at least 1")
+    if not cfg.objects or min(cfg.objects) < 0:
+        raise UserError(f"objects={list(cfg.objects)}: expected numbers a picture, like [1,20]")
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same keys as a table to read."""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (zip(line, widths, strict=True) for line in cells)
+    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in line) for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    main()
