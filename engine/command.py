@@ -125,9 +125,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             config_name = name
             try:
                 config_name = _config_name(name)
-                start = hydra.main(
-                    version_base="1.3", config_path=str(CONFIGS), config_name=config_name
-                )
+                start = hydra.main(str(CONFIGS), config_name, version_base="1.3")
                 start(functools.wraps(task)(job))()
                 sys.stdout.flush()
             except UserError as error:
