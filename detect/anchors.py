@@ -17,6 +17,24 @@ def shapes(zooms: Sequence[float], ratios: Sequence[float]) -> Tensor:
     return torch.tensor(pairs, dtype=torch.float32)
 
 
+def sides_of(sides: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Every ratio (height / width) with every side: (width, height) in pixels [n, 2], same area."""
+    high = torch.tensor(ratios, dtype=torch.float32).sqrt()[:, None]
+    side = torch.tensor(sides, dtype=torch.float32)
+    return torch.stack([1 / high * side, high * side], -1).reshape(-1, 2)
+
+
+def _places(grid: tuple[int, int]) -> Tensor:
+    """(column, row) of every cell, row by row [cells, 1, 2]."""
+    y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 1, 2)
+
+
+def _cell(grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """(width, height) of the cells that divide a picture evenly, pixels."""
+    return torch.tensor([image_size[1] / grid[1], image_size[0] / grid[0]])
+
+
 def grid_anchors(
     grid: tuple[int, int], sizes: Tensor, image_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
@@ -30,9 +48,21 @@ def grid_anchors(
     Returns:
         boxes [rows * columns * n, 4] and the (width, height) of their cells, likewise [.., 2].
     """
-    rows, columns = grid
-    cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    centre = (torch.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) * cell  # [cells, 1, 2]
+    cell = _cell(grid, image_size)
+    centre = (_places(grid) + 0.5) * cell  # [cells, 1, 2]
     boxes = torch.cat([centre - sizes / 2, centre + sizes / 2], -1).reshape(-1, 4)
     return boxes, cell.expand(len(boxes), 2)
+
+
+def corner_anchors(
+    grid: tuple[int, int], sizes: Tensor, image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Anchors in whole pixels on the cells' upper left corners, as in torchvision's RetinaNet.
+
+    Takes and returns what `grid_anchors` does. Half sides are rounded, and so, down, is the step
+    from cell to cell.
+    """
+    step = torch.tensor([image_size[1] // grid[1], image_size[0] // grid[0]])
+    corner, half = _places(grid) * step, (sizes / 2).round()
+    boxes = torch.cat([corner - half, corner + half], -1).reshape(-1, 4)
+    return boxes, _cell(grid, image_size).expand(len(boxes), 2)

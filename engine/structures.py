@@ -183,6 +183,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"  # or bicubic, with antialiasing
     colour: str = "RGB"  # or BGR
+    fit: str = "crop"  # how a picture reaches the network, see `engine.data.augment.Augment`
 
 
 class Output(NamedTuple):
@@ -194,6 +195,8 @@ class Output(NamedTuple):
     slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
     cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
     coder: Any = None  # the head's, by which a loss of boxes reads the code
+    size: tuple[int, int] | None = None  # (height, width) of the network's input
+    levels: tuple[int, ...] | None = None  # how many slots each of the head's grids has, in order
 
     def decoded(self, code: Tensor) -> Tensor:
         """Boxes [B, A, 4] from their code, predicted or assigned, in pixels of the input."""
@@ -206,7 +209,7 @@ class Output(NamedTuple):
 
     def float(self) -> "Output":
         """The same in float32: losses and decoding are never computed in half precision."""
-        return Output(*(x.float() if isinstance(x, Tensor) else x for x in self))
+        return Output(*(x.float() if isinstance(x, Tensor) else x for x in self))  # type: ignore[arg-type]
 
 
 class Assigned(NamedTuple):

@@ -22,5 +22,6 @@ class SmoothL1(nn.Module):
         """A scalar; 0 where no slot is positive."""
         positive = assigned.labels >= 0  # [B, A]
         losses = F.smooth_l1_loss(output.boxes, assigned.boxes, beta=self.beta, reduction="none")
-        total = (losses.sum(-1) * positive).sum()
+        weight = 1.0 if assigned.weight is None else assigned.weight
+        total = (losses.sum(-1) * positive * weight).sum()
         return self.weight * total / positive.sum().clamp(min=1)

@@ -8,6 +8,7 @@ import torch
 from torchvision.ops import box_iou
 
 from classify.losses import BCE, Focal
+from detect.heads.retina import Retina
 from detect.heads.ssd import SSD
 from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.box import SmoothL1
@@ -22,9 +23,16 @@ ANCHORS = [  # arXiv 1804.02767, 2.3
     [[30, 61], [62, 45], [59, 119]],
     [[116, 90], [156, 198], [373, 326]],
 ]
+RETINA = {"width": 8, "towers": 1}
 HEADS = {
     "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
     "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
+    "retina": (Retina, {"activation": "sigmoid", **RETINA}),
+    "retina, light, softmax": (Retina, {"activation": "softmax", "levels": 3, **RETINA}),
+    "retina, v2": (
+        Retina,
+        {"activation": "sigmoid", "group_norm": True, "extra_from": "c", **RETINA},
+    ),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
 }
 SIZE = (128, 160)  # height, width
@@ -197,6 +205,8 @@ def test_slots_of_an_ignored_object_are_left_out(name):
         ("ssd, softmax", (300, 300), 17451),
         # Maps 13 x 17, 7 x 9, 4 x 5, then 2 x 3 and 1 x 2: (221 + 63 + 20 + 6 + 2) * 9
         ("ssd, sigmoid", (97, 131), 2808),
+        ("retina", (300, 300), 17451),  # the same maps
+        ("retina, light, softmax", (97, 131), 2736),  # (221 + 63 + 20) * 9
         ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
         ("yolo_v3", (608, 608), 22743),
         ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
@@ -206,12 +216,12 @@ def test_number_of_slots(name, size, slots):
     head = make(name).eval()
     with torch.no_grad():
         output = head(features(size), size)
-    assert output.logits.shape == (1, slots, CLASSES + (name == "ssd, softmax"))
+    assert output.logits.shape == (1, slots, CLASSES + name.endswith("softmax"))
     assert output.slots.shape == (slots, 4)
     if name in HEADS:
         assert output.boxes.shape == (1, slots, 4)
         centres = (output.slots[:, :2] + output.slots[:, 2:]) / 2
-        assert (centres > 0).all()
+        assert (centres >= 0).all()
         assert (centres < torch.tensor(size[::-1])).all()
 
 
@@ -230,7 +240,8 @@ def test_ssd_anchors_by_hand():
     torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
 
 
-@pytest.mark.parametrize("name", HEADS)
+# A pyramid's slots look further.
+@pytest.mark.parametrize("name", ["ssd, softmax", "ssd, sigmoid", "yolo_v3"])
 def test_a_slot_looks_at_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
@@ -287,6 +298,9 @@ FITTING = [
     ("ssd, softmax", Multibox(negatives=1e6)),  # every slot counts, so every level is reached
     ("ssd, sigmoid", Focal(box=SmoothL1())),
     ("ssd, sigmoid", BCE(box=SmoothL1())),
+    ("retina", Focal(per_picture=True, box=SmoothL1(beta=0))),
+    ("retina, v2", Focal(box=SmoothL1())),
+    ("retina, light, softmax", Multibox(negatives=1e6)),
     ("yolo_v3", YOLOv3Loss()),
 ]
 

@@ -129,7 +129,7 @@ def test_the_default_configuration_passes():
             ["head=yolo_v3", "loss=focal"],
             ["Focal", "YOLOv3 says boxes + logits + objectness", "Losses that do: yolo_v3"],
         ),
-        (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, multibox"]),
+        (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, ", "multibox"]),
         (["head=ssd", "loss=yolo_v3"], ["YOLOv3 needs boxes + logits + objectness", "focal"]),
         (["model=resnet18", "metric=voc_map"], ["VOCMap judges boxes + logits", "Linear says"]),
         (["metric=top_k"], ["TopK judges logits", "SSD says boxes + logits"]),
