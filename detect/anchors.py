@@ -1,6 +1,8 @@
 """Anchors: for each cell of each grid, boxes of several zooms and ratios around its centre."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -66,3 +68,38 @@ def corner_anchors(
     corner, half = _places(grid) * step, (sizes / 2).round()
     boxes = torch.cat([corner - half, corner + half], -1).reshape(-1, 4)
     return boxes, _cell(grid, image_size).expand(len(boxes), 2)
+
+
+def default_shapes(scales: Sequence[float], ratios: Sequence[Sequence[float]]) -> list[Tensor]:
+    """SSD's default boxes (arXiv 1512.02325, 2.2): (width, height) [n, 2] in shares of the picture.
+
+    Of each level a square of its scale, one between its scale and the next, and of each ratio the
+    box and its upright. None is larger than the picture.
+    """
+    found = []
+    for (scale, following), of_level in zip(pairwise(scales), ratios, strict=True):
+        between = sqrt(scale * following)
+        pairs = [(scale, scale), (between, between)]
+        for root in map(sqrt, of_level):
+            pairs += [(scale * root, scale / root), (scale / root, scale * root)]
+        found.append(torch.tensor(pairs, dtype=torch.float32).clamp(0, 1))
+    return found
+
+
+def default_boxes(
+    grid: tuple[int, int], sizes: Tensor, image_size: tuple[int, int], step: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Anchors of `sizes` [n, 2] in shares of the picture, `step` pixels apart.
+
+    Takes and returns else what `grid_anchors` does; without a step the cells divide the picture.
+    Computed in shares first, as torchvision does, for equal bits.
+    """
+    height, width = image_size
+    down, across = (height / step, width / step) if step else grid
+    counts = torch.tensor([across, down], dtype=torch.float32)
+    centre = (_places(grid) + 0.5) / counts  # [cells, 1, 2]
+    low, high = centre - 0.5 * sizes, centre + 0.5 * sizes
+    picture = torch.tensor([width, height])
+    boxes = torch.cat([low * picture, high * picture], -1).reshape(-1, 4)
+    cell = torch.tensor([step, step]) if step else _cell(grid, image_size)
+    return boxes, cell.expand(len(boxes), 2)

@@ -18,7 +18,6 @@ from engine.structures import Preprocessing
 PUBLISHED = {
     "resnet50": "retinanet_resnet50_fpn",
     "vgg16": "ssd300_vgg16",
-    "mobilenet_v3_large": "ssdlite320_mobilenet_v3_large",
 }
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]  # the first that fits is used
 BRANCH = {"classification": "classes", "regression": "boxes"}

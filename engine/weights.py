@@ -46,7 +46,8 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
     """Put weights into a backbone and report what matched.
 
     Args:
-        backbone: its parameters are named as in the file, but for a common prefix.
+        backbone: its parameters are named as in the file, but for a common prefix. Those that
+            start with a name in its `own` need not be there.
         weights: None leaves the backbone as it is; a file (state dict, checkpoint, legacy pickle or
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
@@ -180,7 +181,8 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
         f"{len(rest)} of the file left over{_named(rest)}"
     )
-    if len(matched) < LEAST * len(wanted):
+    own = tuple(getattr(backbone, "own", ()))  # a detector's layers, which classifiers lack
+    if len(matched) < LEAST * sum(not key.startswith(own) for key in wanted):
         raise UserError(
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )

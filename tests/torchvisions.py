@@ -55,10 +55,11 @@ def pictures(number, size):
 
 
 def real(folder, size):
-    """[1, 3, H, W] uint8: a picture of COCO, stretched."""
+    """[2, 3, H, W] uint8: a picture of COCO, stretched, and its mirror image."""
     path = sorted(folder.glob("coco_tiny/val2017/*.jpg"))[0]
     image = torch.from_numpy(read_rgb(str(path))).permute(2, 0, 1)[None].float()
-    return nn.functional.interpolate(image, size, mode="bilinear", antialias=True).byte()
+    small = nn.functional.interpolate(image, size, mode="bilinear", antialias=True).byte()
+    return torch.cat([small, small.flip(3)])
 
 
 def objects(number, size, classes, each=6):

@@ -121,11 +121,11 @@ def test_detections_equal_torchvisions(pair):
 
 
 def test_detections_of_a_real_picture_equal_torchvisions(shared_data, tmp_path):
-    image = torchvisions.real(shared_data, SIZE)
-    net, ours = build_pair(tmp_path, "retinanet_resnet50_fpn", "retina", image)
+    images = torchvisions.real(shared_data, SIZE)
+    net, ours = build_pair(tmp_path, "retinanet_resnet50_fpn", "retina", images)
     with torch.no_grad():
-        want = net(list(image / 255))
-        found = ours.decode(torchvisions.said(ours, net, image))
+        want = net(list(images / 255))
+        found = ours.decode(torchvisions.said(ours, net, images))
     torchvisions.assert_found_alike(found, want)
 
 
