@@ -106,9 +106,21 @@ def translate(state: Mapping[str, Tensor], path: Path) -> Detector | None:
     for key, number in anchors.items():
         ours[key] = _background_last(ours[key], number, family.background)
     if path.name == WITHOUT_EPS:
-        ours |= {k: v - EPS for k, v in ours.items() if k.endswith("running_var")}
+        ours |= _without_eps(ours)
     number = len(ours[outputs[0]]) // anchors[outputs[0]] - family.background
     return Detector(ours, family.preprocessing, _names(number))
+
+
+def _without_eps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Scales by which normalisation that adds EPS to variances says what it says without.
+
+    Variances are left alone: some are so small that taking EPS from them would leave 0.
+    """
+    scales = {}
+    for key in (k for k in state if k.endswith("running_var")):
+        name, variance = key.replace("running_var", "weight"), state[key].clamp(min=1e-30)
+        scales[name] = state[name] * ((variance + EPS) / variance).sqrt()
+    return scales
 
 
 def _renamed(key: str, rules: Rules) -> str:
