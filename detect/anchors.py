@@ -101,5 +101,4 @@ def default_boxes(
     low, high = centre - 0.5 * sizes, centre + 0.5 * sizes
     picture = torch.tensor([width, height])
     boxes = torch.cat([low * picture, high * picture], -1).reshape(-1, 4)
-    cell = torch.tensor([step, step]) if step else _cell(grid, image_size)
-    return boxes, cell.expand(len(boxes), 2)
+    return boxes, _cell(grid, image_size).expand(len(boxes), 2)
