@@ -29,6 +29,12 @@ def answering(labels: Tensor) -> Tensor:
     return slots.sum().clamp(min=1)
 
 
+def even(labels: Tensor) -> Tensor:
+    """Weights [B, A] that turn an average over positive slots into the mean of each picture's."""
+    each = (labels >= 0).sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+    return (answering(labels) / (len(labels) * each)).expand(labels.shape)
+
+
 def slot_weight(output: Output, assigned: Assigned) -> Tensor | float:
     """The weight of a slot's class term; where the head says boxes, weights are of boxes."""
     return 1.0 if assigned.weight is None or output.boxes is not None else assigned.weight
@@ -128,6 +134,8 @@ class BCE(nn.Module):
         weight: of the class term.
         class_weights: a factor for each class.
         box: the box term, for heads that say boxes.
+        per_picture: divide by each picture's own positive slots, then by the pictures, where the
+            head says boxes; else by the positive slots of the whole batch.
     """
 
     activation = "sigmoid"
@@ -140,9 +148,10 @@ class BCE(nn.Module):
         weight: float = 1.0,
         class_weights: Sequence[float] | None = None,
         box: Any = None,
+        per_picture: bool = False,
     ) -> None:
         super().__init__()
-        self.weight, self.box = weight, box
+        self.weight, self.box, self.per_picture = weight, box, per_picture
         self.trains = frozenset({"logits", "boxes"} if box else {"logits"})
         _class_weights(self, class_weights)
 
@@ -156,8 +165,12 @@ class BCE(nn.Module):
             losses = losses * self.class_weights
         many = labels.ndim == 3
         losses = (losses * counted).sum(-1) if many else losses.sum(-1) * counted  # [B, A]
-        total = (losses * slot_weight(output, assigned)).sum()
-        terms = {"class": self.weight * total / answering(labels)}
+        weight = slot_weight(output, assigned)
+        if self.per_picture and output.boxes is not None:
+            weight = even(labels)
+            own = 1.0 if assigned.weight is None else assigned.weight
+            assigned = assigned._replace(weight=weight * own)
+        terms = {"class": self.weight * (losses * weight).sum() / answering(labels)}
         if self.box is not None and output.boxes is not None:
             terms["box"] = self.box(output, assigned)
         return terms
@@ -173,7 +186,7 @@ class Focal(BCE):
     Args:
         gamma: 0 is plain BCE.
         alpha: weight of the positives, 1 - alpha of the negatives; None for neither.
-        weight, class_weights, box: as in BCE.
+        weight, class_weights, box, per_picture: as in BCE.
     """
 
     def __init__(
@@ -184,8 +197,11 @@ class Focal(BCE):
         weight: float = 1.0,
         class_weights: Sequence[float] | None = None,
         box: Any = None,
+        per_picture: bool = False,
     ) -> None:
-        super().__init__(weight=weight, class_weights=class_weights, box=box)
+        super().__init__(
+            weight=weight, class_weights=class_weights, box=box, per_picture=per_picture
+        )
         if gamma < 0 or (alpha is not None and not 0 <= alpha <= 1):
             raise UserError(f"loss: gamma={gamma}, alpha={alpha}: expected >= 0, a share or null")
         self.gamma, self.alpha = gamma, alpha

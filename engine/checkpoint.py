@@ -11,11 +11,12 @@ import torch
 from engine.errors import UserError
 from engine.logging import say
 
-FORMAT = 2
+FORMAT = 3
 MOVED = {
     "classify.heads.Linear": "classify.heads.linear.Linear",
     "classify.metrics.TopK": "classify.metrics.top_k.TopK",
 }
+CODER = "detect.coder.CentreSize"
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
@@ -63,8 +64,22 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
 
 
 def _migrated(state: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 knew no fine-tuning, and called the layers of a ResNet by names of its own."""
+    """A checkpoint of an older format as this version would have written it."""
     say(f"checkpoint of format {state['format']}, read as {FORMAT}")
+    state = _from_first(state) if state["format"] == 1 else state
+    return {**state, "config": _with_coder(state["config"]), "format": FORMAT}
+
+
+def _with_coder(config: dict[str, Any]) -> dict[str, Any]:
+    """Until format 3 SSD's head had the variances of its coder."""
+    head = dict(config["head"])
+    if "variances" in head:
+        head["coder"] = {"_target_": CODER, "variances": head.pop("variances")}
+    return {**config, "head": head}
+
+
+def _from_first(state: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knew no fine-tuning, and called the layers of a ResNet by names of its own."""
     stages = {f"backbone.stages.{i}.": f"backbone.layer{i + 1}." for i in range(4)}
     names = {"backbone.stem.0.": "backbone.conv1.", "backbone.stem.1.": "backbone.bn1."} | stages
 
@@ -81,7 +96,7 @@ def _migrated(state: dict[str, Any]) -> dict[str, Any]:
     weights = {key: renamed(state[key]) for key in ("model", "ema")}
     said = {**state["preprocessing"], "resize": None, "interpolation": None, "colour": "RGB"}
     said |= {key: [value / 255 for value in said[key]] for key in ("mean", "std")}
-    new = {"config": config, "preprocessing": said, "format": FORMAT}
+    new = {"config": config, "preprocessing": said}
     return {**state, **weights, **new}
 
 

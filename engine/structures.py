@@ -184,6 +184,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"  # or bicubic, with antialiasing
     colour: str = "RGB"  # or BGR
+    fit: str = "crop"  # how a picture reaches the network, see `engine.data.augment.Augment`
 
 
 class Output(NamedTuple):
@@ -195,6 +196,8 @@ class Output(NamedTuple):
     slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
     cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
     coder: Any = None  # the head's, by which a loss of boxes reads the code
+    size: tuple[int, int] | None = None  # (height, width) of the network's input
+    levels: tuple[int, ...] | None = None  # how many slots each of the head's grids has, in order
     regions: Any = None  # where a second stage may look: detect.two_stage.Regions
 
     def decoded(self, code: Tensor) -> Tensor:

@@ -77,9 +77,10 @@ def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str
         raise UserError(
             "say backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
         )
+    cfg.augment.fit = came.preprocessing.fit
     outputs = len(list(came.rest.values())[-1]) if came.rest else 1
     classes = came.classes or [f"class {i}" for i in range(outputs)]
-    return build.network(cfg, outputs, made, complete=True).to(device), classes
+    return build.network(cfg, len(classes), made, complete=True).to(device), classes
 
 
 def check_classes(trained: list[str], data: list[str], path: str) -> None:

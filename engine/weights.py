@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from engine import checkpoint, darknet
+from engine import checkpoint, darknet, detectors
 from engine.errors import UserError, did_you_mean
 from engine.logging import say
 from engine.structures import Preprocessing
@@ -46,7 +46,8 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
     """Put weights into a backbone and report what matched.
 
     Args:
-        backbone: its parameters are named as in the file, but for a common prefix.
+        backbone: its parameters are named as in the file, but for a common prefix. Those that
+            start with a name in its `own` need not be there.
         weights: None leaves the backbone as it is; a file (state dict, checkpoint, legacy pickle or
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
@@ -77,7 +78,9 @@ def _published(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     members = torchvision.models.get_model_weights(name).__members__
-    return {"DEFAULT": members["DEFAULT"], **members}
+    detector = detectors.PUBLISHED.get(name)
+    more = torchvision.models.get_model_weights(detector).__members__ if detector else {}
+    return {**more, "DEFAULT": members["DEFAULT"], **members}
 
 
 def _torchvision(entry: Any) -> _File:
@@ -92,6 +95,8 @@ def _torchvision(entry: Any) -> _File:
                 f"backbone.weights: {path.name} is not in {path.parent} and cannot be fetched "
                 f"({error}); without a network, put {entry.url} there by hand"
             ) from error
+    if (file := _detector(path, state := _tensors(path))) is not None:
+        return file
     recipe = entry.transforms()
     preprocessing = Preprocessing(
         size=recipe.crop_size[0],
@@ -100,7 +105,12 @@ def _torchvision(entry: Any) -> _File:
         std=tuple(recipe.std),
         interpolation=recipe.interpolation.value,
     )
-    return _File(path, _tensors(path), preprocessing, entry.meta["categories"])
+    return _File(path, state, preprocessing, entry.meta["categories"])
+
+
+def _detector(path: Path, state: dict[str, Tensor]) -> _File | None:
+    found = detectors.translate(state, path)
+    return found and _File(path, found.state, found.preprocessing, found.classes)
 
 
 def _stated_hash(path: Path) -> str:
@@ -113,7 +123,8 @@ def _read(path: Path, backbone: nn.Module) -> _File:
         return _File(path, darknet.read(path, backbone), darknet.PREPROCESSING)
     loaded = _unpickle(path)
     if not loaded.keys() >= checkpoint.NEEDED:
-        return _File(path, _tensors(path))
+        state = _tensors(path)
+        return _detector(path, state) or _File(path, state)
     ours = checkpoint.load(str(path), torch.device("cpu"))
     state = {k: v for k, v in (ours["ema"] or ours["model"]).items() if "." in k}
     said, default = ours["preprocessing"], Preprocessing()
@@ -170,7 +181,8 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
         f"{len(rest)} of the file left over{_named(rest)}"
     )
-    if len(matched) < LEAST * len(wanted):
+    own = tuple(getattr(backbone, "own", ()))  # a detector's layers, which classifiers lack
+    if len(matched) < LEAST * sum(not key.startswith(own) for key in wanted):
         raise UserError(
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )
@@ -221,9 +233,15 @@ def fill(head: nn.Module, rest: Mapping[str, Tensor]) -> bool:
     """Put a file's left-over tensors into a head where they have its shapes, in order.
 
     The last ones of the file go to the first ones of the head: a file may hold auxiliary
-    classifiers that the head lacks, a head a new layer on top that the file lacks.
+    classifiers that the head lacks, a head a new layer on top that the file lacks. A detector's go
+    by name, those that fit.
     """
     wanted = _counted(head.state_dict())
+    if wanted.keys() <= rest.keys():
+        fitting = {k: rest[k] for k, v in wanted.items() if rest[k].shape == v.shape}
+        say(f"weights: {len(fitting)} of the head's {len(wanted)} tensors matched")
+        head.load_state_dict(fitting, strict=False)
+        return len(fitting) == len(wanted)
     tail = list(rest.values())[-len(wanted) :]
     names = list(wanted)[: len(tail)]
     if not tail or [t.shape for t in tail] != [wanted[k].shape for k in names]:

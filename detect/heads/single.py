@@ -81,6 +81,7 @@ class Single(nn.Module):
             slots=said.new_tensor([[0.0, 0.0, width, height]]),
             cells=said.new_tensor([[width, height]]),
             coder=self.coder,
+            size=image_size,
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:

@@ -7,16 +7,16 @@ grid, and slots between `negative` and `positive` overlap are left out of the lo
 
 from collections.abc import Sequence
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detect.anchors import grid_anchors, last_of_each, shapes
-from detect.coder import CentreSize
-from detect.matching import gather_boxes, match
+from detect.anchors import grid_anchors, shapes
+from detect.heads.anchored import Anchored, columns, maps_from
 from detect.postprocess import Postprocess
 from engine.errors import UserError
-from engine.structures import Assigned, Objects, Output
+from engine.structures import Output
 
 
 def _extra(channels: int, width: int) -> nn.Sequential:
@@ -41,7 +41,7 @@ def _predictor(width: int, anchors: int, logits: int, prior: float | None) -> nn
     return layer
 
 
-class SSD(nn.Module):
+class SSD(Anchored):
     """One 3x3 convolution a level says class and box of every anchor.
 
     Args:
@@ -49,10 +49,9 @@ class SSD(nn.Module):
             convolutions of `extra_channels`.
         zooms: anchor sides in cells; ratios: height / width.
         prior: the score every slot starts with under a sigmoid (arXiv 1708.02002, 4.1).
-        positive, negative: overlaps, see `detect.matching.match`.
+        coder, positive, negative: see `detect.heads.anchored.Anchored`.
     """
 
-    says = frozenset({"logits", "boxes"})
     shapes: Tensor
 
     def __init__(
@@ -67,31 +66,29 @@ class SSD(nn.Module):
         extra_channels: int = 256,
         zooms: Sequence[float] = (2.0, 2.52, 3.17),
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        variances: Sequence[float] = (0.1, 0.2),
+        coder: Any = None,
         positive: float = 0.5,
         negative: float = 0.4,
         prior: float = 0.01,
         postprocess: Postprocess | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            num_classes=num_classes,
+            activation=activation,
+            coder=coder,
+            positive=positive,
+            negative=negative,
+            postprocess=postprocess,
+        )
         if not zooms or not ratios or levels < 1:
             raise UserError("head: levels, zooms and ratios must give at least one anchor")
-        self.activation, self.positive, self.negative = activation, positive, negative
-        self.coder = CentreSize(variances=variances)
-        self.postprocess = postprocess or Postprocess()
-        self.maps = [i for i in last_of_each(strides) if strides[i] >= first_stride][:levels]
-        if not self.maps:
-            raise UserError(
-                f"head ssd needs a map of stride {first_stride} or more (head.first_stride), the "
-                f"backbone's have {list(strides)}: pick another backbone="
-            )
+        self.maps = maps_from(strides, first_stride, levels)
         widths = [channels[i] for i in self.maps]
         self.extras = nn.ModuleList()
         while len(widths) < levels:
             self.extras.append(_extra(widths[-1], extra_channels))
             widths.append(extra_channels)
         self.register_buffer("shapes", shapes(zooms, ratios), persistent=False)
-        self.num_logits = num_classes + (activation == "softmax")
         anchors = len(zooms) * len(ratios)
         start = prior if activation == "sigmoid" else None
         self.predictors = nn.ModuleList(
@@ -108,43 +105,14 @@ class SSD(nn.Module):
                     f"of {len(self.predictors)}: say head.levels={len(features)} or a larger size"
                 )
             features = [*features, extra(features[-1])]
-        said, slots, cells = [], [], []
+        said, anchors = [], []
         for feature, predictor in zip(features, self.predictors, strict=True):
-            x = predictor(feature).permute(0, 2, 3, 1)  # [B, h, w, n * (4 + C)]
-            said.append(x.reshape(len(x), -1, 4 + self.num_logits))
-            boxes, cell = self._anchors(feature, image_size)
-            slots.append(boxes)
-            cells.append(cell)
-        x = torch.cat(said, 1)  # [B, A, 4 + C]
-        return Output(
-            x[..., 4:],
-            x[..., :4],
-            slots=torch.cat(slots),
-            cells=torch.cat(cells),
-            coder=self.coder,
-        )
+            x = columns(predictor(feature), 4 + self.num_logits)
+            said.append((x[..., :4], x[..., 4:]))
+            anchors.append(self._anchors(feature, image_size))
+        return self.say(said, anchors, image_size)
 
     def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        rows, columns = feature.shape[2:]
-        cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
-        boxes, cells = grid_anchors((rows, columns), self.shapes.cpu() * cell, image_size)
-        return boxes.to(feature.device), cells.to(feature.device)
-
-    def assign(self, output: Output, objects: Objects) -> Assigned:
-        """By overlap of anchors and objects."""
-        owner, labels = match(
-            output.slots,
-            objects,
-            batch=len(output.logits),
-            positive=self.positive,
-            negative=self.negative,
-        )
-        boxes = self.coder.encode(gather_boxes(objects, owner), output.slots, output.cells)
-        return Assigned(labels, boxes)
-
-    def decode(self, output: Output) -> Objects:
-        """Every anchor's box and class scores, suppressed."""
-        boxes = output.decoded(output.boxes)
-        if self.activation == "softmax":
-            return self.postprocess(boxes, output.logits.softmax(-1)[..., :-1])
-        return self.postprocess(boxes, output.logits.sigmoid())
+        rows, wide = feature.shape[2:]
+        cell = torch.tensor([image_size[1] / wide, image_size[0] / rows])
+        return grid_anchors((rows, wide), self.shapes.cpu() * cell, image_size)

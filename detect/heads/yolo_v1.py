@@ -84,7 +84,8 @@ class YOLOv1(nn.Module):
         cell = torch.tensor([side / self.grid for side in image_size[::-1]])
         slots, cells = grid_anchors((self.grid, self.grid), cell.expand(self.each, 2), image_size)
         slots, cells = slots.to(y.device), cells.to(y.device)
-        return Output(logits, said[..., :4], said[..., 4], slots, cells, self.coder)
+        code, objectness = said[..., :4], said[..., 4]
+        return Output(logits, code, objectness, slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """The cell that holds an object's centre answers for it, by the best of its boxes.

@@ -82,7 +82,7 @@ class YOLOv2(nn.Module):
         cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
         slots, cells = grid_anchors((rows, columns), self.sizes.cpu() * cell, image_size)
         slots, cells = slots.to(y.device), cells.to(y.device)
-        return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder)
+        return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """See `detect.heads.yolo_slots.assign`."""

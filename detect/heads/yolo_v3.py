@@ -104,9 +104,8 @@ class YOLOv3(nn.Module):
             slots.append(boxes.to(y.device))
             cells.append(cell.to(y.device))
         y = torch.cat(said, 1)  # [B, A, 5 + C]
-        return Output(
-            y[..., 5:], y[..., :4], y[..., 4], torch.cat(slots), torch.cat(cells), self.coder
-        )
+        slots, cells = torch.cat(slots), torch.cat(cells)
+        return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """See `detect.heads.yolo_slots.assign`."""

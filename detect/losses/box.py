@@ -17,12 +17,6 @@ SPACES = ("code", "box")
 EPS = 1e-6  # pixels or square pixels: a box without area must not divide by 0
 
 
-def picture_size(output: Output) -> Tensor:
-    """(width, height) [2] of the network's input: where the outermost cells end."""
-    middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2
-    return (middle + output.cells / 2).amax(0)
-
-
 class BoxLoss(nn.Module):
     """What the losses share; a subclass says the loss of every slot.
 
@@ -67,7 +61,9 @@ class Distance(BoxLoss):
         """The sum over a box [B, A]."""
         said, want = output.boxes, assigned.boxes
         if self.space == "box":
-            scale = self.side / picture_size(output).repeat(2)  # [4]
+            assert output.size is not None
+            height, width = output.size
+            scale = self.side / output.slots.new_tensor([width, height, width, height])
             said, want = output.decoded(said) * scale, output.decoded(want) * scale
         return self.gap(said, want).sum(-1)
 

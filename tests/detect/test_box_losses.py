@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from detect.coder import Cell, CentreSize
-from detect.losses.box import L1, MSE, CIoU, DIoU, GIoU, SmoothL1, picture_size
+from detect.losses.box import L1, MSE, CIoU, DIoU, GIoU, SmoothL1
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
@@ -29,7 +29,9 @@ def pair(said, want, labels=None, weight=None):
     said, want = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (said, want))
     labels = torch.zeros(said.shape[:2], dtype=torch.int64) if labels is None else labels
     slots = torch.tensor([[0.0, 0, 80, 80], [80, 0, 160, 80]])
-    output = Output(None, said, slots=slots, cells=torch.full((2, 2), 80.0), coder=Plain())
+    output = Output(
+        None, said, slots=slots, cells=torch.full((2, 2), 80.0), coder=Plain(), size=(80, 160)
+    )
     return output, Assigned(labels, want, weight)
 
 
@@ -70,10 +72,6 @@ def test_overlap_losses_by_hand():
     v = 4 / math.pi**2 * (math.pi / 4 - math.atan(2)) ** 2
     assert CIoU()(*wide).item() == pytest.approx(0.55 + v * v / (0.5 + v))
     assert v == pytest.approx(0.041956, abs=1e-6)
-
-
-def test_the_size_of_the_picture():
-    assert picture_size(pair([[0.0] * 4] * 2, [[0.0] * 4] * 2)[0]).tolist() == [160, 80]
 
 
 def test_distances_by_hand():
@@ -153,7 +151,9 @@ def test_the_gradient_reaches_the_code_and_moves_towards_the_box(make, coder):
     slots = torch.tensor([[20.0, 20, 60, 60], [100, 20, 140, 60]])
     truth = torch.tensor([[[30.0, 25, 65, 70], [95, 10, 130, 50]]])
     code = torch.zeros(1, 2, 4, requires_grad=True)
-    output = Output(None, code, slots=slots, cells=torch.full((2, 2), 80.0), coder=coder)
+    output = Output(
+        None, code, slots=slots, cells=torch.full((2, 2), 80.0), coder=coder, size=(80, 160)
+    )
     assigned = Assigned(torch.tensor([[0, 1]]), coder.encode(truth, slots, output.cells))
     loss, losses = make(), []
     descent = torch.optim.Adam([code], lr=0.05)

@@ -8,7 +8,9 @@ import torch
 from torchvision.ops import box_iou
 
 from classify.losses import BCE, Focal
+from detect.heads.retina import Retina
 from detect.heads.ssd import SSD
+from detect.heads.ssd_paper import SSDPaper
 from detect.heads.yolo_v1 import YOLOv1
 from detect.heads.yolo_v2 import YOLOv2
 from detect.heads.yolo_v3 import YOLOv3
@@ -28,9 +30,23 @@ ANCHORS = [  # arXiv 1804.02767, 2.3
 ]
 PRIORS = [[1.3221, 1.73145], [3.19275, 4.00944], [5.05587, 8.09892], [9.47112, 4.84053]]
 SMALL = {"width": 8, "hidden": 16}
+PAPER = {
+    "extras": [[8, 3, 2, 1], [8, 3, 2, 1]],
+    "scales": [0.1, 0.25, 0.45, 0.7, 0.95],
+    "ratios": [[2], [2, 3], [2, 3], [2]],
+}
+RETINA = {"width": 8, "towers": 1}
 HEADS = {
     "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
     "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
+    "retina": (Retina, {"activation": "sigmoid", **RETINA}),
+    "retina, light, softmax": (Retina, {"activation": "softmax", "levels": 3, **RETINA}),
+    "retina, v2": (
+        Retina,
+        {"activation": "sigmoid", "group_norm": True, "extra_from": "c", **RETINA},
+    ),
+    "ssd_paper": (SSDPaper, {"activation": "softmax", **PAPER}),
+    "ssd_paper, light, sigmoid": (SSDPaper, {"activation": "sigmoid", "light": True, **PAPER}),
     "yolo_v1, linear": (YOLOv1, {"activation": "linear", **SMALL}),
     "yolo_v1, softmax": (YOLOv1, {"activation": "softmax", **SMALL, "boxes": 3, "grid": 6}),
     "yolo_v2": (YOLOv2, {"activation": "softmax", "anchors": PRIORS, "width": 8}),
@@ -208,6 +224,10 @@ def test_slots_of_an_ignored_object_are_left_out(name):
         ("ssd, softmax", (300, 300), 17451),
         # Maps 13 x 17, 7 x 9, 4 x 5, then 2 x 3 and 1 x 2: (221 + 63 + 20 + 6 + 2) * 9
         ("ssd, sigmoid", (97, 131), 2808),
+        ("retina", (300, 300), 17451),  # the same maps
+        ("retina, light, softmax", (97, 131), 2736),  # (221 + 63 + 20) * 9
+        # 16 x 20, 8 x 10, 4 x 5 and 2 x 3 cells of 4, 6, 6 and 4: 1280 + 480 + 120 + 24
+        ("ssd_paper, light, sigmoid", (128, 160), 1904),
         ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
         ("yolo_v3", (608, 608), 22743),
         ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
@@ -221,12 +241,12 @@ def test_number_of_slots(name, size, slots):
     head = make(name).eval()
     with torch.no_grad():
         output = head(features(size), size)
-    assert output.logits.shape == (1, slots, CLASSES + (name == "ssd, softmax"))
+    assert output.logits.shape == (1, slots, CLASSES + name.endswith("softmax"))
     assert output.slots.shape == (slots, 4)
     if name in HEADS:
         assert output.boxes.shape == (1, slots, 4)
         centres = (output.slots[:, :2] + output.slots[:, 2:]) / 2
-        assert (centres > 0).all()
+        assert (centres >= 0).all()
         assert (centres < torch.tensor(size[::-1])).all()
 
 
@@ -245,7 +265,8 @@ def test_ssd_anchors_by_hand():
     torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
 
 
-@pytest.mark.parametrize("name", [n for n in HEADS if not n.startswith(("yolo_v1", "yolo_v2"))])
+# A pyramid's slots look further; YOLO's first two read the whole map, or a coarse one.
+@pytest.mark.parametrize("name", [n for n in HEADS if n.startswith(("ssd, ", "yolo_v3"))])
 def test_a_slot_looks_at_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
@@ -304,6 +325,9 @@ FITTING = [
     ("ssd, sigmoid", BCE(box=SmoothL1())),
     ("yolo_v1, linear", YOLOv1Loss()),
     ("yolo_v2", YOLOv2Loss()),
+    ("retina", Focal(per_picture=True, box=SmoothL1(beta=0))),
+    ("retina, v2", Focal(box=SmoothL1())),
+    ("retina, light, softmax", Multibox(negatives=1e6)),
     ("yolo_v3", YOLOv3Loss()),
     ("yolo_v1, softmax", YOLOv2Loss()),  # any with any
     ("yolo_v2, linear", YOLOv1Loss()),
@@ -339,7 +363,8 @@ def test_scores_before_training():
     assert scores.mean().item() == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize("name", HEADS)
+# SSD's published weights before training are large.
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "ssd_paper"])
 def test_nothing_found_before_training(name):
     head = make(name, postprocess=None).eval()
     head.postprocess.score = 0.5

@@ -1,0 +1,145 @@
+"""The RetinaNet head (arXiv 1708.02002, 4): a feature pyramid under two towers of convolutions.
+
+Anchors, layers and numbers are torchvision's `retinanet_resnet50_fpn`, which the tests hold equal;
+with `group_norm` and `extra_from: c` they are its second version's. Where the two differ from the
+paper: anchors stand on the corners of cells, in whole pixels; the map after the coarsest is made
+from the pyramid (the paper: from the backbone, which is `extra_from: c`).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from math import gcd, log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation, box_iou
+
+from detect.anchors import corner_anchors, sides_of
+from detect.coder import CentreSize
+from detect.fpn import Pyramid
+from detect.heads.anchored import Anchored, best, columns, maps_from
+from detect.matching import labels, owners
+from detect.postprocess import Postprocess
+from engine.errors import UserError
+from engine.structures import Assigned, Objects, Output
+
+
+def _branch(width: int, towers: int, group_norm: bool, outputs: int, bias: float) -> nn.Sequential:
+    """Convolutions of one width and a last one, shared by all levels; small weights."""
+    norm = partial(nn.GroupNorm, gcd(32, width)) if group_norm else None
+    tower = [Conv2dNormActivation(width, width, norm_layer=norm) for _ in range(towers)]
+    last = nn.Conv2d(width, outputs, 3, padding=1)
+    branch = nn.Sequential(nn.Sequential(*tower), last)
+    for layer in branch.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, bias)
+    return branch
+
+
+def _sides(
+    strides: list[int], levels: int, zooms: Sequence[float], ratios: Sequence[float]
+) -> list[Tensor]:
+    """(width, height) [n, 2] of a cell's anchors, level by level; strides go on doubling."""
+    every = strides + [strides[-1] * 2**i for i in range(1, levels - len(strides) + 1)]
+    return [sides_of([int(stride * zoom) for zoom in zooms], ratios) for stride in every]
+
+
+class Retina(Anchored):
+    """Class and box of every anchor of a pyramid's levels.
+
+    Args:
+        levels: maps; the backbone's from stride `first_stride` on, then stride-2 convolutions.
+        width: channels of the pyramid and the towers.
+        towers: convolutions before the last one; 1, with a width of 64 and 3 levels, is light.
+        group_norm: normalise in the towers (arXiv 1803.08494).
+        extra_from: see `detect.fpn.Pyramid`.
+        zooms: anchor sides in cells of their level, in pixels rounded down; ratios: height / width.
+        prior: the score every slot starts with under a sigmoid (section 4.1).
+        positive, negative: overlaps from which, and below which, a slot is an object's or nobody's.
+        candidates: slot-class pairs of a level that enter suppression, at most.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        activation: str,
+        levels: int = 5,
+        first_stride: int = 8,
+        width: int = 256,
+        towers: int = 4,
+        group_norm: bool = False,
+        extra_from: str = "p",
+        zooms: Sequence[float] = (4.0, 5.04, 6.35),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        coder: Any = None,
+        positive: float = 0.5,
+        negative: float = 0.4,
+        prior: float = 0.01,
+        candidates: int = 1000,
+        postprocess: Postprocess | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            activation=activation,
+            coder=coder or CentreSize(variances=(1.0, 1.0)),
+            positive=positive,
+            negative=negative,
+            clip=True,
+            postprocess=postprocess,
+        )
+        if not zooms or not ratios or levels < 1 or towers < 0:
+            raise UserError("head: levels, zooms and ratios must give at least one anchor")
+        self.maps = maps_from(strides, first_stride, levels)
+        self.sides = _sides([strides[i] for i in self.maps], levels, zooms, ratios)
+        self.per_level = candidates
+        anchors = len(zooms) * len(ratios)
+        start = -log((1 - prior) / prior) if activation == "sigmoid" else 0.0
+        self.pyramid = Pyramid(
+            channels=[channels[i] for i in self.maps],
+            width=width,
+            levels=levels,
+            extra_from=extra_from,
+        )
+        self.classes = _branch(width, towers, group_norm, anchors * self.num_logits, start)
+        self.boxes = _branch(width, towers, group_norm, anchors * 4, 0.0)
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """Anchors of the finest map first."""
+        said, anchors = [], []
+        maps = self.pyramid([features[i] for i in self.maps])
+        for x, sides in zip(maps, self.sides, strict=True):
+            said.append((columns(self.boxes(x), 4), columns(self.classes(x), self.num_logits)))
+            anchors.append(corner_anchors((x.shape[2], x.shape[3]), sides, image_size))
+        return self.say(said, anchors, image_size)
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """By overlap; an object's best slots are positive too, equals all of them.
+
+        Each slot answers for the object it overlaps most. So an object whose best slots another
+        object overlaps more is left without one, as in torchvision.
+        """
+        overlap = box_iou(objects.boxes, output.slots)  # [M, A]
+        batch = len(output.logits)
+        iou, owner = owners(overlap, objects.image, batch)
+        top = overlap.amax(1, keepdim=True).clamp(min=1e-6)  # one that touches no slot claims none
+        claimed = (overlap >= top) & ~objects.ignore[:, None]
+        rows = objects.image[:, None].expand_as(overlap)
+        claims = torch.zeros_like(iou).scatter_reduce_(0, rows, claimed.to(iou), "amax")
+        found = labels(
+            iou.maximum(claims), owner, objects, positive=self.positive, negative=self.negative
+        )
+        return Assigned(found, self._encode(output, objects, owner))
+
+    def candidates(self, scores: Tensor, output: Output) -> Tensor:
+        """The best few of each level."""
+        assert output.levels is not None
+        kept = [best(x.flatten(1), self.per_level, 1) for x in scores.split(output.levels, 1)]
+        return torch.cat(kept, 1).view_as(scores)
