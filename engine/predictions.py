@@ -19,6 +19,7 @@ from engine.errors import UserError
 from engine.protocols import Dataset, Metric
 from engine.structures import Meta, Objects
 
+NO_CLASS = 0  # in place of a category: a box alone; no data set has it
 LARGEST = float(np.finfo(np.float32).max)
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
@@ -60,7 +61,7 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
         {
             "image_id": meta[image].id,
             "file_name": PurePath(meta[image].path).name,
-            "category_id": categories[max(label, 0)],  # BACKGROUND: a box alone, of no class
+            "category_id": categories[label] if label >= 0 else NO_CLASS,
             "bbox": box,
             "score": score,
         }

@@ -6,7 +6,7 @@ grid, and slots between `negative` and `positive` overlap are left out of the lo
 """
 
 from collections.abc import Sequence
-from math import log
+from math import ceil, log, log2
 from typing import Any
 
 import torch
@@ -45,8 +45,8 @@ class SSD(Anchored):
     """One 3x3 convolution a level says class and box of every anchor.
 
     Args:
-        levels: number of maps; the backbone's from stride `first_stride` on, then stride-2
-            convolutions of `extra_channels`.
+        levels: number of maps from stride `first_stride` on: the backbone's, then those of stride-2
+            convolutions of `extra_channels`; all of these where the backbone has none so coarse.
         zooms: anchor sides in cells; ratios: height / width.
         prior: the score every slot starts with under a sigmoid (arXiv 1708.02002, 4.1).
         coder, positive, negative: see `detect.heads.anchored.Anchored`.
@@ -82,17 +82,19 @@ class SSD(Anchored):
         )
         if not zooms or not ratios or levels < 1:
             raise UserError("head: levels, zooms and ratios must give at least one anchor")
-        self.maps = maps_from(strides, first_stride, levels)
+        coarsest = max(strides)
+        self.finer = ceil(log2(first_stride / coarsest)) if 0 < coarsest < first_stride else 0
+        self.maps = maps_from(strides, coarsest if self.finer else first_stride, levels)
         widths = [channels[i] for i in self.maps]
         self.extras = nn.ModuleList()
-        while len(widths) < levels:
+        while len(widths) < self.finer + levels:
             self.extras.append(_extra(widths[-1], extra_channels))
             widths.append(extra_channels)
         self.register_buffer("shapes", shapes(zooms, ratios), persistent=False)
         anchors = len(zooms) * len(ratios)
         start = prior if activation == "sigmoid" else None
         self.predictors = nn.ModuleList(
-            _predictor(w, anchors, self.num_logits, start) for w in widths
+            _predictor(w, anchors, self.num_logits, start) for w in widths[self.finer :]
         )
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
@@ -100,13 +102,14 @@ class SSD(Anchored):
         features = [features[i] for i in self.maps]
         for extra in self.extras:
             if features[-1].shape[2:].numel() == 1:
+                left = max(len(features) - self.finer, 1)
                 raise UserError(
-                    f"image_size={list(image_size)} leaves one cell before level {len(features)} "
-                    f"of {len(self.predictors)}: say head.levels={len(features)} or a larger size"
+                    f"image_size={list(image_size)} leaves one cell before level {left} "
+                    f"of {len(self.predictors)}: say head.levels={left} or a larger size"
                 )
             features = [*features, extra(features[-1])]
         said, anchors = [], []
-        for feature, predictor in zip(features, self.predictors, strict=True):
+        for feature, predictor in zip(features[self.finer :], self.predictors, strict=True):
             x = columns(predictor(feature), 4 + self.num_logits)
             said.append((x[..., :4], x[..., 4:]))
             anchors.append(self._anchors(feature, image_size))

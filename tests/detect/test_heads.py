@@ -256,6 +256,14 @@ def test_lesson_nine_has_189_slots():
     assert len(output.slots) == 189  # (4 * 4 + 2 * 2 + 1) * 9
 
 
+def test_ssd_makes_coarser_maps_than_the_backbone_has():
+    head = make("ssd, sigmoid", levels=2, first_stride=64).eval()
+    output = head(features((224, 224)), (224, 224))
+    # Stride 32 gives 7 x 7, halved to 4 x 4, where the first slots are, and to 2 x 2.
+    assert output.levels == (16 * 9, 4 * 9)
+    assert output.cells[[0, -1]].tolist() == [[56, 56], [112, 112]]
+
+
 def test_ssd_anchors_by_hand():
     head = make("ssd, sigmoid", levels=1, zooms=[2.0], ratios=[4.0]).eval()
     slots = head(features(), SIZE).slots

@@ -191,6 +191,6 @@ def test_score_feeds_every_picture(tmp_path):
     ]
 
 
-def test_a_box_of_no_class_goes_under_the_first_category():
+def test_a_box_of_no_class_has_no_category():
     alone = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([BACKGROUND]))
-    assert predictions.rows(alone, metas(), CATEGORIES)[0]["category_id"] == CATEGORIES[0] == 5
+    assert predictions.rows(alone, metas(), CATEGORIES)[0]["category_id"] == 0
