@@ -32,6 +32,7 @@ LIGHTER = {
         ("faster_rcnn_small", "faster_rcnn"),
         ("yolo_v2", "yolo_v2"),
         ("yolo_v1", "yolo_v1"),
+        ("retina_light", "focal_retina"),
     ],
 )
 def test_eight_pictures_by_heart(head, loss):

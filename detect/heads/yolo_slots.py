@@ -78,7 +78,8 @@ def assign(output: Output, objects: Objects, ignore: float) -> Assigned:
     spared = (best > ignore) | (ignored >= 0)
     found = torch.where((found == BACKGROUND) & spared, IGNORE, found)
     code = output.coder.encode(truth, output.slots, output.cells)
-    weight = 2 - ((truth[..., 2:] - truth[..., :2]) / _picture(output)).prod(-1)
+    assert output.size is not None
+    weight = 2 - (truth[..., 2:] - truth[..., :2]).prod(-1) / (output.size[0] * output.size[1])
     return Assigned(found, code, weight, torch.where(owner >= 0, overlap(predicted, truth), best))
 
 
@@ -88,9 +89,3 @@ def _closeness(output: Output, objects: Objects) -> Tensor:
     shapes = output.slots[:, 2:] - output.slots[:, :2]
     alike = box_iou(torch.cat([-sides, sides], 1), torch.cat([-shapes, shapes], 1))  # [M, A]
     return torch.where(holds(output, objects), alike, -1.0)
-
-
-def _picture(output: Output) -> Tensor:
-    """(width, height) of the network's input, by its last cell's far corner."""
-    middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2  # [A, 2]
-    return (middle + output.cells / 2).amax(0)
