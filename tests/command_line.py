@@ -3,9 +3,13 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["backbone=resnet18", "image_size=96", "trainer.epochs=1", "trainer.precision=fp32",
@@ -39,3 +43,25 @@ def table(path: Path) -> list[dict]:
 
 def metrics(folder: Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
+
+
+def assert_resumes_exactly(arguments: list[str], epochs: int, folder: Path) -> None:
+    """SIGKILL after the first epoch's checkpoint; the resumed run equals one never stopped."""
+    run(*arguments, f"hydra.run.dir={folder}/whole", cwd=folder)
+    killed = start(*arguments, f"hydra.run.dir={folder}/killed", cwd=folder)
+    last = folder / "killed/checkpoints/last.pt"
+    while not last.exists() and killed.poll() is None:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert torch.load(last, weights_only=True)["epoch"] < epochs
+    run("train.py", f"resume={last}", cwd=folder)
+    names = ("whole", "killed")
+    ends = [torch.load(folder / n / "checkpoints/last.pt", weights_only=True) for n in names]
+    for part in ("model", "ema"):
+        for key, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][key]), key
+    rows = [table(folder / n / "metrics.csv") for n in names]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds")
+    assert rows[0] == rows[1] and len(rows[0]) == epochs

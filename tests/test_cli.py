@@ -3,16 +3,14 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
-from command_line import ROOT, SHAPES, TINY, metrics, run, start, table
+from command_line import ROOT, SHAPES, TINY, assert_resumes_exactly, metrics, run, start, table
 
 from detect.datasets.shapes import Shapes
 
@@ -102,28 +100,8 @@ def test_predict_reads_and_writes_video(trained, tmp_path):
 
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):
-    """SIGKILL after the first epoch's checkpoint; the resumed run equals one never stopped."""
     arguments = ["train.py", *TINY, *SHAPES, "trainer.epochs=3", "dataset.train=24"]
-    run(*arguments, f"hydra.run.dir={tmp_path}/whole", cwd=tmp_path)
-    killed = start(*arguments, f"hydra.run.dir={tmp_path}/killed", cwd=tmp_path)
-    last = tmp_path / "killed/checkpoints/last.pt"
-    while not last.exists() and killed.poll() is None:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert torch.load(last, weights_only=True)["epoch"] < 3
-    run("train.py", f"resume={last}", cwd=tmp_path)
-    ends = [
-        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)
-        for name in ("whole", "killed")
-    ]
-    for part in ("model", "ema"):
-        for key, value in ends[0][part].items():
-            assert torch.equal(value, ends[1][part][key]), key
-    rows = [table(tmp_path / n / "metrics.csv") for n in ("whole", "killed")]
-    for row in (*rows[0], *rows[1]):
-        row.pop("seconds")
-    assert rows[0] == rows[1] and len(rows[0]) == 3
+    assert_resumes_exactly(arguments, 3, tmp_path)
 
 
 def test_a_classifier_through_the_same_loop(tmp_path):

@@ -1,13 +1,10 @@
 """The two-stage detector by the real command line."""
 
 import json
-import signal
-import time
 
 import cv2
 import pytest
-import torch
-from command_line import SHAPES, TINY, metrics, run, start, table
+from command_line import SHAPES, TINY, assert_resumes_exactly, metrics, run, start, table
 
 from detect.datasets.shapes import Shapes
 
@@ -46,27 +43,7 @@ def test_eval_and_predict_agree_with_the_run_to_the_last_bit(trained, tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):
     """What is sampled comes from torch's random state, which the checkpoint holds."""
-    arguments = [*ARGUMENTS, "trainer.epochs=2", "dataset.train=24"]
-    run(*arguments, f"hydra.run.dir={tmp_path}/whole", cwd=tmp_path)
-    killed = start(*arguments, f"hydra.run.dir={tmp_path}/killed", cwd=tmp_path)
-    last = tmp_path / "killed/checkpoints/last.pt"
-    while not last.exists() and killed.poll() is None:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert torch.load(last, weights_only=True)["epoch"] == 1
-    run("train.py", f"resume={last}", cwd=tmp_path)
-    ends = [
-        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)
-        for name in ("whole", "killed")
-    ]
-    for part in ("model", "ema"):
-        for key, value in ends[0][part].items():
-            assert torch.equal(value, ends[1][part][key]), key
-    rows = [table(tmp_path / n / "metrics.csv") for n in ("whole", "killed")]
-    for row in (*rows[0], *rows[1]):
-        row.pop("seconds")
-    assert rows[0] == rows[1] and len(rows[0]) == 2
+    assert_resumes_exactly([*ARGUMENTS, "trainer.epochs=2", "dataset.train=24"], 2, tmp_path)
 
 
 def test_a_loss_that_does_not_fit_is_one_line_and_exit_code_2(tmp_path):

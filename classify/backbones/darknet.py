@@ -5,37 +5,43 @@ read (`engine.darknet`). Darknet-19 ends in a 1x1 convolution to the classes and
 the map: that equals the mean first and a linear head, so it is left to the head.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from classify.backbones.block import conv_block
 from classify.backbones.chain import Chain
 
-TABLE_6 = (  # widths; 3x3 and 1x1 take turns, a pooling by 2 between the rows
-    (32,),
-    (64,),
-    (128, 64, 128),
-    (256, 128, 256),
-    (512, 256, 512, 256, 512),
-    (1024, 512, 1024, 512, 1024),
+TABLE_6 = tuple(  # (kernel, width): 3x3 and 1x1 take turns
+    tuple((1 if i % 2 else 3, width) for i, width in enumerate(row))
+    for row in (
+        (32,),
+        (64,),
+        (128, 64, 128),
+        (256, 128, 256),
+        (512, 256, 512, 256, 512),
+        (1024, 512, 1024, 512, 1024),
+    )
 )
 TABLE_1 = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # width, residual blocks of a stage
 LEAKY = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
-class Darknet19(Chain):
-    """Maps before the poolings at strides 4, 8 and 16, and the last one, stride 32.
+class Rows(Chain):
+    """Rows of convolution blocks, a pooling by 2 between them; a subclass has the table.
 
-    The poolings drop an odd last row or column: a map's sides are rounded down.
+    Maps before the poolings at strides 4, 8 and 16, and the last one, stride 32. The poolings drop
+    an odd last row or column: a map's sides are rounded down.
 
     Args:
         order, dropout, bias: see `classify.backbones.block.conv_block`.
         weights: None or a file, Darknet's own included (`engine.weights.load`).
     """
 
-    channels = (128, 256, 512, 1024)
+    table: ClassVar[Sequence[Sequence[tuple[int, int]]]]  # (kernel, width) of each convolution
+    first_stride: ClassVar[int] = 1
     strides = (4, 8, 16, 32)
 
     def __init__(
@@ -50,19 +56,27 @@ class Darknet19(Chain):
         block = partial(conv_block, activation=LEAKY, order=order, dropout=dropout, bias=bias)
         layers: list[nn.Module] = []
         ends, channels = [], 3
-        for row in TABLE_6:
+        for row in self.table:
             layers += [nn.MaxPool2d(2)] if layers else []
-            for i, width in enumerate(row):
-                layers.append(block(channels, width, 1 if i % 2 else 3))
+            for kernel, width in row:
+                stride = 1 if layers else self.first_stride
+                layers.append(block(channels, width, kernel, stride=stride))
                 channels = width
             ends.append(len(layers) - 1)
-        self.taps = ends[2:]
+        self.taps = ends[-4:]
+        self.channels = tuple(row[-1][1] for row in self.table[-4:])
         self.features = nn.Sequential(*layers)
         self.pretrain(weights)
 
     def layers(self) -> Iterable[nn.Module]:
         """Convolution blocks and poolings."""
         return self.features
+
+
+class Darknet19(Rows):
+    """Table 6 but for its last convolution."""
+
+    table = TABLE_6
 
 
 class Residual(nn.Module):
