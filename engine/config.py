@@ -184,16 +184,23 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     merged: Any = OmegaConf.merge(OmegaConf.structured(Train), saved)
     merged.device = cfg.device
     for name in ("trainer", "loader", "head", "dataset", "metric"):
-        change = cfg[name]
-        if "_target_" in change:
-            merged[name] = change
-            continue
-        for key, value in change.items():
-            if key not in merged[name]:
-                near = did_you_mean(str(key), map(str, merged[name]))
-                raise UserError(f"{name}.{key}: the checkpoint's {name} has no such key{near}")
-            merged[name][key] = value
+        if "_target_" in cfg[name]:
+            merged[name] = cfg[name]
+        else:
+            _change(merged[name], cfg[name], name)
     return merged
+
+
+def _change(saved: DictConfig, change: DictConfig, name: str) -> None:
+    for key, value in change.items():
+        if key not in saved:
+            near = did_you_mean(str(key), map(str, saved))
+            raise UserError(f"{name}.{key}: the checkpoint's {name} has no such key{near}")
+        inner = isinstance(value, DictConfig) and "_target_" not in value
+        if inner and isinstance(saved[key], DictConfig):
+            _change(saved[key], value, f"{name}.{key}")
+        else:
+            saved[key] = value
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

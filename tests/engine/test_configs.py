@@ -6,6 +6,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import engine.config
 from engine import build
+from engine.errors import UserError
 from engine.signature import check, part
 
 CONFIGS = engine.config.CONFIGS
@@ -117,3 +118,12 @@ def test_the_keys_of_a_group_stay_with_its_choice():
 def test_hydra_refuses_what_the_schema_does_not_know(wrong):
     with pytest.raises((ConfigCompositionException, OmegaConfBaseException)):
         compose(wrong)
+
+
+def test_a_checkpoints_configuration_is_changed_key_by_key():
+    saved = engine.config.plain(compose("model=ssd_resnet34"))
+    changed = engine.config.inherit(saved, compose("head.postprocess.iou=0.4", name="eval"))
+    assert changed.head.postprocess == saved["head"]["postprocess"] | {"iou": 0.4}
+    build.check_all(changed)
+    with pytest.raises(UserError, match="head.postprocess.iuo: .*no such key; did you mean 'iou'"):
+        engine.config.inherit(saved, compose("head.postprocess.iuo=0.4", name="eval"))
