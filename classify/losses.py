@@ -41,6 +41,11 @@ def slot_weight(output: Output, assigned: Assigned) -> Tensor | float:
 
 
 def _class_weights(module: nn.Module, weights: Sequence[float] | None) -> None:
+    if weights is not None and (not weights or min(weights) < 0 or max(weights) == 0):
+        raise UserError(
+            f"loss.class_weights={list(weights)}: expected numbers of 0 or more, one a class, not "
+            "all 0"
+        )
     held = None if weights is None else torch.tensor(weights, dtype=torch.float32)
     module.register_buffer("class_weights", held, persistent=False)
 

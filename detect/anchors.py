@@ -7,10 +7,21 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from engine.errors import UserError
+
 
 def last_of_each(strides: Sequence[int]) -> list[int]:
     """Which of a backbone's maps a detector reads: the last of each stride."""
     return [i for i, stride in enumerate(strides) if stride not in strides[i + 1 :]]
+
+
+def check_anchors(zooms: Sequence[float], ratios: Sequence[float], levels: int) -> None:
+    """Raise UserError unless there are anchors, all of them with a size."""
+    if not zooms or not ratios or levels < 1 or min(*zooms, *ratios) <= 0:
+        raise UserError(
+            f"head: zooms={list(zooms)}, ratios={list(ratios)}, levels={levels}: expected at "
+            "least one anchor, and numbers above 0"
+        )
 
 
 def shapes(zooms: Sequence[float], ratios: Sequence[float]) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.errors import UserError
+
 MAX_LOG_SIZE = 4.135  # log(1000 / 16): a wild code must not overflow exp
 EPS = 1e-6  # how near a code's sigmoid or tanh comes to its ends
 
@@ -17,6 +19,8 @@ class CentreSize:
     """Offset in anchor sizes, log of the ratio of sizes, over variances (arXiv 1512.02325, 2.2)."""
 
     def __init__(self, *, variances: Sequence[float] = (0.1, 0.2)) -> None:
+        if len(variances) != 2 or min(variances) <= 0:
+            raise UserError(f"head.coder.variances={list(variances)}: expected two above 0")
         self.centre, self.size = variances
 
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:

@@ -83,9 +83,14 @@ def _check_slots(cfg: DictConfig, data: Dataset) -> None:
             f"the metric {metric.__name__} is for pictures of several classes, a softmax knows "
             "one: say loss=bce, or metric=top_k"
         )
-    records = map(data.record, range(min(len(data), 1000)))
+    records = [data.record(i) for i in range(min(len(data), 1000))]
+    if not any(len(record.labels) for record in records):
+        raise UserError(
+            f"dataset: no object of the classes {', '.join(data.classes)} in {len(records)} "
+            "pictures: say which there are, dataset.classes=[...]"
+        )
     if "boxes" in says(cfg.head):
-        if next(records).boxes is None:
+        if records[0].boxes is None:
             raise UserError(
                 f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
                 "model=resnet18, or a dataset with boxes (dataset=voc)"
@@ -180,6 +185,8 @@ def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
         node = OmegaConf.merge(node, {"weights": None})
     made = part(node, "backbone")  # type: ignore[arg-type]
     came = getattr(made, "pretrained", None)
+    if pretrained and not came and cfg.finetune.get("last") is not None:
+        say("what finetune freezes has random weights: backbone.weights=FILE gives learned ones")
     wanted = came.preprocessing if came else Preprocessing()
     own = {"resize": wanted.resize / wanted.size, "interpolation": wanted.interpolation}
     _fill_in(cfg.augment, own)

@@ -115,6 +115,9 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
     if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
         raise UserError(f"trainer.ema={cfg.trainer.ema}: expected a decay between 0 and 1, or null")
+    for key in ("mean", "std"):
+        if (value := cfg.preprocessing[key]) is not None and len(value) != 3:
+            raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a colour")
     if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
     known = [f.name for f in fields(Train)]

@@ -107,7 +107,10 @@ def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -
 
 
 def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
-    """anchors.png and matches_*.jpg of the first pictures; nothing where slots have no grid."""
+    """anchors.png and matches_*.jpg of the first pictures; nothing where slots have no grid.
+
+    No matches of a head that keeps what its slots should say to itself (a first stage's).
+    """
     first = _samples(val, 1) if "boxes" in network.head.says else []
     if not first:
         return
@@ -137,9 +140,9 @@ def _said(network: Network, samples: list[Sample]) -> Output:
 
 @torch.no_grad()
 def _matched(network: Network, samples: list[Sample]) -> Iterator[np.ndarray]:
-    if not samples:
+    if not samples or (output := _said(network, samples)).coder is None:
         return
-    output, objects = _said(network, samples), collate(samples).objects
+    objects = collate(samples).objects
     assigned = network.head.assign(output, objects.to(network.mean.device))
     boxes, labels = output.decoded(assigned.boxes).cpu(), assigned.labels.cpu()
     for i, sample in enumerate(samples):

@@ -19,6 +19,8 @@ TRUTH = "detect.datasets.coco.COCO"  # reads the file of truth=
 
 def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric; return its primary value."""
+    if cfg.pictures < 0:
+        raise UserError(f"pictures={cfg.pictures}: expected 0 or more")
     started = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = build.device(cfg.device)

@@ -55,14 +55,18 @@ class Finetune:
         self.said = 0  # groups that train, as the console knows it
 
     def rates(self, network: Any) -> list[tuple[float, list[nn.Parameter]]]:
-        """What will ever train, with the factor of its learning rate."""
+        """What will ever train, with the factor of its learning rate.
+
+        What starts to train later stands apart: fused optimizers want parameters of one age.
+        """
         found = groups(network)
         kept = found[-self._most(found) :]
-        factors = [self.decay ** (len(kept) - 1 - i) for i in range(len(kept))]
-        rates: dict[float, list[nn.Parameter]] = {}
-        for factor, group in zip(factors, kept, strict=True):
-            rates.setdefault(factor, []).extend(parameters(group))
-        return list(rates.items())
+        rates: dict[tuple[float, int], list[nn.Parameter]] = {}
+        for i, group in enumerate(kept):
+            factor = self.decay ** (len(kept) - 1 - i)
+            age = 0 if self.unfreeze_every is None else i
+            rates.setdefault((factor, age), []).extend(parameters(group))
+        return [(factor, held) for (factor, _), held in rates.items()]
 
     def __call__(self, network: Any, epoch: int) -> int:
         """Freeze what does not train in this epoch, counted from 0; call it after `train()`.
@@ -90,4 +94,9 @@ class Finetune:
         return trained
 
     def _most(self, found: list[Group]) -> int:
-        return len(found) if self.last is None else min(1 + self.last, len(found))
+        if self.last is not None and self.last >= len(found):
+            raise UserError(
+                f"finetune.last={self.last}: there are {len(found) - 1} groups before the last "
+                "layers; say null for all"
+            )
+        return len(found) if self.last is None else 1 + self.last

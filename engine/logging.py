@@ -35,10 +35,7 @@ class RunLog:
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
-            lines = data.notes + [
-                f"{entry['file']} row {entry['row']}: {entry['reason']}, {entry['action']}"
-                for entry in data.report
-            ]
+            lines = data.notes + [_told(entry) for entry in data.report]
             new = lines[self.said.get(split, 0) :]
             self.said[split] = len(lines)
             for line in new[:3]:
@@ -74,6 +71,13 @@ class RunLog:
         self.album.add(image, meta)
         if board:
             self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+
+
+def _told(entry: dict[str, Any]) -> str:
+    """A defect in one line; the file is named once."""
+    file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
+    where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
+    return f"{where}{reason}, {entry['action']}"
 
 
 def write_metrics(

@@ -51,6 +51,8 @@ def predict(cfg: DictConfig) -> None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, build.size_of(full))
                 album.add(draw.annotate(image, mine, classes, cfg.show), meta)
+                if "boxes" in network.head.says:
+                    mine = mine.select(mine.scores >= cfg.show)
                 best = zip(mine.labels[:LINE].tolist(), mine.scores[:LINE].tolist(), strict=True)
                 named = ", ".join(
                     f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in best
@@ -58,4 +60,4 @@ def predict(cfg: DictConfig) -> None:
                 say(f"{meta.path}: {named or 'nothing found'}")
     for entry in data.report:
         say(f"left out: {entry['reason']}")
-    say(f"{len(data)} pictures, {writer.count} objects; pictures, predictions.json: {folder}")
+    say(f"{len(data)} in all; {writer.count} rows in predictions.json, pictures: {folder}")

@@ -45,7 +45,9 @@ def train(cfg: DictConfig) -> float:
     if saved:
         trained.check_classes(saved["classes"], classes, resume)
         restore_run(run, saved, resume)
-        say(f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}")
+        over = run.epoch >= cfg.trainer.epochs or run.clock.done >= 1
+        left = ": nothing is left to train, these are its results" if over else ""
+        say(f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{left}")
     log.classes(train_loader.dataset)
     say(
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "

@@ -63,7 +63,7 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
     elif Path(weights).expanduser().is_file():
         file = _read(Path(weights).expanduser(), backbone)
     else:
-        known = f", or {', '.join(names)}" if names else ""
+        known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
         raise UserError(
             f"backbone.weights={weights}: no such file; expected a file{known}"
             f"{did_you_mean(weights, names)}"
@@ -212,8 +212,9 @@ def _prefix(state: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
 
 
 def _named(keys: Iterable[str]) -> str:
-    first = sorted(keys)[:3]
-    return f" ({', '.join(first)}, ...)" if first else ""
+    every = sorted(keys)
+    more = ", ..." if len(every) > 3 else ""
+    return f" ({', '.join(every[:3])}{more})" if every else ""
 
 
 def _imagenet(rest: dict[str, Tensor]) -> list[str] | None:

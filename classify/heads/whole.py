@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
@@ -19,6 +20,8 @@ class WholePicture(nn.Module):
 
     def __init__(self, *, num_classes: int, activation: str, top: int = 100) -> None:
         super().__init__()
+        if top < 1:
+            raise UserError(f"head.top={top}: expected at least 1")
         self.num_classes, self.activation, self.top = num_classes, activation, min(top, num_classes)
 
     def classify(self, features: list[Tensor]) -> Tensor:

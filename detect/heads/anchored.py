@@ -52,6 +52,13 @@ class Anchored(nn.Module):
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= negative <= positive <= 1:
+            raise UserError(
+                f"head: positive={positive}, negative={negative}: expected overlaps in 0..1, the "
+                "negative at most the positive"
+            )
+        if coder is not None and not hasattr(coder, "decode"):
+            raise UserError(f"head.coder={coder}: expected a part, as CentreSize in detect.coder")
         self.activation, self.clip = activation, clip
         self.positive, self.negative = positive, negative
         self.num_logits = num_classes + (activation == "softmax")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation, box_iou
 
-from detect.anchors import corner_anchors, sides_of
+from detect.anchors import check_anchors, corner_anchors, sides_of
 from detect.coder import CentreSize
 from detect.fpn import Pyramid
 from detect.heads.anchored import Anchored, best, columns, maps_from
@@ -95,8 +95,9 @@ class Retina(Anchored):
             clip=True,
             postprocess=postprocess,
         )
-        if not zooms or not ratios or levels < 1 or towers < 0:
-            raise UserError("head: levels, zooms and ratios must give at least one anchor")
+        check_anchors(zooms, ratios, levels)
+        if towers < 0:
+            raise UserError(f"head.towers={towers}: expected 0 or more")
         self.maps = maps_from(strides, first_stride, levels)
         self.sides = _sides([strides[i] for i in self.maps], levels, zooms, ratios)
         self.per_level = candidates

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.anchors import grid_anchors, shapes
+from detect.anchors import check_anchors, grid_anchors, shapes
 from detect.heads.anchored import Anchored, columns, maps_from
 from detect.postprocess import Postprocess
 from engine.errors import UserError
@@ -80,8 +80,7 @@ class SSD(Anchored):
             negative=negative,
             postprocess=postprocess,
         )
-        if not zooms or not ratios or levels < 1:
-            raise UserError("head: levels, zooms and ratios must give at least one anchor")
+        check_anchors(zooms, ratios, levels)
         coarsest = max(strides)
         self.finer = ceil(log2(first_stride / coarsest)) if 0 < coarsest < first_stride else 0
         self.maps = maps_from(strides, coarsest if self.finer else first_stride, levels)

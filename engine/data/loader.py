@@ -1,7 +1,7 @@
 """From a dataset to batches, in worker processes, with every error carried to the main one."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +13,13 @@ from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
 
 SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
+
+
+class Unread(NamedTuple):
+    """A picture that cannot be read."""
+
+    path: str
+    reason: str
 
 
 class Samples(torch.utils.data.Dataset):
@@ -30,13 +37,13 @@ class Samples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Sample | UserError:
+    def __getitem__(self, key: Key) -> Sample | Unread:
         epoch, index, *side = key
         size = (side[0], side[0]) if side else self.size
         try:
             image = self.dataset.image(index)
         except UserError as error:
-            return error
+            return Unread(self.dataset.record(index).path, str(error))
         record = self.dataset.record(index)
         height, width = image.shape[:2]
         if self.train:
@@ -63,9 +70,9 @@ class Samples(torch.utils.data.Dataset):
         return Sample(image, objects, meta)
 
 
-def _collate(samples: Sequence[Sample | UserError]) -> tuple[Batch | None, list[str]]:
+def _collate(samples: Sequence[Sample | Unread]) -> tuple[Batch | None, list[Unread]]:
     good = [s for s in samples if isinstance(s, Sample)]
-    return collate(good) if good else None, [str(s) for s in samples if isinstance(s, UserError)]
+    return collate(good) if good else None, [s for s in samples if isinstance(s, Unread)]
 
 
 class Loader:
@@ -114,10 +121,10 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch, errors in self.loader:
-            for error in errors:
+            for path, reason in errors:
                 if getattr(self.dataset, "on_error", "fail") != "skip":
-                    raise UserError(f"{error}; to leave such pictures out: {SKIP}")
-                entry = {"file": "", "row": None, "reason": error, "action": "left out"}
+                    raise UserError(f"{reason}; to leave such pictures out: {SKIP}")
+                entry = {"file": path, "row": None, "reason": reason, "action": "left out"}
                 if entry not in self.dataset.report:
                     self.dataset.report.append(entry)
             if batch is not None:

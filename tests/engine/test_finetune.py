@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from classify.backbones.chain import Chain
@@ -46,7 +47,7 @@ C = HEAD | {"backbone.c.weight", "backbone.c.bias"}
 
 
 @pytest.mark.parametrize(
-    ("last", "names", "count"), [(0, HEAD, 4), (1, C, 14), (None, None, 22), (9, None, 22)]
+    ("last", "names", "count"), [(0, HEAD, 4), (1, C, 14), (None, None, 22), (3, None, 22)]
 )
 def test_the_last_groups_train(last, names, count):
     net = network().train()
@@ -55,9 +56,9 @@ def test_the_last_groups_train(last, names, count):
     assert net.backbone.norm.training == (names is None)
 
 
-def step(net, finetune, epochs=2):
+def step(net, finetune, epochs=2, name="sgd"):
     rates = finetune.rates(net)
-    sgd = optimizer(rates, part(sgd_node(), "optimizer"))
+    sgd = optimizer(rates, part(node(name), "optimizer"))
     torch.manual_seed(0)
     for epoch in range(epochs):
         net.train()
@@ -69,10 +70,8 @@ def step(net, finetune, epochs=2):
         sgd.zero_grad()
 
 
-def sgd_node():
-    from omegaconf import OmegaConf
-
-    return OmegaConf.load(CONFIGS / "optimizer/sgd.yaml")
+def node(name):
+    return OmegaConf.load(CONFIGS / f"optimizer/{name}.yaml")
 
 
 def test_what_is_frozen_keeps_its_weights_and_its_statistics():
@@ -101,8 +100,8 @@ def test_rates_fall_with_depth():
     assert [(factor, sum(p.numel() for p in held)) for factor, held in rates] == [
         (0.125, 6), (0.25, 2), (0.5, 10), (1.0, 4),
     ]  # fmt: skip
-    sgd = optimizer(rates, part(sgd_node(), "optimizer"))
-    base = sgd_node().lr
+    sgd = optimizer(rates, part(node("sgd"), "optimizer"))
+    base = node("sgd").lr
     assert {round(group["lr"] / base, 6) for group in sgd.param_groups} == {0.125, 0.25, 0.5, 1}
 
 
@@ -112,6 +111,19 @@ def test_one_more_group_every_few_epochs():
     counts = [finetune(net.train(), epoch) for epoch in range(8)]
     assert counts == [4, 4, 14, 14, 16, 16, 22, 22]
     assert sum(p.numel() for _, held in finetune.rates(net) for p in held) == 22
+
+
+def test_more_groups_than_there_are_is_refused():
+    with pytest.raises(UserError, match="finetune.last=4: there are 3 groups"):
+        Finetune(last=4).rates(network())
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw"])
+def test_a_fused_optimizer_takes_what_starts_to_train_later(name):
+    net = network()
+    before = net.backbone.a.weight.clone()
+    step(net, Finetune(unfreeze_every=1), epochs=5, name=name)
+    assert not torch.equal(net.backbone.a.weight, before)
 
 
 def test_what_trains_is_said_once(caplog):

@@ -78,7 +78,7 @@ def test_what_is_missing_is_counted_and_named(tmp_path, source, said):
     del held["stage3.1.3.weight"]
     torch.save(held, tmp_path / "a.pth")
     read(tmp_path / "a.pth")
-    assert "134 of the backbone's 135 tensors matched (stage3.1.3.weight, ...)" in said.text
+    assert "134 of the backbone's 135 tensors matched (stage3.1.3.weight), " in said.text
 
 
 def test_another_networks_weights_are_refused_and_nothing_is_loaded(tmp_path, source):
@@ -150,7 +150,7 @@ def test_other_files_are_refused(tmp_path, content, message):
 
 
 def test_no_such_file_or_name():
-    with pytest.raises(UserError, match=r"weights=nowhere.pth: no such file; expected a file$"):
+    with pytest.raises(UserError, match=r"weights=nowhere.pth: no such file; expected a file .torchvision has none"):
         MobileNetV1(weights="nowhere.pth")
     with pytest.raises(UserError, match="expected a file, or DEFAULT, IMAGENET1K_V1; did you mean"):
         MobileNet(name=NAME, weights="IMAGENET1K_V")
