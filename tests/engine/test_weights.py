@@ -150,7 +150,9 @@ def test_other_files_are_refused(tmp_path, content, message):
 
 
 def test_no_such_file_or_name():
-    with pytest.raises(UserError, match=r"weights=nowhere.pth: no such file; expected a file .torchvision has none"):
+    with pytest.raises(
+        UserError, match=r"weights=nowhere.pth: no such file; expected a file .torchvision has none"
+    ):
         MobileNetV1(weights="nowhere.pth")
     with pytest.raises(UserError, match="expected a file, or DEFAULT, IMAGENET1K_V1; did you mean"):
         MobileNet(name=NAME, weights="IMAGENET1K_V")
