@@ -60,4 +60,5 @@ def predict(cfg: DictConfig) -> None:
                 say(f"{meta.path}: {named or 'nothing found'}")
     for entry in data.report:
         say(f"left out: {entry['reason']}")
-    say(f"{len(data)} in all; {writer.count} rows in predictions.json, pictures: {folder}")
+    pictures = f"{len(data)} picture{'s' * (len(data) != 1)}"
+    say(f"{pictures}, {writer.count} rows in predictions.json; both: {folder}")
