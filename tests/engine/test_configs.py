@@ -87,10 +87,10 @@ def test_precedence_command_line_experiment_model_group():
     assert compose("model=resnet18").image_size == "auto"
     assert compose("model=resnet18").loader.batch_size == 32
     demo = compose("experiment=demo")
-    assert demo.image_size == 128 and demo.trainer.epochs == 1  # its model says 224 and 40
+    assert demo.image_size == 96 and demo.trainer.epochs == 1  # its model says 224 and 40
     assert demo.loader.batch_size == 16
-    said = compose("experiment=demo", "image_size=96", "trainer.epochs=2")
-    assert said.image_size == 96 and said.trainer.epochs == 2
+    said = compose("experiment=demo", "image_size=64", "trainer.epochs=2")
+    assert said.image_size == 64 and said.trainer.epochs == 2
     assert said.loader.batch_size == 16
 
 
@@ -103,8 +103,9 @@ def test_precedence_of_groups():
     assert target("model=resnet18") == ("CrossEntropy", "resnet18")
     assert target("model=resnet18", "loss=bce") == ("BCE", "resnet18")
     assert target("model=ssd_resnet34", "backbone=resnet50") == ("Focal", "resnet50")
-    assert target("experiment=demo", "loss=multibox") == ("Multibox", "resnet34")
-    assert target("experiment=demo", "model=resnet18") == ("Focal", "resnet18")
+    assert target("experiment=demo", "loss=multibox") == ("Multibox", "resnet18")
+    assert target("experiment=demo", "model=resnet50") == ("Focal", "resnet18")
+    assert target("experiment=demo", "backbone=resnet50") == ("Focal", "resnet50")
 
 
 def test_the_keys_of_a_group_stay_with_its_choice():
