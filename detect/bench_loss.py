@@ -1,6 +1,6 @@
 """Assignment and loss of SSD, beside torchvision's: `python -m engine.bench part=loss`.
 
-Random outputs, objects and anchors of SSD300's sizes, 20 classes. Timed: which slot answers for
+Random outputs and objects, SSD300's own default boxes, 20 classes. Timed: which slot answers for
 which object, the loss, and its gradient by the logits and the boxes.
 """
 
@@ -8,6 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -20,12 +21,16 @@ from torchvision.models.detection.ssd import SSD as SSD300
 from torchvision.ops import box_iou
 
 from classify.losses import Focal
+from detect.anchors import default_boxes, default_shapes
 from detect.heads.ssd import SSD
 from detect.losses.box import SmoothL1
 from detect.losses.multibox import Multibox
 from engine.structures import Objects, Output
 
 CLASSES, SIDE = 20, 300  # classes; pixels of the input
+# SSD300's default boxes, as in configs/head/ssd_paper_300.yaml: 8732 of them
+GRIDS, STEPS = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
+SCALES, RATIOS = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ([2], *[[2, 3]] * 3, [2], [2])
 MEMORY, HELD = "[memory]", "Total Allocated"  # of the profiler's trace
 
 
@@ -95,7 +100,7 @@ def peak(run: Callable[[], Any]) -> int:
 
 def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
     """Three ways over the same slots, outputs and objects."""
-    anchors = _boxes(slots)
+    anchors = ssd300(slots)
     objects = Objects(
         _boxes(batch * count),
         torch.randint(0, CLASSES, (batch * count,)),
@@ -109,6 +114,13 @@ def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
         "multibox": _ours(Multibox(), said, objects),
         "focal": _ours(Focal(box=SmoothL1()), said, objects),
     }
+
+
+def ssd300(number: int) -> Tensor:
+    """The first of SSD300's default boxes [number, 4] in pixels; beyond 8732 all over again."""
+    levels = zip(GRIDS, default_shapes(SCALES, RATIOS), STEPS, strict=True)
+    boxes = torch.cat([default_boxes((g, g), s, (SIDE, SIDE), step)[0] for g, s, step in levels])
+    return boxes.repeat(ceil(number / len(boxes)), 1)[:number]
 
 
 def _boxes(number: int) -> Tensor:
