@@ -1,7 +1,8 @@
-"""Which slot answers for which object, for a whole batch at once and without a device sync.
+"""Which slot answers for which object, for a whole batch at once.
 
-Time grows with objects x slots; memory with pictures x slots and a fixed workspace, for objects and
-slots are compared a few groups at a time.
+On a CPU only the pairs that matter are compared (`detect.near`). Elsewhere how many they are could
+not be known without a device sync, so all are: time grows with objects x slots; memory with
+pictures x slots and a fixed workspace, for they are compared a few groups at a time.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detect.near import near
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 # Pairs compared at a time: on the CPU what stays in its cache, elsewhere enough for a launch.
 CACHED, LAUNCHED = 1 << 18, 1 << 22
+FAINT = 1e-6  # an overlap below it claims no equals
 SPAN = 128  # slots among which an object's best one is looked for
 
 
@@ -33,29 +36,69 @@ def match(
     Returns:
         owner [B, A], the row of the slot's object (valid where a label is >= 0), and labels [B, A].
     """
-    best, owner, favourite = _compare(slots, objects, batch)
-    forced = _claims(favourite, objects, batch, len(slots))
+    if slots.device.type == "cpu":
+        best, owner, forced = _compare_near(slots, objects, batch, negative)
+    else:
+        best, owner, forced = compare(slots, objects, batch)
     best = torch.where(forced >= 0, 1.0, best)
     owner = torch.where(forced >= 0, forced, owner)
     return owner, labels(best, owner, objects, positive=positive, negative=negative)
 
 
-def _compare(slots: Tensor, objects: Objects, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each slot's best overlap and its object's row, both [B, A]; each object's best slot [M]."""
+def _compare_near(
+    slots: Tensor, objects: Objects, batch: int, least: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `compare`, but that overlaps below `least` may be left out: on a CPU, most of the time."""
+    keys = torch.zeros(batch * len(slots), dtype=torch.int64)
+    favourite = torch.full_like(objects.image, len(slots))
+    for overlap, row, slot, most in near(slots, objects.boxes, least):
+        place = objects.image[row] * len(slots) + slot
+        keys.scatter_reduce_(0, place, _keys(overlap, row), "amax")
+        favourite.scatter_reduce_(0, row[most], slot[most], "amin")
+    favourite = favourite % len(slots)  # an object that overlaps nothing claims the first
+    return *_unpack(keys.view(batch, -1)), _claims(favourite, objects, batch, len(slots))
+
+
+def compare(
+    slots: Tensor, objects: Objects, batch: int, *, equals: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each slot of each picture overlaps most, and whose best slot it is.
+
+    Args:
+        slots: [A, 4].
+        objects: of the batch; `ignore` objects claim no slot.
+        batch: number of pictures B.
+        equals: an object claims all of its best slots, and none if it overlaps none by `FAINT`;
+            else it claims the first of them.
+
+    Returns:
+        the best overlap, its object's row, -1 where there is none, and the row of the last object
+        that claims the slot, -1 where none does: all [B, A].
+    """
     rows, picture = _groups(objects.image, batch)  # [N, k], [N]
     boxes = torch.cat([objects.boxes, objects.boxes.new_zeros(1, 4)])[rows]  # [N, k, 4]
     # To whole spans; the last slot's copies are never an object's first best.
     padded = torch.cat([slots, slots[-1:].expand(-len(slots) % SPAN, -1)])
-    best = rows.new_zeros(batch, len(padded))  # of keys
+    keys = rows.new_zeros(batch, len(padded))
+    claims = torch.zeros_like(keys)  # rows from 1 on
     favourite, numbers = torch.empty_like(rows), rows[..., None].float()  # exact below 2 ** 24
+    claimer = (numbers + 1) * ~F.pad(objects.ignore, (0, 1), value=True)[rows][..., None]
     for part, overlap, equal in _overlaps(boxes, padded):
         most = overlap.amax(1)  # [n, A]
         torch.eq(overlap, most[:, None], out=equal)  # 1 and 0; bool would take four times as long
-        keys = _keys(most, equal.mul_(numbers[part]).amax(1).long())
-        best.scatter_reduce_(0, picture[part, None].expand_as(keys), keys, "amax")
-        favourite[part] = _first_best(overlap)
+        found = _keys(most, equal.mul_(numbers[part]).amax(1).long())
+        into = picture[part, None].expand_as(found)
+        keys.scatter_reduce_(0, into, found, "amax")
+        if equals:
+            torch.ge(overlap, overlap.amax(2, keepdim=True).clamp_(min=FAINT), out=equal)
+            claims.scatter_reduce_(0, into, equal.mul_(claimer[part]).amax(1).long(), "amax")
+        else:
+            favourite[part] = _first_best(overlap)
+    best, owner = _unpack(keys[:, : len(slots)])
+    if equals:
+        return best, owner, claims[:, : len(slots)] - 1
     found = rows.new_empty(len(objects) + 1).scatter_(0, rows.flatten(), favourite.flatten())
-    return *_unpack(best[:, : len(slots)]), found[:-1]
+    return best, owner, _claims(found[:-1], objects, batch, len(slots))
 
 
 def _groups(image: Tensor, batch: int) -> tuple[Tensor, Tensor]:

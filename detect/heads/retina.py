@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation, box_iou
+from torchvision.ops import Conv2dNormActivation
 
 from detect.anchors import check_anchors, corner_anchors, sides_of
 from detect.coder import CentreSize
 from detect.fpn import Pyramid
 from detect.heads.anchored import Anchored, best, columns, maps_from
-from detect.matching import labels, owners
+from detect.matching import compare, labels
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
@@ -127,15 +127,14 @@ class Retina(Anchored):
         Each slot answers for the object it overlaps most. So an object whose best slots another
         object overlaps more is left without one, as in torchvision.
         """
-        overlap = box_iou(objects.boxes, output.slots)  # [M, A]
         batch = len(output.logits)
-        iou, owner = owners(overlap, objects.image, batch)
-        top = overlap.amax(1, keepdim=True).clamp(min=1e-6)  # one that touches no slot claims none
-        claimed = (overlap >= top) & ~objects.ignore[:, None]
-        rows = objects.image[:, None].expand_as(overlap)
-        claims = torch.zeros_like(iou).scatter_reduce_(0, rows, claimed.to(iou), "amax")
+        iou, owner, claims = compare(output.slots, objects, batch, equals=True)
         found = labels(
-            iou.maximum(claims), owner, objects, positive=self.positive, negative=self.negative
+            torch.where(claims >= 0, 1.0, iou),
+            owner,
+            objects,
+            positive=self.positive,
+            negative=self.negative,
         )
         return Assigned(found, self._encode(output, objects, owner))
 

@@ -5,7 +5,7 @@ from torchvision.ops import box_iou
 
 from detect import matching
 from detect.bench_loss import peak
-from detect.matching import forced_owners, gather_boxes, match, owners
+from detect.matching import FAINT, compare, forced_owners, gather_boxes, match, owners
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 CELLS = torch.tensor(  # 4 x 4 cells of a unit square, row by row
@@ -186,17 +186,20 @@ def crowd(seed, counts, slots=300):
     return boxes(slots).float(), Objects(boxes(len(image)).float(), labels, image, ignore=ignore)
 
 
-def picture_by_picture(slots, objects, batch):
-    """Best overlap and owner [B, A], each object's best slot [M]; one slot and object at a time."""
+def picture_by_picture(slots, objects, batch, equals=False):
+    """Best overlap, owner and claims [B, A]; one slot and one object at a time."""
     best, owner = torch.zeros(batch, len(slots)), torch.full((batch, len(slots)), -1)
-    favourite = []
+    claims = torch.full_like(owner, -1)
     for row, picture in enumerate(objects.image.tolist()):
         overlaps = box_iou(objects.boxes[row : row + 1], slots)[0].tolist()
-        favourite.append(overlaps.index(max(overlaps)))
+        top = max(overlaps)
         for slot, overlap in enumerate(overlaps):
             if overlap > 0 and overlap >= best[picture, slot]:
                 best[picture, slot], owner[picture, slot] = overlap, row
-    return best, owner, torch.tensor(favourite, dtype=torch.int64)
+            claimed = top >= FAINT and overlap == top if equals else slot == overlaps.index(top)
+            if claimed and not objects.ignore[row]:
+                claims[picture, slot] = row
+    return best, owner, claims
 
 
 CROWDS = [
@@ -213,10 +216,10 @@ CROWDS = [
 @pytest.mark.parametrize("counts", CROWDS, ids=str)
 def test_whatever_the_chunks_every_pair_is_compared(counts, pairs, monkeypatch):
     monkeypatch.setattr(matching, "CACHED", pairs)
-    for seed in range(2):
-        slots, objects = crowd(seed, counts)
-        found = matching._compare(slots, objects, len(counts))
-        wanted = picture_by_picture(slots, objects, len(counts))
+    for equals in (False, True):
+        slots, objects = crowd(0, counts)
+        found = compare(slots, objects, len(counts), equals=equals)
+        wanted = picture_by_picture(slots, objects, len(counts), equals)
         for mine, slow in zip(found, wanted, strict=True):
             assert torch.equal(mine, slow)
 
@@ -262,9 +265,13 @@ def test_no_value_is_read_from_the_device():
     owner, labels = found(objects.to("meta"), batch=3, slots=slots.to("meta"))
     assert owner.shape == labels.shape == (3, 300)
     assert gather_boxes(objects.to("meta"), owner).shape == (3, 300, 4)
+    claims = compare(slots.to("meta"), objects.to("meta"), 3, equals=True)[2]
+    assert claims.shape == labels.shape
 
 
-def test_memory_does_not_grow_with_objects_times_slots():
+@pytest.mark.parametrize("find", [match, compare])
+def test_memory_does_not_grow_with_objects_times_slots(find):
     slots, objects = crowd(0, [400] * 4, slots=8732)
-    held = peak(lambda: found(objects, batch=4, slots=slots))
+    given = {"positive": 0.4, "negative": 0.4} if find is match else {"equals": True}
+    held = peak(lambda: find(slots, objects, batch=4, **given))
     assert held < 12e6  # one overlap of all pairs alone: 1600 * 8732 * 4 bytes = 56 MB
