@@ -217,3 +217,13 @@ def gather_boxes(objects: Objects, owner: Tensor) -> Tensor:
     """The box [B, A, 4] of each slot's object; where it has none, a box of one pixel."""
     stub = objects.boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]])
     return torch.cat([objects.boxes, stub])[owner]
+
+
+def boxed(labels: Tensor) -> Tensor:
+    """The slots whose boxes are worth computing: rows [P] of the flattened labels [B, A].
+
+    The positive ones on a CPU; elsewhere all, for to learn how many they are is a device sync.
+    """
+    if labels.device.type != "cpu":
+        return torch.arange(labels.numel(), device=labels.device)
+    return (labels >= 0).flatten().nonzero()[:, 0]

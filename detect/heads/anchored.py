@@ -9,7 +9,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from detect.anchors import last_of_each
 from detect.coder import CentreSize
-from detect.matching import gather_boxes, match
+from detect.matching import boxed, gather_boxes, match
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
@@ -89,10 +89,14 @@ class Anchored(nn.Module):
             positive=self.positive,
             negative=self.negative,
         )
-        return Assigned(labels, self._encode(output, objects, owner))
+        return Assigned(labels, self._encode(output, objects, owner, labels))
 
-    def _encode(self, output: Output, objects: Objects, owner: Tensor) -> Tensor:
-        return self.coder.encode(gather_boxes(objects, owner), output.slots, output.cells)
+    def _encode(self, output: Output, objects: Objects, owner: Tensor, labels: Tensor) -> Tensor:
+        """Code [B, A, 4]; what it says of a slot without an object is nothing to go by."""
+        rows = boxed(labels)  # [P]
+        boxes, slot = gather_boxes(objects, owner.flatten()[rows]), rows % owner.shape[1]
+        code = self.coder.encode(boxes, output.slots[slot], output.cells[slot])
+        return code.new_zeros(owner.numel(), 4).index_copy_(0, rows, code).view(*owner.shape, 4)
 
     def decode(self, output: Output) -> Objects:
         """Every anchor's box and class scores, suppressed."""

@@ -136,7 +136,7 @@ class Retina(Anchored):
             positive=self.positive,
             negative=self.negative,
         )
-        return Assigned(found, self._encode(output, objects, owner))
+        return Assigned(found, self._encode(output, objects, owner, found))
 
     def candidates(self, scores: Tensor, output: Output) -> Tensor:
         """The best few of each level."""

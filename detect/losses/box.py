@@ -1,15 +1,17 @@
 """Losses of the positive slots' boxes: of their code, or of the boxes that it decodes to.
 
 Each is summed over a box, times the slot's weight where the head gives one, and averaged over the
-positive slots. All slots are computed and then masked, which costs less than a device sync.
+positive slots.
 """
 
 from math import pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detect.matching import boxed
 from engine.errors import UserError
 from engine.structures import Assigned, Output
 
@@ -31,14 +33,31 @@ class BoxLoss(nn.Module):
     def forward(self, output: Output, assigned: Assigned) -> Tensor:
         """A scalar; 0 where no slot is positive."""
         positive = assigned.labels >= 0  # [B, A]
-        losses = self.slots(output, assigned) * positive
+        rows = boxed(assigned.labels)  # [P]
+        output, assigned = _only(output, assigned, rows)
+        losses = self.slots(output, assigned) * positive.flatten()[rows]
         if assigned.weight is not None:
             losses = losses * assigned.weight
         return self.weight * losses.sum() / positive.sum().clamp(min=1)
 
     def slots(self, output: Output, assigned: Assigned) -> Tensor:
-        """The loss [B, A] of every slot, finite for all of them."""
+        """The loss [P], finite for all; of both, what there is a slot of is [P, ..]."""
         raise NotImplementedError
+
+
+def _only(output: Output, assigned: Assigned, rows: Tensor) -> tuple[Output, Assigned]:
+    """What the box term reads, at rows [P] of the flattened [B, A]."""
+
+    def of(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.flatten(0, 1).index_select(0, rows)
+
+    def placed(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.index_select(0, rows % len(x))
+
+    said: dict[str, Any] = {"boxes": of(output.boxes)}
+    said |= {name: placed(getattr(output, name)) for name in ("slots", "cells")}
+    wanted: dict[str, Any] = {n: of(getattr(assigned, n)) for n in ("labels", "boxes", "weight")}
+    return output._replace(**said), assigned._replace(**wanted)
 
 
 class Distance(BoxLoss):
@@ -58,7 +77,7 @@ class Distance(BoxLoss):
         self.space, self.side = space, side
 
     def slots(self, output: Output, assigned: Assigned) -> Tensor:
-        """The sum over a box [B, A]."""
+        """The sum over a box [P]."""
         said, want = output.boxes, assigned.boxes
         if self.space == "box":
             assert output.size is not None
@@ -140,7 +159,7 @@ class GIoU(BoxLoss):
         return self.compare(Overlap(output.decoded(output.boxes), output.decoded(assigned.boxes)))
 
     def compare(self, pair: Overlap) -> Tensor:
-        """Of one pair of boxes a slot [B, A]."""
+        """Of one pair of boxes a slot [P]."""
         return 1 - pair.iou + (pair.hull - pair.union) / pair.hull.clamp(min=EPS)
 
 

@@ -5,6 +5,7 @@ import torch
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from detect.coder import Cell, CentreSize
+from detect.losses import box
 from detect.losses.box import L1, MSE, CIoU, DIoU, GIoU, SmoothL1
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
@@ -105,6 +106,25 @@ def test_only_positives_count_each_by_its_weight(make):
     nothing = loss(output._replace(boxes=leaf), assigned)
     nothing.backward()
     assert nothing.item() == 0 and not leaf.grad.any()
+
+
+@pytest.mark.parametrize("all_rows", [False, True])
+@pytest.mark.parametrize("make", [*ON_BOXES, SmoothL1])
+def test_the_positives_alone_cost_what_all_slots_masked_do(make, all_rows, monkeypatch):
+    if all_rows:  # as where a GPU would have to wait
+        monkeypatch.setattr(box, "boxed", lambda labels: torch.arange(labels.numel()))
+    random = torch.Generator().manual_seed(5)
+    said, want = torch.randn(2, 3, 5, 4, generator=random)  # three pictures of five slots
+    weight = torch.rand(3, 5, generator=random)
+    labels = torch.tensor([[0, -1, -2, 3, -1], [-1] * 5, [-2, 1, 1, -1, 0]])  # 5 positives
+    slots, cells = boxes(5, 6), torch.full((5, 2), 8.0)
+    leaf = said.requires_grad_()
+    output = Output(None, leaf, slots=slots, cells=cells, coder=CentreSize(), size=(80, 160))
+    assigned, term = Assigned(labels, want, weight), make()
+    judge = (term.slots(output, assigned) * weight * (labels >= 0)).sum() / 5
+    found, wanted = ((x, *torch.autograd.grad(x, leaf)) for x in (term(output, assigned), judge))
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(found[1].any(-1), labels >= 0)
 
 
 @pytest.mark.parametrize("make", ON_BOXES)

@@ -5,7 +5,7 @@ from torchvision.ops import box_iou
 
 from detect import matching
 from detect.bench_loss import peak
-from detect.matching import FAINT, compare, forced_owners, gather_boxes, match, owners
+from detect.matching import FAINT, boxed, compare, forced_owners, gather_boxes, match, owners
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 CELLS = torch.tensor(  # 4 x 4 cells of a unit square, row by row
@@ -266,7 +266,7 @@ def test_no_value_is_read_from_the_device():
     assert owner.shape == labels.shape == (3, 300)
     assert gather_boxes(objects.to("meta"), owner).shape == (3, 300, 4)
     claims = compare(slots.to("meta"), objects.to("meta"), 3, equals=True)[2]
-    assert claims.shape == labels.shape
+    assert claims.shape == boxed(labels).view(3, 300).shape
 
 
 @pytest.mark.parametrize("find", [match, compare])
@@ -275,3 +275,9 @@ def test_memory_does_not_grow_with_objects_times_slots(find):
     given = {"positive": 0.4, "negative": 0.4} if find is match else {"equals": True}
     held = peak(lambda: find(slots, objects, batch=4, **given))
     assert held < 12e6  # one overlap of all pairs alone: 1600 * 8732 * 4 bytes = 56 MB
+
+
+def test_boxed_slots_are_the_positive_ones_of_a_flat_batch():
+    labels = torch.tensor([[BACKGROUND, 0], [IGNORE, BACKGROUND], [7, BACKGROUND]])
+    assert boxed(labels).tolist() == [1, 4]
+    assert boxed(labels.clamp(max=BACKGROUND)).tolist() == []
