@@ -11,23 +11,33 @@ import torch
 from engine.errors import UserError
 from engine.logging import say
 
-FORMAT = 3
+FORMAT = 4
 MOVED = {
     "classify.heads.Linear": "classify.heads.linear.Linear",
     "classify.metrics.TopK": "classify.metrics.top_k.TopK",
 }
+# Until format 4 a checkpoint stood between two epochs, and nothing was counted of what is here.
+BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 CODER = "detect.coder.CentreSize"
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush, then replace: the old file lives until the new is whole."""
+    """Write beside the target, flush, then replace: the old file lives until the new is whole.
+
+    Raises:
+        OSError: the file system refuses; the old file is as it was.
+    """
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writer has no kind of its own
+        temporary.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
@@ -67,7 +77,9 @@ def _migrated(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of an older format as this version would have written it."""
     say(f"checkpoint of format {state['format']}, read as {FORMAT}")
     state = _from_first(state) if state["format"] == 1 else state
-    return {**state, "config": _with_coder(state["config"]), "format": FORMAT}
+    if state["format"] < 3:
+        state = {**state, "config": _with_coder(state["config"])}
+    return {**state, **BETWEEN_EPOCHS, "format": FORMAT}
 
 
 def _with_coder(config: dict[str, Any]) -> dict[str, Any]:

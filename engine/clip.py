@@ -1,6 +1,10 @@
-"""Gradient clipping. Each call clips in place and returns the global norm before, on the device."""
+"""Gradient clipping, in place.
+
+Each call returns the global norm before, and whether anything was clipped, both on the device.
+"""
 
 from collections.abc import Iterable
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +25,10 @@ def _checked(limit: float) -> float:
 class NoClip:
     """Only measure."""
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
-        """The global norm of the gradients."""
-        return torch.nn.utils.get_total_norm(_gradients(parameters))
+    def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """The global norm of the gradients; nothing is clipped."""
+        norm = torch.nn.utils.get_total_norm(_gradients(parameters))
+        return norm, torch.zeros_like(norm, dtype=torch.bool)
 
 
 class Value:
@@ -32,11 +37,13 @@ class Value:
     def __init__(self, *, max: float) -> None:
         self.max = _checked(max)
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clip, return the norm before."""
-        norm = torch.nn.utils.get_total_norm(_gradients(parameters))
+    def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Clip; the norm before, and whether any element was too large."""
+        gradients = _gradients(parameters)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        largest = torch.nn.utils.get_total_norm(gradients, norm_type=inf)
         torch.nn.utils.clip_grad_value_(parameters, self.max)
-        return norm
+        return norm, largest > self.max
 
 
 class Norm:
@@ -45,12 +52,12 @@ class Norm:
     def __init__(self, *, max: float) -> None:
         self.max = _checked(max)
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clip, return the global norm before."""
-        norm = torch.nn.utils.get_total_norm(_gradients(parameters))
+    def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Clip; the global norm before, and whether any parameter's own was too large."""
+        norms = torch.stack(torch._foreach_norm(_gradients(parameters)))
         for parameter in parameters:
             torch.nn.utils.clip_grad_norm_(parameter, self.max)
-        return norm
+        return norms.norm(), norms.max() > self.max
 
 
 class GlobalNorm:
@@ -59,6 +66,7 @@ class GlobalNorm:
     def __init__(self, *, max: float) -> None:
         self.max = _checked(max)
 
-    def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clip, return the norm before."""
-        return torch.nn.utils.clip_grad_norm_(parameters, self.max)
+    def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """Clip; the norm before, and whether it was too large."""
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max)
+        return norm, norm > self.max

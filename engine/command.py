@@ -4,11 +4,13 @@ No torch here: a command composes and checks its configuration before anything h
 """
 
 import functools
+import glob
 import logging
 import os
 import re
 import sys
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.config import CONFIGS
-from engine.errors import UserError, did_you_mean
+from engine.errors import Stopped, UserError, did_you_mean
 
 logging.raiseExceptions = False  # a line that no one reads any more (`| head`) is no error
 
@@ -86,15 +88,22 @@ def _config_name(name: str) -> str:
     at = next(i for i, a in enumerate(sys.argv) if a.startswith("resume="))
     path = sys.argv[at].removeprefix("resume=")
     if path == "auto":
-        found = sorted(Path("outputs").glob("*/*/checkpoints/last.pt"), key=os.path.getmtime)
-        if not found:
-            raise UserError("resume=auto: no outputs/*/*/checkpoints/last.pt here; give its path")
-        path = str(found[-1])
+        path = str(_newest())
     sys.argv[at] = f"resume='{path}'"
     checkpoint = Path(path).resolve()
     if checkpoint.is_file() and checkpoint.parent.name == "checkpoints":
         sys.argv.insert(at, f"hydra.run.dir='{checkpoint.parent.parent}'")  # one given later wins
     return "resume"
+
+
+def _newest() -> Path:
+    """The last checkpoint that is whole, of the run folder given or of all runs here."""
+    said = [a.partition("=")[2] for a in sys.argv if a.startswith("hydra.run.dir=")]
+    pattern = f"{glob.escape(said[-1])}/" if said else "outputs/*/*/"
+    found = [Path(p) for p in glob.glob(f"{pattern}checkpoints/last.pt") if zipfile.is_zipfile(p)]
+    if not found:
+        raise UserError(f"resume=auto: no {pattern}checkpoints/last.pt that is whole; say its path")
+    return max(found, key=os.path.getmtime)
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -133,9 +142,10 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 sys.exit(_say(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
                 sys.exit(_say(_explain(error, config_name)))
+            except Stopped as stopped:
+                sys.exit(_say(stopped.args[1], 128 + stopped.args[0]))
             except KeyboardInterrupt:
-                _say("interrupted; checkpoints/last.pt of the run holds the last whole epoch")
-                sys.exit(130)
+                sys.exit(_say("interrupted", 130))
             except BrokenPipeError:  # `eval.py ... | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             except OSError as error:
@@ -148,6 +158,6 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
     return decorate
 
 
-def _say(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+def _say(message: str, code: int = 2) -> int:
+    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    return code

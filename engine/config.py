@@ -1,7 +1,9 @@
 """What the engine owns of the configuration. No torch here: see `engine.command`."""
 
+import re
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ class Trainer:
     precision: Precision = Precision.auto
     accumulate: int = 1  # batches a step
     eval_every: int = 1  # epochs; the last epoch is always evaluated
+    save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
+    patience: int | None = None  # evaluations without a better one that end the run
+    max_skipped: int = 20  # steps in a row that are not finite that end the run
     ema: float | None = 0.998  # decay a step of the averaged weights; null for none
     l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
@@ -90,6 +95,7 @@ LEAST = {  # of whole numbers
     "trainer.epochs": 1,
     "trainer.accumulate": 1,
     "trainer.eval_every": 1,
+    "trainer.max_skipped": 1,
     "loader.batch_size": 1,
     "loader.workers": 0,
     "loader.sizes_every": 1,
@@ -111,6 +117,9 @@ def check_ranges(cfg: DictConfig) -> None:
     sizes = cfg.loader.sizes
     if sizes is not None and not (len(sizes) and all(s >= 32 and s % 32 == 0 for s in sizes)):
         raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
+    save_interval(cfg.trainer.save_every)
+    if cfg.trainer.patience is not None and cfg.trainer.patience < 1:
+        raise UserError(f"trainer.patience={cfg.trainer.patience}: expected at least 1, or null")
     if cfg.trainer.minutes is not None and not cfg.trainer.minutes > 0:
         raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
     if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
@@ -123,6 +132,20 @@ def check_ranges(cfg: DictConfig) -> None:
     known = [f.name for f in fields(Train)]
     for key in (str(k) for k in cfg if k not in known):
         raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
+
+
+def save_interval(said: Any) -> tuple[float, float]:
+    """`trainer.save_every` as steps and seconds, whichever comes first; inf where not said.
+
+    Raises:
+        UserError: neither a whole number of steps nor minutes.
+    """
+    if said is None:
+        return inf, inf
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in)?", str(said))
+    if not found or not float(found[1] or found[2]):
+        raise UserError(f"trainer.save_every={said}: expected steps (500) or minutes (10m)")
+    return (float(found[1]), inf) if found[1] else (inf, 60 * float(found[2]))
 
 
 @dataclass

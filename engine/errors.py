@@ -1,4 +1,4 @@
-"""The one exception for what the user can mend, and the hint that helps to mend it."""
+"""What ends a command early, and the hint that helps to mend what the user can mend."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,14 @@ class UserError(Exception):
 
     The commands print it as it is, without a traceback, and exit with code 2.
     """
+
+
+class Diverged(UserError):
+    """Too many steps in a row were not finite; the state before them is worth keeping."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run between two steps: its number, and what to tell."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,6 +4,8 @@ import csv
 import json
 import logging
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,22 @@ from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import CONFIGS, plain
 from engine.draw import Album
+from engine.errors import UserError
 from engine.structures import Meta
 
 say = logging.getLogger("onelook").info
 
 
 class RunLog:
-    """The files of one run folder."""
+    """The files of one run folder; a run resumed after `step` writes over what came later."""
 
-    def __init__(self, folder: Path, cfg: DictConfig) -> None:
-        self.folder, self.said = folder, {}
+    def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
+        self.folder, self.said, self.refused = folder, {}, set()
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
-        self.board = SummaryWriter(str(folder / "tensorboard"))
+        self.board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=step + 1 if step else None
+        )
         self.album = Album(folder / "pictures")
 
     def report(self, splits: dict[str, Any]) -> None:
@@ -54,23 +59,45 @@ class RunLog:
     def epoch(self, history: list[dict[str, float]], step: int) -> None:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""
         columns = list(dict.fromkeys(key for row in history for key in row))
-        with open(self.folder / "metrics.csv", "w", newline="") as file:
+        with (
+            self._going_on("metrics.csv"),
+            open(self.folder / "metrics.csv", "w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(history)
-        for key, value in history[-1].items():
-            self.board.add_scalar(key, value, step)
+        with self._going_on("tensorboard"):
+            for key, value in history[-1].items():
+                self.board.add_scalar(key, value, step)
 
     def step(self, scalars: dict[str, float], step: int) -> None:
         """Scalars of one training step."""
-        for key, value in scalars.items():
-            self.board.add_scalar(f"step/{key}", value, step)
+        with self._going_on("tensorboard"):
+            for key, value in scalars.items():
+                self.board.add_scalar(f"step/{key}", value, step)
 
     def picture(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
         """One annotated validation picture to pictures/, over the last one, and to TensorBoard."""
-        self.album.add(image, meta)
-        if board:
-            self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+        with self._going_on("pictures"):
+            self.album.add(image, meta)
+        with self._going_on("tensorboard"):
+            if board:
+                self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what TensorBoard still holds."""
+        with self._going_on("tensorboard"):
+            self.board.close()
+
+    @contextmanager
+    def _going_on(self, name: str) -> Iterator[None]:
+        """A file system that refuses what is written inside is told once, and ends nothing."""
+        try:
+            yield
+        except (OSError, UserError) as error:
+            if name not in self.refused:
+                say(f"{self.folder / name} cannot be written: {error}; training goes on")
+            self.refused.add(name)
 
 
 def _told(entry: dict[str, Any]) -> str:

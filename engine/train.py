@@ -9,17 +9,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, checkpoint, draw, draw_slots, trained
-from engine.config import plain
+from engine import build, draw, draw_slots, trained
 from engine.ema import averaged
 from engine.errors import UserError
+from engine.guard import Guard
+from engine.keep import Keeper
 from engine.logging import RunLog, leaderboard, say, write_metrics
-from engine.loop import Clock, Run, evaluate, train_epoch
+from engine.loop import evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
 from engine.precision import resolve
 from engine.protocols import Metric
-from engine.seed import random_states, restore, seed_everything
+from engine.run import Clock, Run
+from engine.seed import seed_everything
+from engine.signals import Signals
 
 PICTURES = 16  # validation pictures an evaluation draws, the first 4 for TensorBoard too
 
@@ -40,14 +43,13 @@ def train(cfg: DictConfig) -> float:
     metric = build.metric(cfg, classes)
     network = build.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device)
-    log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg)
+    log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
+    keep = Keeper(run, cfg, classes, log.folder / "checkpoints")
     if saved:
         trained.check_classes(saved["classes"], classes, resume)
-        restore_run(run, saved, resume)
-        over = run.epoch >= cfg.trainer.epochs or run.clock.done >= 1
-        left = ": nothing is left to train, these are its results" if over else ""
-        say(f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{left}")
+        run.restore(saved, resume)
+        say(_where(run, cfg))
     log.classes(train_loader.dataset)
     say(
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
@@ -55,17 +57,34 @@ def train(cfg: DictConfig) -> float:
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
-    while run.epoch < cfg.trainer.epochs and run.clock.done < 1:
-        row = {"epoch": run.epoch + 1} | train_epoch(run, train_loader, log)
-        run.epoch += 1
-        last = run.epoch == cfg.trainer.epochs or run.clock.done >= 1
-        if last or run.epoch % cfg.trainer.eval_every == 0:
-            row |= validate(run, val_loader, metric, log)
-        run.history.append(row | {"seconds": round(run.clock.seconds, 2)})
-        log.epoch(run.history, run.clock.step)
-        keep(run, cfg, classes, metric.primary, log.folder / "checkpoints")
+    with Signals() as signals, keep.whatever_ends_it():
+        while not _over(run, cfg):
+            for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
+                signals.stop()
+                keep.if_due()
+            with signals.at_once():
+                row = epoch_row(run, cfg, val_loader, metric, log)
+            better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
+            log.epoch(run.history, run.clock.step)
+            keep(better)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    return finish(run, cfg, metric, log)
+    value = finish(run, cfg, metric, log)
+    if keep.failed:
+        raise UserError(f"{log.folder}: the last checkpoint could not be written: {keep.failed}")
+    return value
+
+
+def _over(run: Run, cfg: DictConfig) -> bool:
+    """Whether whole epochs, the budget of minutes or patience are used up."""
+    between = not run.progress.batches
+    tired = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
+    return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
+
+
+def _where(run: Run, cfg: DictConfig) -> str:
+    inside = f" and {run.progress.batches} batches" if run.progress.batches else ""
+    over = ": nothing is left to train, these are its results" if _over(run, cfg) else ""
+    return f"resumed after epoch {run.epoch}{inside} of {cfg.trainer.epochs}{over}"
 
 
 def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
@@ -91,11 +110,25 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
         clip=build.part(cfg.clip, "clip"),
         finetune=finetune,
+        guard=Guard(network=network, limit=cfg.trainer.max_skipped, device=device),
         clock=clock,
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
     )
+
+
+def epoch_row(
+    run: Run, cfg: DictConfig, loader: Any, metric: Metric, log: RunLog
+) -> dict[str, float]:
+    """What an epoch that has trained says: its means, its evaluation where one is due, the time."""
+    number = run.epoch + 1
+    trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+    row = {"epoch": number} | run.progress.means() | {"trained": trained, "lr": run.rate}
+    last = number == cfg.trainer.epochs or run.clock.done >= 1
+    if last or number % cfg.trainer.eval_every == 0:
+        row |= validate(run, loader, metric, log)
+    return row | {"seconds": round(run.clock.seconds, 2)}
 
 
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
@@ -107,55 +140,10 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
     say(
-        f"epoch {run.epoch}: {metric.primary} {value:.4f} (best {max(value, run.best):.4f}), "
+        f"epoch {run.epoch + 1}: {metric.primary} {value:.4f} (best {max(value, run.best):.4f}), "
         f"loss {loss:.3f}, {run.clock.seconds:.0f} s"
     )
     return {f"val/{key}": value for key, value in scores.items()}
-
-
-def keep(run: Run, cfg: DictConfig, classes: list[str], primary: str, folder: Path) -> None:
-    """Save the last checkpoint, and the best where this epoch's evaluation is."""
-    value = run.history[-1].get(f"val/{primary}", float("-inf"))
-    better = value > run.best
-    run.best = max(value, run.best)
-    state = {
-        "config": plain(cfg),
-        "classes": classes,
-        "preprocessing": {
-            "size": list(build.size_of(cfg)),
-            **{key: cfg.augment.get(key) for key in ("fit", "resize", "interpolation")},
-            **plain(cfg.preprocessing),
-        },
-        "model": run.network.state_dict(),
-        "ema": None if run.ema is None else run.ema.module.state_dict(),
-        "ema_updates": 0 if run.ema is None else int(run.ema.n_averaged),
-        "optimizer": run.optimizer.state_dict(),
-        "schedule": run.schedule.state_dict(),
-        "scaler": run.scaler.state_dict(),
-        "step": run.clock.step,
-        "seconds": run.clock.seconds,
-        "epoch": run.epoch,
-        "best": run.best,
-        "history": run.history,
-        "random": random_states(),
-    }
-    checkpoint.save(folder / "last.pt", state)
-    if better:
-        checkpoint.save(folder / "best.pt", state)
-
-
-def restore_run(run: Run, saved: dict[str, Any], path: str) -> None:
-    """Put a run back to where `keep` saved it."""
-    checkpoint.load_weights(run.network, saved["model"], path)
-    if run.ema is not None and saved["ema"] is not None:
-        checkpoint.load_weights(run.ema.module, saved["ema"], path)
-        run.ema.n_averaged.fill_(saved["ema_updates"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    run.schedule.load_state_dict(saved["schedule"])
-    run.scaler.load_state_dict(saved["scaler"])
-    run.clock.step, run.clock.before = saved["step"], saved["seconds"]
-    run.epoch, run.best, run.history = saved["epoch"], saved["best"], saved["history"]
-    restore(saved["random"])
 
 
 def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
@@ -171,7 +159,7 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
     )
-    log.board.close()
+    log.close()
     say(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on val at epoch {best['epoch']} "
         f"({metric.protocol})\nresults, checkpoints and pictures: {log.folder}"

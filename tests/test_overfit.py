@@ -3,19 +3,15 @@
 import hydra
 import pytest
 import torch
+from epochs import epoch
 
 from engine import build
 from engine.config import CONFIGS
 from engine.errors import UserError
-from engine.loop import evaluate, train_epoch
+from engine.loop import evaluate
 from engine.train import prepare
 
 CPU = torch.device("cpu")
-
-
-class Silent:
-    def step(self, scalars, step):
-        pass
 
 
 def compose(*overrides):
@@ -60,8 +56,7 @@ def test_eight_pictures_by_heart(head, loss):
     cfg = compose(*overrides)
     run, loader = prepared(cfg)
     for _ in range(150):
-        train_epoch(run, loader, Silent())
-        run.epoch += 1
+        epoch(run, loader)
     data = loader.dataset
     metric = build.metric(cfg, data.classes)
     scores, _ = evaluate(run.network, build.load(cfg, data, CPU), metric, CPU, run.precision)
@@ -95,5 +90,5 @@ def test_a_preset_trains_a_step_with_every_loss_that_fits(model, loss):
         assert compose(f"model={model}").loss != cfg.loss  # not the preset's own
         return
     run, loader = prepared(cfg)
-    means = train_epoch(run, loader, Silent())
+    means = epoch(run, loader)
     assert run.clock.step == 1 and all(torch.tensor(list(means.values())).isfinite())

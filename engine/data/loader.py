@@ -1,5 +1,6 @@
 """From a dataset to batches, in worker processes, with every error carried to the main one."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -106,6 +107,7 @@ class Loader:
             sizes=sizes,
             sizes_every=sizes_every,
         )
+        self.position = 0  # batches of the epoch that have been taken, those left out included
         self.loader = torch.utils.data.DataLoader(
             Samples(dataset=dataset, augment=augment, size=size, seed=seed, train=train),
             batch_sampler=self.sampler,
@@ -114,13 +116,15 @@ class Loader:
             worker_init_fn=_one_thread,
             persistent_workers=workers > 0 and train,
             pin_memory=pin_memory,
+            generator=torch.Generator(),  # its draws would move the network's own
         )
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, errors in self.loader:
+        for position, (batch, errors) in enumerate(self.loader, self.sampler.start + 1):
+            self.position = position
             for path, reason in errors:
                 if getattr(self.dataset, "on_error", "fail") != "skip":
                     raise UserError(f"{reason}; to leave such pictures out: {SKIP}")
@@ -133,3 +137,5 @@ class Loader:
 
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the threads
+    for number in (signal.SIGINT, signal.SIGTERM):  # the main process decides when to stop
+        signal.signal(number, signal.SIG_IGN)

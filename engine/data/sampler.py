@@ -32,7 +32,7 @@ class Batches(Sampler[list[Key]]):
     ) -> None:
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
-        self.epoch = 0
+        self.epoch, self.start = 0, 0  # of the next iteration, and its first batch
 
     def __len__(self) -> int:
         if self.train:
@@ -43,7 +43,7 @@ class Batches(Sampler[list[Key]]):
         order = np.arange(self.length)
         if self.train:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for batch in range(len(self)):
+        for batch in range(self.start, len(self)):
             chunk = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             side = self._side(batch)
             yield [(self.epoch, int(i), *side) for i in chunk]

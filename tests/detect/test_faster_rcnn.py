@@ -6,6 +6,7 @@ from math import log
 import hydra
 import pytest
 import torch
+from epochs import epoch
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN as Judge
@@ -22,12 +23,12 @@ from engine.config import CONFIGS, Precision
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.finetune import groups
-from engine.loop import train_epoch
+from engine.keep import Keeper
 from engine.network import Network
 from engine.precision import autocast
 from engine.seed import random_states
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
-from engine.train import keep, prepare, restore_run
+from engine.train import prepare
 
 CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 SIZE = (128, 160)  # height, width
@@ -472,11 +473,6 @@ def test_other_backbones_are_one_override_away(backbone):
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
 
 
-class Silent:
-    def step(self, scalars, step):
-        pass
-
-
 @pytest.mark.parametrize("restored", [True, False])
 def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
     device = torch.device("cpu")
@@ -492,13 +488,12 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
         return prepare(cfg, net, len(loader), device), loader
 
     run, loader = start()
-    run.history.append(train_epoch(run, loader, Silent()))
-    run.epoch = 1
-    keep(run, cfg, loader.dataset.classes, "mAP", tmp_path)
-    whole = train_epoch(run, loader, Silent())
+    epoch(run, loader)
+    Keeper(run, cfg, loader.dataset.classes, tmp_path)()
+    whole = epoch(run, loader)
     saved = checkpoint.load(str(tmp_path / "last.pt"), device)
     again, loader = start()
     if not restored:
         saved["random"] = random_states()
-    restore_run(again, saved, "last.pt")
-    assert (train_epoch(again, loader, Silent()) == whole) is restored
+    again.restore(saved, "last.pt")
+    assert (epoch(again, loader) == whole) is restored

@@ -5,6 +5,7 @@ import math
 import hydra
 import pytest
 import torch
+from epochs import epoch
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -21,7 +22,6 @@ from engine import build
 from engine.config import CONFIGS
 from engine.errors import UserError
 from engine.layers import summary
-from engine.loop import train_epoch
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 from engine.train import prepare
 
@@ -461,11 +461,6 @@ def test_losses_before_training():
     assert negative <= terms["objectness"] <= negative + 0.625
 
 
-class Silent:
-    def step(self, scalars, step):
-        pass
-
-
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_epoch_on_pictures_of_several_sizes(version):
     overrides = [f"head=yolo_v{version}", f"loss=yolo_v{version}", "backbone=resnet18",
@@ -480,7 +475,7 @@ def test_an_epoch_on_pictures_of_several_sizes(version):
     loader = build.load(cfg, data, device, shuffle=True)
     assert {batch.images.shape[2:] for batch in loader} == {(64, 64), (96, 96)}
     network = build.network(cfg, len(data.classes), build.backbone(cfg))
-    means = train_epoch(prepare(cfg, network, len(loader), device), loader, Silent())
+    means = epoch(prepare(cfg, network, len(loader), device), loader)
     assert all(math.isfinite(value) for value in means.values())
     assert min(means[f"train/{term}"] for term in ("box", "objectness", "class")) > 0
 

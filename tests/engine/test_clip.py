@@ -17,19 +17,22 @@ def parameters(*gradients):
 
 # Norms 5 and 12, together sqrt(25 + 144) = 13.
 @pytest.mark.parametrize(
-    ("clip", "first", "second"),
+    ("clip", "first", "second", "clipped"),
     [
-        (NoClip(), [3, 4], [0, -12]),
-        (Value(max=3.5), [3, 3.5], [0, -3.5]),
-        (Norm(max=2.5), [1.5, 2], [0, -2.5]),  # times 1/2 and 2.5/12
-        (Norm(max=6.0), [3, 4], [0, -6]),  # only the second is too long
-        (GlobalNorm(max=6.5), [1.5, 2], [0, -6]),  # both times 6.5/13
-        (GlobalNorm(max=13.1), [3, 4], [0, -12]),
+        (NoClip(), [3, 4], [0, -12], False),
+        (Value(max=3.5), [3, 3.5], [0, -3.5], True),
+        (Norm(max=2.5), [1.5, 2], [0, -2.5], True),  # times 1/2 and 2.5/12
+        (Norm(max=6.0), [3, 4], [0, -6], True),  # only the second is too long
+        (GlobalNorm(max=6.5), [1.5, 2], [0, -6], True),  # both times 6.5/13
+        (GlobalNorm(max=13.1), [3, 4], [0, -12], False),
+        (Value(max=12.5), [3, 4], [0, -12], False),
+        (Norm(max=12.5), [3, 4], [0, -12], False),
     ],
 )
-def test_clip_by_hand_and_the_norm_before(clip, first, second):
+def test_clip_by_hand_and_the_norm_before(clip, first, second, clipped):
     params = parameters([3.0, 4.0], None, [0.0, -12.0])
-    norm = clip(params)
+    norm, flag = clip(params)
+    assert bool(flag) is clipped
     assert isinstance(norm, torch.Tensor) and float(norm) == pytest.approx(13)
     assert params[0].grad.tolist() == pytest.approx(first, rel=1e-5)
     assert params[1].grad is None
@@ -38,7 +41,7 @@ def test_clip_by_hand_and_the_norm_before(clip, first, second):
 
 def test_global_norm_is_torchs():
     ours, theirs = (parameters([0.3, -2.0], [7.0], [1e-3, 4.0, 9.0]) for _ in range(2))
-    assert GlobalNorm(max=2.0)(ours) == torch.nn.utils.clip_grad_norm_(theirs, 2.0)
+    assert GlobalNorm(max=2.0)(ours)[0] == torch.nn.utils.clip_grad_norm_(theirs, 2.0)
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))
 
 

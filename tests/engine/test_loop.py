@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from epochs import epoch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -20,11 +21,12 @@ from engine.config import Precision
 from engine.data.augment import Augment
 from engine.data.loader import Loader
 from engine.ema import averaged
-from engine.errors import UserError
 from engine.finetune import Finetune
-from engine.loop import Clock, Run, detect, evaluate, train_epoch
+from engine.guard import Guard
+from engine.loop import detect, evaluate
 from engine.network import Network
 from engine.optim import optimizer
+from engine.run import Clock, Run
 from engine.structures import Objects, Record
 
 CPU = torch.device("cpu")
@@ -73,24 +75,6 @@ class Blind(Linear):
         return Objects.empty()
 
 
-class Diverging(CrossEntropy):
-    """Not a number in the second batch."""
-
-    calls = 0
-
-    def forward(self, output, assigned):
-        self.calls += 1
-        losses = super().forward(output, assigned)
-        return {k: v * (float("nan") if self.calls == 2 else 1) for k, v in losses.items()}
-
-
-class Log:
-    """Takes the scalars of a step."""
-
-    def step(self, scalars, step):
-        self.last = scalars
-
-
 def network(head=Linear, criterion=None):
     torch.manual_seed(0)
     made = head(channels=Tiny.channels, num_classes=3, activation="softmax", top=3)
@@ -104,7 +88,7 @@ def loader(data, batch_size, train=False, augment=None):
     )  # fmt: skip
 
 
-def run(net, accumulate=1, clock=None, ema=None, lr=0.1):
+def run(net, accumulate=1, clock=None, ema=None, lr=0.1, limit=20):
     optim = optimizer([(1.0, net.parameters())], partial(torch.optim.SGD, lr=lr, momentum=0.9))
     return Run(
         network=net,
@@ -114,6 +98,7 @@ def run(net, accumulate=1, clock=None, ema=None, lr=0.1):
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         clip=NoClip(),
         finetune=Finetune(),
+        guard=Guard(network=net, limit=limit, device=CPU),
         clock=clock or Clock(100, None),
         device=CPU,
         precision=Precision.fp32,
@@ -129,8 +114,7 @@ def trained(batch_size, accumulate, pictures=8, epochs=2):
     net = network()
     going = run(net, accumulate)
     for _ in range(epochs):
-        means = train_epoch(going, loader(Pictures(range(pictures)), batch_size, train=True), Log())
-        going.epoch += 1
+        means = epoch(going, loader(Pictures(range(pictures)), batch_size, train=True))
     return weights(net), means, going.clock.step
 
 
@@ -154,7 +138,7 @@ def test_training_lowers_the_loss():
     going, batches = run(net, ema=0.9), loader(Pictures(range(12)), 4, train=True)
     losses = []
     for going.epoch in range(8):
-        losses.append(train_epoch(going, batches, Log())["train/class"])
+        losses.append(epoch(going, batches)["train/class"])
     assert losses[0] == pytest.approx(np.log(3), abs=0.3)  # no better than a guess, ln 3
     assert losses[-1] < 0.1
     assert going.evaluated is going.ema.module and going.ema.n_averaged == 24
@@ -167,7 +151,7 @@ def test_every_epoch_draws_anew_and_by_its_number_alone():
         net.register_forward_pre_hook(lambda _, args: seen.append(args[0].numpy().tobytes()))
         going, batches = run(net), loader(Pictures(range(4)), 4, True, Augment(flip=0.5, hue=9))
         for going.epoch in epochs:
-            train_epoch(going, batches, Log())
+            epoch(going, batches)
         return seen
 
     first, second, third = pictures([0, 1, 2])
@@ -175,23 +159,15 @@ def test_every_epoch_draws_anew_and_by_its_number_alone():
     assert pictures([2]) == [third]  # a resumed run sees what the uninterrupted one saw
 
 
-def test_a_loss_that_is_not_finite_is_the_users_to_mend():
-    going = run(network(criterion=Diverging()))
-    with pytest.raises(
-        UserError, match=r"^epoch 1: the loss or its gradient is no longer finite .*optimizer.lr"
-    ):
-        train_epoch(going, loader(Pictures(range(12)), 4, train=True), Log())
-
-
 def test_the_budget_of_minutes_ends_an_epoch():
     going = run(network(), clock=Clock(100, minutes=1, before=60.0))
-    train_epoch(going, loader(Pictures(range(12)), 4, train=True), Log())
+    epoch(going, loader(Pictures(range(12)), 4, train=True))
     assert going.clock.step == 1 and going.clock.done == 1
 
 
 def test_the_steps_end_it_too():
     going = run(network(), clock=Clock(2, None))
-    train_epoch(going, loader(Pictures(range(12)), 4, train=True), Log())
+    epoch(going, loader(Pictures(range(12)), 4, train=True))
     assert going.clock.step == 2
 
 
@@ -251,7 +227,7 @@ def test_detect_changes_no_weight_and_keeps_no_graph():
 def test_evaluate_scores_a_trained_network():
     data, going = Pictures(range(12)), run(network())
     for going.epoch in range(8):
-        train_epoch(going, loader(data, 4, train=True), Log())
+        epoch(going, loader(data, 4, train=True))
     judge = TopK(classes=data.classes)
     for net, accuracy in ((network(Blind), 0), (going.network, 1)):  # each starts afresh
         scores, predicted = evaluate(net, loader(data, 5), judge, CPU, Precision.fp32)
