@@ -3,6 +3,9 @@
 A list of rows {"image_id", "file_name", "category_id", "bbox": [x, y, w, h], "score"}, in pixels of
 the original pictures (https://cocodataset.org/#format-results; `file_name` is an addition that
 readers of that form pass over). No number is rounded, so a file scores exactly as its run did.
+
+Where EXIF turns a picture whose annotation counts the stored pixels, so do its rows: the truth's
+own file can judge them. All others count the upright picture's.
 """
 
 import json
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from engine.data.upright import as_annotated
 from engine.errors import UserError
 from engine.protocols import Dataset, Metric
 from engine.structures import Meta, Objects
@@ -48,13 +52,13 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
     """The rows of a batch, in its order.
 
     Args:
-        predicted: on the CPU, in pixels of the originals; `image` is the row in `meta`.
+        predicted: on the CPU, in pixels of the upright originals; `image` is the row in `meta`.
         meta: one entry a picture.
         categories: the category id of each label.
     """
     refuse_nan(predicted, meta)
     # float64 keeps the difference of two float32 numbers, so that read() gets the same box back
-    boxes = predicted.boxes.double().numpy()  # [M, 4] xyxy
+    boxes = as_annotated(predicted.boxes.double().numpy(), predicted.image.numpy(), meta)
     boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # [M, 4] xywh
     columns = (predicted.image, predicted.labels, boxes, predicted.scores)
     return [

@@ -25,6 +25,8 @@ class Record:
     or where several classes can be seen, each of them once).
     `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
     `area` is the object's own area where the truth states one (COCO), else the box's.
+    `size` is the (height, width) that the truth declares, in whose pixels its boxes then are: the
+    upright picture's, or where EXIF turns it, perhaps the stored one's (`engine.data.upright`).
     """
 
     id: str | int
@@ -33,6 +35,7 @@ class Record:
     boxes: np.ndarray | None = None  # [M, 4] float32
     ignore: np.ndarray | None = None  # [M] bool
     area: np.ndarray | None = None  # [M] float32
+    size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -119,8 +122,9 @@ class Meta(NamedTuple):
     index: int  # row in the dataset
     id: str | int
     path: str
-    size: tuple[int, int]  # (height, width) of the original picture
+    size: tuple[int, int]  # (height, width) of the original picture, upright
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
+    turn: int = 1  # that brings the annotation's pixels upright, see `engine.data.upright`
 
 
 @dataclass

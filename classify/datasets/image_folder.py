@@ -72,7 +72,7 @@ class ImageFolder:
         return Record(short if self._short_ids else file, path, self._labels[index : index + 1])
 
     def image(self, index: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, the stored pixels."""
+        """[H, W, 3] uint8 RGB, upright."""
         return read_rgb(self.record(index).path)
 
     def _find(self) -> tuple[list[str], np.ndarray]:

@@ -67,15 +67,17 @@ class VOC:
         path = self._folder / "JPEGImages" / str(self._files[index])
         mine = slice(self._start[index], self._start[index + 1])
         row = self._labels[mine], self._boxes[mine], self._ignore[mine]
-        return views.view(Record(path.stem, str(path), *row), self.view)
+        height, width = self._sizes[index].tolist()
+        size = (height, width) if height and width else None
+        return views.view(Record(path.stem, str(path), *row, size=size), self.view)
 
     def image(self, index: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, the stored pixels."""
+        """[H, W, 3] uint8 RGB, upright."""
         return read_rgb(self.record(index).path)
 
     def _index(self, split_file: Path) -> None:
         """Read every annotation of the split into flat arrays, which workers share."""
-        files, counts, rows = [], [0], []
+        files, sizes, counts, rows = [], [], [0], []
         for file, annotation in self._pictures(split_file):
             try:
                 root = _parse(annotation)
@@ -84,11 +86,13 @@ class VOC:
                 continue
             rows += self._objects(root, annotation)
             files.append(file)
+            sizes.append(_size(root))
             counts.append(len(rows))
         if not files:
             raise UserError(f"{split_file}: no picture to use; expected one name a row")
         boxes, labels, ignore = zip(*rows, strict=True) if rows else ((), (), ())
         self._files = np.array(files)  # [N]
+        self._sizes = np.array(sizes, np.int32)  # [N, 2] declared (height, width), 0 where not
         self._start = np.array(counts)  # [N + 1] row of each picture's first object
         self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self._labels = np.array(labels, np.int64)
@@ -127,7 +131,7 @@ class VOC:
             flat = box[0] == box[2] or box[1] == box[3]
             if flat:
                 self._tell(file, number, f"box {_show(box)} has no area", "ignored")
-            elif _leaves(box, root):
+            elif _leaves(box, _size(root)):
                 self._tell(file, number, f"box {_show(box)} leaves the picture", "kept")
             rows.append((box, label, flat or thing.findtext("difficult", "0").strip() == "1"))
         return rows
@@ -237,12 +241,18 @@ def _label(thing: ET.Element, labels: dict[str, int]) -> int:
     return labels[name]
 
 
-def _leaves(box: Box, root: ET.Element) -> bool:
-    """Whether the box leaves the size that the annotation declares, where it declares one."""
+def _size(root: ET.Element) -> tuple[int, int]:
+    """(height, width) that the annotation declares, (0, 0) where it declares none."""
     try:
-        width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
-    except ValueError:
-        return False
+        height, width = (int(float(root.findtext(f"size/{s}", ""))) for s in ("height", "width"))
+    except (ValueError, OverflowError):
+        return (0, 0)
+    return (height, width) if 0 < min(height, width) <= max(height, width) < 2**31 else (0, 0)
+
+
+def _leaves(box: Box, size: tuple[int, int]) -> bool:
+    """Whether the box leaves the declared size, where there is one."""
+    height, width = size
     return min(box) < 0 or box[2] > width > 0 or box[3] > height > 0
 
 

@@ -9,6 +9,7 @@ import torch.utils.data
 
 from engine.data.augment import Augment, cut, recolour, warp, warp_objects
 from engine.data.sampler import Batches, Key
+from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
 
@@ -52,7 +53,8 @@ class Samples(torch.utils.data.Dataset):
         else:
             rng, view = None, self.augment.full_view((height, width), size)
         matrix = view.matrix(size)
-        objects = Objects.from_record(record, (height, width))
+        turn = turn_of(record, (height, width))
+        objects = Objects.from_record(upright(record, turn, (height, width)), (height, width))
         if record.boxes is None:  # the whole picture stays the whole picture
             whole = torch.tensor([0.0, 0.0, size[1], size[0]]).expand(len(objects), 4)
             objects = Objects(whole, objects.labels, ignore=objects.ignore)
@@ -66,7 +68,7 @@ class Samples(torch.utils.data.Dataset):
             image = cut(image, view, size, self.augment.interpolation)
         else:
             image = warp(image, matrix, size)
-        meta = Meta(index, record.id, record.path, (height, width), matrix)
+        meta = Meta(index, record.id, record.path, (height, width), matrix, turn)
         return Sample(image, objects, meta)
 
 

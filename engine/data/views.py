@@ -31,7 +31,7 @@ def view(record: Record, name: str) -> Record:
     if name == "multilabel":
         labels = np.unique(record.labels)
         alone = np.array([ignore[record.labels == label].all() for label in labels])
-        return Record(record.id, record.path, labels, ignore=alone)
+        return Record(record.id, record.path, labels, ignore=alone, size=record.size)
     area = np.zeros(len(ignore))
     if record.boxes is not None:
         area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)
