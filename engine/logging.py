@@ -35,7 +35,7 @@ class RunLog:
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
-            lines = data.notes + [_told(entry) for entry in data.report]
+            lines = data.notes + [told(entry) for entry in data.report]
             new = lines[self.said.get(split, 0) :]
             self.said[split] = len(lines)
             for line in new[:3]:
@@ -73,11 +73,12 @@ class RunLog:
             self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
 
-def _told(entry: dict[str, Any]) -> str:
-    """A defect in one line; the file is named once."""
+def told(entry: dict[str, Any]) -> str:
+    """A defect in one line; the file is named once, with what is not UTF-8 in it escaped."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
     where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
-    return f"{where}{reason}, {entry['action']}"
+    line = f"{where}{reason}, {entry['action']}"
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def write_metrics(

@@ -111,7 +111,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path}: {error.strerror or error}; expected a JSON file: check the path"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: got no JSON ({error}), expected a JSON file") from None
 
 

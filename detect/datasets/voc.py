@@ -201,7 +201,7 @@ def _parse(file: Path) -> ET.Element:
         root = ET.fromstring(data)
     except OSError as error:
         raise ValueError(error.strerror) from error
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError) as error:  # LookupError: of an unknown encoding
         raise ValueError(f"not XML ({error})") from error
     if root.tag != "annotation":
         raise ValueError(f"expected <annotation> as the root, got <{root.tag}>")

@@ -1,0 +1,117 @@
+"""Every bad input has its verdict; none crashes, hangs, fills the memory or changes a byte."""
+
+import functools
+import json
+import re
+import signal
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from corpus import CLASSES, FOLDER, GOOD, VOC, good_folder, good_voc, tree_hash
+
+from engine import build
+from engine.config import CONFIGS
+from engine.data.report import check, open_split
+from engine.errors import UserError
+
+SECONDS, MEGABYTES = 20, 200
+FORMATS = {
+    "voc": (good_voc, VOC, f"dataset.classes=[{','.join(CLASSES)}]"),
+    "image_folder": (good_folder, FOLDER, "seed=0"),
+}
+ROWS = [
+    pytest.param(name, case, id=f"{name}-{case.name}".encode("ascii", "replace").decode())
+    for name, (_, cases, _) in FORMATS.items()
+    for case in cases
+]
+
+
+@functools.cache
+def composed(name):
+    asked = [f"dataset={name}", FORMATS[name][2], "loader.workers=0", "image_size=32"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("check", overrides=asked)
+
+
+def configured(name, root, on_error="fail"):
+    cfg = composed(name).copy()
+    cfg.dataset.root, cfg.dataset.on_error = str(root), on_error
+    return cfg
+
+
+def peak() -> float:
+    """Megabytes that the process had at most since `forget_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) / 1024
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@pytest.fixture(autouse=True)
+def watched():
+    """A time limit on every case."""
+
+    def stop(*_):
+        raise TimeoutError(f"more than {SECONDS} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+
+
+def report_of(cfg, folder):
+    """Rows of the report, its facts, and the message at the end, if it is one of failure."""
+    folder.mkdir(exist_ok=True)
+    try:
+        check(cfg, folder)
+        error = ""
+    except UserError as caught:
+        error = str(caught)
+    found = json.loads((folder / "data_report.json").read_text())
+    facts, _ = found.pop("statistics"), found.pop("stops")
+    return [row for rows in found.values() for row in rows], facts, error
+
+
+def test_there_are_enough():
+    assert len(ROWS) >= 60
+
+
+@pytest.mark.parametrize(("name", "case"), ROWS)
+def test_each_has_its_verdict_and_nothing_else_happens(tmp_path, name, case):
+    root = tmp_path / "set"
+    root.mkdir()
+    FORMATS[name][0](root)
+    case.add(root)
+    before = tree_hash(root)
+    forget_peak()
+    start = peak()
+    rows, facts, error = report_of(configured(name, root), tmp_path / "run")
+    assert peak() - start < MEGABYTES
+    assert tree_hash(root) == before
+    if case.says:
+        (row,) = [row for row in rows if re.search(case.says, row["reason"])]
+        assert row["action"] == case.action
+        assert error == "" or case.action in ("left out", "stops")
+    else:
+        assert rows == [] and error == ""
+    good = (len(GOOD) + case.pictures, (8 if name == "voc" else 4) + case.objects)
+    assert (facts["train"]["pictures"], facts["train"]["objects"]) == good
+    trained = "train" if case.action != "stops" else None
+    if trained:
+        assert_trains_on(configured(name, root, "skip"), good)
+
+
+def assert_trains_on(cfg, good):
+    """With on_error=skip an epoch has just the good pictures and rows."""
+    data = open_split(cfg, "train", "skip")
+    loader = build.load(cfg, data, torch.device("cpu"))
+    pictures = objects = 0
+    for batch in loader:
+        pictures += len(batch.meta)
+        objects += sum(len(data.record(meta.index).labels) for meta in batch.meta)
+    assert (pictures, objects) == good
