@@ -13,7 +13,7 @@ from engine.data.upright import turn_of, upright
 from engine.draw import SMALLEST, annotate
 from engine.protocols import Dataset
 from engine.signature import part
-from engine.structures import Objects
+from engine.structures import Objects, collate
 
 TILE, PAIRS = SMALLEST, 4  # side of a picture on the page, pixels; pictures in a row of it
 GROUND, GAP = 40, 8  # grey, and how much of it lies between two pictures, pixels
@@ -49,7 +49,7 @@ def pair(samples: Samples, index: int) -> list[np.ndarray]:
     data, size = samples.dataset, after.meta.size
     record = data.record(index)
     before = Objects.from_record(upright(record, turn_of(record, size), size), size)
-    shown = ((data.image(index), before), (after.image, after.objects))
+    shown = ((data.image(index), before), (after.image, collate([after]).objects))
     return [tile(image, objects, data.classes) for image, objects in shown]
 
 

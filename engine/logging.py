@@ -16,7 +16,10 @@ from engine.config import CONFIGS, plain
 from engine.draw import Album
 from engine.structures import Meta
 
-say = logging.getLogger("onelook").info
+
+def say(text: str) -> None:
+    """One message on the console and in the run's log; of a name, what is not UTF-8 is escaped."""
+    logging.getLogger("onelook").info("%s", text.encode("utf-8", "backslashreplace").decode())
 
 
 class RunLog:
@@ -74,11 +77,10 @@ class RunLog:
 
 
 def told(entry: dict[str, Any]) -> str:
-    """A defect in one line; the file is named once, with what is not UTF-8 in it escaped."""
+    """A defect in one line; the file is named once."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
     where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
-    line = f"{where}{reason}, {entry['action']}"
-    return line.encode("utf-8", "backslashreplace").decode()
+    return f"{where}{reason}, {entry['action']}"
 
 
 def write_metrics(

@@ -6,6 +6,7 @@ into one set too. To add a format, write its `Format` and rows of cases.
 
 import hashlib
 import io
+import json
 import os
 import struct
 import zlib
@@ -236,24 +237,16 @@ def _odd(name: str, suffix: str, data: bytes, says: str = "", action: str = "", 
     return Case(f"odd_{name}", add, says, action, 1, 2)
 
 
-def _lost(root: Path) -> None:
-    voc_picture(root, "lost")
-    (root / "JPEGImages" / "lost.jpg").unlink()
+def _instead(name: str, make: Callable[[Path], object], says: str) -> Case:
+    """Something else in the place of a picture, or nothing."""
 
+    def add(root: Path) -> None:
+        voc_picture(root, name)
+        path = root / "JPEGImages" / f"{name}.jpg"
+        path.unlink()
+        make(path)
 
-def _folder_of_that_name(root: Path) -> None:
-    _lost(root)
-    (root / "JPEGImages" / "lost.jpg").mkdir()
-
-
-def _pipe(root: Path) -> None:
-    _lost(root)
-    os.mkfifo(root / "JPEGImages" / "lost.jpg")
-
-
-def _link_to_nothing(root: Path) -> None:
-    _lost(root)
-    (root / "JPEGImages" / "lost.jpg").symlink_to(root / "nowhere.jpg")
+    return Case(name, add, says)
 
 
 def _stray_picture(root: Path) -> None:
@@ -279,10 +272,10 @@ SMALL = thing("cat", corners(2, 2, 30, 30))
 
 VOC = [
     *(_picture(*row) for row in BAD_PICTURES),
-    Case("picture_missing", _lost, "no picture JPEGImages/lost|No such file"),
-    Case("picture_is_a_folder", _folder_of_that_name, "Is a directory|no picture"),
-    Case("picture_is_a_pipe", _pipe, "a pipe or a device|no picture"),
-    Case("picture_is_a_dead_link", _link_to_nothing, "No such file|no picture"),
+    _instead("missing", lambda path: None, "no picture JPEGImages/missing|No such file"),
+    _instead("folder", Path.mkdir, "Is a directory|no picture"),
+    _instead("pipe", os.mkfifo, "a pipe or a device|no picture"),
+    _instead("dead_link", lambda path: path.symlink_to("nowhere"), "No such file|no picture"),
     _odd("grey", ".jpg", encoded(noise("grey").convert("L"), "JPEG")),
     _odd("ink", ".jpg", encoded(noise("ink").convert("CMYK"), "JPEG")),
     _odd("palette", ".png", encoded(noise("palette").convert("P"), "PNG")),
@@ -345,6 +338,77 @@ VOC = [
     Case("twin", _twin, r"the same pixels as .*a\.jpg \(train\)", "kept"),
 ]  # fmt: skip
 assert len({case.name for case in VOC}) == len(VOC)
+
+
+# --- COCO -----------------------------------------------------------------------------------------
+
+
+def coco(**changes: object) -> str:
+    """A truth file of three pictures with an object each, with parts of it changed."""
+    names = [{"id": i, "file_name": f"{i}.jpg", "width": SIDE, "height": HIGH} for i in (1, 2, 3)]
+    rows = [
+        {
+            "id": i,
+            "image_id": i,
+            "category_id": 3,
+            "bbox": [5, 6, 20, 15],
+            "area": 300,
+            "iscrowd": 0,
+        }
+        for i in (1, 2, 3)
+    ]
+    parts = {"images": names, "annotations": rows, "categories": [{"id": 3, "name": "cat"}]}
+    return json.dumps(parts | changes)
+
+
+def good_coco(root: Path) -> None:
+    """The pictures of `coco`, and its file."""
+    (root / "pictures").mkdir()
+    for i in (1, 2, 3):
+        (root / "pictures" / f"{i}.jpg").write_bytes(encoded(noise(f"coco{i}"), "JPEG"))
+    (root / "truth.json").write_text(coco())
+
+
+def _json(name: str, text: str | bytes, says: str, action: str = "left out") -> Case:
+    data = text if isinstance(text, bytes) else text.encode()
+    return Case(name, lambda root: (root / "truth.json").write_bytes(data) and None, says, action)
+
+
+def _changed(name: str, part: str, change: dict, says: str, action: str = "left out") -> Case:
+    """The second row of a part, changed; a value of ... takes the key away."""
+    rows = json.loads(coco())[part]
+    changed = {**rows[-1 if part == "categories" else 1], **change}
+    rows[-1 if part == "categories" else 1] = {k: v for k, v in changed.items() if v is not ...}
+    return _json(name, coco(**{part: rows}), says, action)
+
+
+COCO = [
+    _json("json_empty", "", "no JSON"),
+    _json("json_cut", coco()[:100], "no JSON"),
+    _json("json_bytes", b"\xff\xfe{}", "no JSON"),
+    _json("json_deep", "[" * 100_000, "no JSON"),
+    _json("json_of_predictions", "[]", "expected lists under images, annotations, categories"),
+    _json("json_number", "7", "expected lists under images, annotations, categories"),
+    _json("no_images", '{"annotations": [], "categories": []}', "expected lists under"),
+    _json("images_no_list", coco(images={"1": 2}), "expected lists under"),
+    _changed("image_id_text", "images", {"id": "two"}, "image id 'two', expected a whole number"),
+    _changed("image_id_twice", "images", {"id": 1}, "image id 1, expected .*used once"),
+    _changed("image_without_name", "images", {"file_name": ...}, "'?file_name'?"),
+    _changed("image_leaves", "images", {"file_name": "../../../etc/passwd"}, "leaves the folder"),
+    _changed("image_absolute", "images", {"file_name": "/etc/passwd"}, "leaves the folder"),
+    _changed("image_missing", "images", {"file_name": "nothing.jpg"}, "nothing.jpg: No such file"),
+    _changed("image_of_no_id", "annotations", {"image_id": 99}, "image_id 99"),
+    _changed("class_of_no_id", "annotations", {"category_id": 99}, "category_id 99"),
+    _changed("class_without_name", "categories", {"name": ...}, "'name'"),
+    _changed("box_of_three", "annotations", {"bbox": [1, 2, 3]}, "bbox"),
+    _changed("box_missing", "annotations", {"bbox": ...}, "bbox"),
+    _changed("box_text", "annotations", {"bbox": "1 2 3 4"}, "bbox"),
+    _changed("box_nan", "annotations", {"bbox": [1, 2, float("nan"), 4]}, "bbox|NaN"),
+    _changed("box_too_large", "annotations", {"bbox": [1, 2, 1e300, 4]}, "bbox"),
+    _changed("box_negative", "annotations", {"bbox": [30, 20, -9, 4]}, "bbox"),
+    _changed("box_flat", "annotations", {"bbox": [5, 5, 0, 9]}, "has no area", "ignored"),
+    _changed("area_nan", "annotations", {"area": float("nan")}, "area|NaN"),
+]
 
 
 # --- folders of classes --------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from corpus import CLASSES, FOLDER, GOOD, VOC, good_folder, good_voc, tree_hash
+from command_line import TINY, run
+from corpus import CLASSES, COCO, FOLDER, GOOD, VOC, good_coco, good_folder, good_voc, tree_hash
 
 from engine import build
 from engine.config import CONFIGS
@@ -115,3 +116,56 @@ def assert_trains_on(cfg, good):
         pictures += len(batch.meta)
         objects += sum(len(data.record(meta.index).labels) for meta in batch.meta)
     assert (pictures, objects) == good
+
+
+@pytest.mark.parametrize("case", COCO, ids=[case.name for case in COCO])
+def test_each_coco_file_has_its_verdict(tmp_path, case):
+    root = tmp_path / "set"
+    root.mkdir()
+    good_coco(root)
+    case.add(root)
+    before = tree_hash(root)
+    cfg = composed("voc").copy()
+    cfg.dataset = {
+        "_target_": "detect.datasets.coco.COCO",
+        "annotations": f"{root}/truth.json",
+        "images": f"{root}/pictures",
+    }
+    cfg.split = "train"
+    (tmp_path / "run").mkdir()
+    said = []
+    try:
+        check(cfg, tmp_path / "run")
+    except UserError as error:
+        said.append(str(error))
+    if (tmp_path / "run/data_report.json").exists():
+        said += [
+            row["reason"]
+            for row in json.loads((tmp_path / "run/data_report.json").read_text())["train"]
+        ]
+    assert any(re.search(case.says, text) for text in said), said
+    assert tree_hash(root) == before
+
+
+@pytest.mark.slow
+def test_training_that_skips_ends_with_just_the_good_rows_of_the_whole_corpus(tmp_path):
+    signal.alarm(300)
+    root = tmp_path / "set"
+    good_voc(root)
+    for case in VOC:
+        case.add(root)
+    before = tree_hash(root)
+    asked = f"dataset=voc dataset.root={root} dataset.on_error=skip dataset.classes={CLASSES}"
+    out = run(
+        "train.py", *TINY, *asked.replace(", ", ",").split(), "hydra.run.dir=run", cwd=tmp_path
+    )
+    rows = json.loads((tmp_path / "run/data_report.json").read_text())["train"]
+    left = [row["reason"] for row in rows if row["action"] == "left out"]
+    cases = [case for case in VOC if case.action == "left out"]
+    assert len(left) == len(cases)
+    assert all(any(re.search(case.says, reason) for reason in left) for case in cases)
+    assert "left out" in out and "more, all in" in out
+    assert (tmp_path / "run/checkpoints/last.pt").is_file() and tree_hash(root) == before
+    rows, facts, _ = report_of(configured("voc", root, "skip"), tmp_path / "check")
+    good = len(GOOD) + sum(case.pictures for case in VOC), 8 + sum(case.objects for case in VOC)
+    assert (facts["train"]["pictures"], facts["train"]["objects"]) == good

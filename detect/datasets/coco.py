@@ -1,6 +1,6 @@
 """COCO's annotation format (https://cocodataset.org/#format-data), boxes only."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from reprlib import repr as shorten
 from typing import Any
 
@@ -36,7 +36,7 @@ class COCO:
         self.classes = [str(self._get(c, "name", "category")) for c in categories]
         self.categories: list[int] = [c["id"] for c in categories]
         self.ids = np.array([p["id"] for p in pictures], np.int64)  # [N]
-        self.names = np.array([self._get(p, "file_name", "image") for p in pictures], str)  # [N]
+        self.names = np.array([self._name(p) for p in pictures], str)  # [N]
         self._objects(rows)
 
     def __len__(self) -> int:
@@ -89,6 +89,13 @@ class COCO:
         if not isinstance(row, dict) or key not in row:
             raise UserError(f"{self.file}: got {what} {shorten(row)}, expected it to have '{key}'")
         return row[key]
+
+    def _name(self, picture: Row) -> str:
+        """The picture's path below the folder; no other is opened."""
+        name = PurePosixPath(str(self._get(picture, "file_name", "image")).replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f"{self.file}: file_name '{name}' leaves the folder of the pictures")
+        return str(name)
 
     def _objects(self, rows: list[Row]) -> None:
         """The annotations as flat arrays, by picture; picture i has rows first[i]:first[i + 1]."""

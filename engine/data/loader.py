@@ -1,6 +1,7 @@
 """From a dataset to batches, in worker processes, with every error carried to the main one."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -72,8 +73,14 @@ class Samples(torch.utils.data.Dataset):
         return Sample(image, objects, meta)
 
 
-def _collate(samples: Sequence[Sample | Unread]) -> tuple[Batch | None, list[Unread]]:
+def _collate(samples: Sequence[Sample | Unread], fill: bool) -> tuple[Batch | None, list[Unread]]:
+    """The batch of what could be read, with `fill` repeated until it has its size.
+
+    Training needs it: batch statistics of a single picture are none.
+    """
     good = [s for s in samples if isinstance(s, Sample)]
+    if fill and good:
+        good = [good[i % len(good)] for i in range(len(samples))]
     return collate(good) if good else None, [s for s in samples if isinstance(s, Unread)]
 
 
@@ -82,7 +89,7 @@ class Loader:
 
     `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
-    left out and listed in `dataset.report`.
+    left out and listed in `dataset.report`; others of a training batch stand in for it.
     """
 
     def __init__(
@@ -111,7 +118,7 @@ class Loader:
         self.loader = torch.utils.data.DataLoader(
             Samples(dataset=dataset, augment=augment, size=size, seed=seed, train=train),
             batch_sampler=self.sampler,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, fill=train),
             num_workers=workers,
             worker_init_fn=_one_thread,
             persistent_workers=workers > 0 and train,
