@@ -1,8 +1,10 @@
 """What there is in a dataset, and what is wrong with it: python -m engine.check dataset=...
 
 Every picture of train, val and test (or of split=) is read once. A table and all defects go to the
-console, the same with file and row to data_report.json in the run folder. pictures=16 draws so many
-samples before and after augmentation, convert=coco writes the truth as COCO JSON too.
+console, the same with file and row to data_report.json in the run folder: {split: rows, "no split":
+rows of files that no split names, "statistics": {split: facts}, "stops": why training would stop}.
+pictures=16 draws so many samples before and after augmentation to pictures/samples.jpg, and
+convert=coco writes the truth as COCO JSON to annotations/instances_<split>.json.
 
 Exit code 2 where training with this configuration would stop, so that a script can ask: with
 dataset.on_error=skip, which leaves bad rows and pictures out, it is 0. No file of the user changes.

@@ -49,6 +49,10 @@ def check(cfg: DictConfig, folder: Path) -> None:
     if cfg.pictures:
         draw_samples.write(cfg, next(iter(splits.values())), cfg.pictures, folder / "pictures")
     show(splits, facts, reports, path)
+    if cfg.convert:
+        say(f"COCO JSON: {folder / 'annotations'}")
+    if cfg.pictures:
+        say(f"samples: {folder / 'pictures' / 'samples.jpg'}")
     if stops:
         raise UserError(f"training would stop: {stops}")
 
@@ -109,19 +113,20 @@ def why_it_stops(
 ) -> str | None:
     """The first thing at which training with this configuration would stop."""
     for split, rows in reports.items():
-        stop = next((row["reason"] for row in rows if row["action"] == "stops"), None)
-        if stop or cfg.dataset.get("on_error", "fail") != "fail" or split not in splits:
-            if stop:
-                return stop
+        for row in rows:
+            if row["action"] == "stops":
+                return row["reason"]
+        if split not in splits or cfg.dataset.get("on_error", "fail") != "fail":
             continue
+        told = len(splits[split].report)  # the dataset's own rows stand first
         try:
-            data = open_split(cfg, split, "fail")
+            if told:  # not every one of them stops
+                open_split(cfg, split, "fail")
         except UserError as error:
             return str(error)
-        unread = [r for r in rows if r["action"] == "left out" and r not in splits[split].report]
+        unread = [row["reason"] for row in rows[told:] if row["action"] == "left out"]
         if unread:
-            return f"{unread[0]['reason']}; or leave such pictures out: dataset.on_error=skip"
-        del data
+            return f"{unread[0]}; or leave such pictures out: dataset.on_error=skip"
     return None
 
 
