@@ -86,7 +86,7 @@ def test_a_box_without_area_is_kept_ignored_and_reported(tmp_path, box):
 def test_a_bad_value_names_file_and_annotation(tmp_path, key, value):
     data = truth()
     data["annotations"][2][key] = value
-    with pytest.raises(UserError, match=rf"truth\.json: annotation 13: got {key} .*, expected"):
+    with pytest.raises(UserError, match=rf"truth\.json, annotation 13: got {key} .*, expected"):
         load(tmp_path, data)
 
 
@@ -94,7 +94,7 @@ def test_a_bad_value_names_file_and_annotation(tmp_path, key, value):
 def test_a_missing_key_is_named(tmp_path, key):
     data = truth()
     del data["annotations"][1][key]
-    with pytest.raises(UserError, match=rf"truth\.json: got annotation .*'id': 12.*have '{key}'"):
+    with pytest.raises(UserError, match=rf"truth\.json, annotation 12: got .*have '{key}'"):
         load(tmp_path, data)
 
 
@@ -113,7 +113,7 @@ def test_ids_are_whole_numbers_and_used_once(tmp_path, section):
         ("{", r"truth\.json: got no JSON .* expected a JSON file"),
         ("[]", r"truth\.json: got list, expected lists under images, annotations, categories"),
         ('{"images": []}', r"truth\.json: got \['images'\], expected lists under"),
-        ('{"images": [1], "annotations": [], "categories": []}', r"got image 1, .* have 'id'"),
+        ('{"images": [1], "annotations": [], "categories": []}', r"got 1, .* have 'id'"),
     ],
 )
 def test_another_file_is_refused(tmp_path, data, message):

@@ -29,7 +29,9 @@ def voc(tmp_path):
             write_rgb(str(root / "JPEGImages" / f"{name}.jpg"), np.zeros((24, 40, 3), np.uint8))
             whole = body if body.startswith("<?xml") else f"<annotation>{SIZE}{body}</annotation>"
             (root / "Annotations" / f"{name}.xml").write_text(whole)
-        (root / "ImageSets/Main/train.txt").write_text("\n".join(rows or bodies) + "\n")
+        for split in ("train", "val"):  # val, so that no share of train is held out
+            list_of = root / "ImageSets/Main" / f"{split}.txt"
+            list_of.write_text("\n".join(rows or bodies) + "\n")
         return str(root)
 
     return write
@@ -110,7 +112,9 @@ def test_missing_split_lists_those_there(voc, tmp_path):
     root = voc(a=thing())
     (tmp_path / "ImageSets/Main/trainval.txt").write_text("a\n")
     (tmp_path / "ImageSets/Main/cat_train.txt").write_text("a 1\n")
-    with pytest.raises(UserError, match=r"no split 'trian'.*there are train, trainval; did you"):
+    with pytest.raises(
+        UserError, match=r"no split 'trian'.*there are train, trainval, val; did you"
+    ):
         VOC(root=root, split="trian")
     assert len(VOC(root=root, split="cat_train")) == 1
 

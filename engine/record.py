@@ -1,0 +1,25 @@
+"""What data sets say of a picture; without torch, so that a reader of files starts at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Record:
+    """The truth about one picture, in pixels of the original picture.
+
+    `boxes` None says that each object fills the picture (a classification sample has one label,
+    or where several classes can be seen, each of them once).
+    `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
+    `area` is the object's own area where the truth states one (COCO), else the box's.
+    `size` is the picture's (height, width) where the truth declares one: what its boxes count in.
+    """
+
+    id: str | int
+    path: str
+    labels: np.ndarray  # [M] int64 in 0..K-1
+    boxes: np.ndarray | None = None  # [M, 4] float32
+    ignore: np.ndarray | None = None  # [M] bool
+    area: np.ndarray | None = None  # [M] float32
+    size: tuple[int, int] | None = None
