@@ -1,3 +1,5 @@
+import tarfile
+
 import numpy as np
 import pytest
 
@@ -251,3 +253,30 @@ def test_voc2012(shared_data):
     assert sum(len(r.labels) for r in records) == 3060
     assert sum(int(r.ignore.sum()) for r in records if r.ignore is not None) == 459
     assert train.report == val.report == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "split", "pictures", "objects", "difficult"),
+    [
+        ("2007", "trainval", 5011, 15662, None),
+        ("2007", "test", 4952, 14976, None),
+        ("2012", "trainval", 11540, 31561, 4111),
+    ],
+)
+@pytest.mark.slow
+def test_the_whole_truth_of_voc_without_its_pictures(
+    shared_data, tmp_path_factory, archive, split, pictures, objects, difficult
+):
+    folder = tmp_path_factory.getbasetemp() / "voc"
+    if not folder.exists():
+        for file in sorted((shared_data / "voc_annotations_only").glob("*.tar.gz")):
+            with tarfile.open(file) as tar:
+                tar.extractall(folder / file.name.split(".")[0], filter="data")
+    (root,) = folder.rglob(f"VOC{archive}")
+    data = VOC(root=str(root), split=split)
+    records = [data.record(i) for i in range(len(data))]
+    assert len(data) == pictures and sum(len(r.labels) for r in records) == objects
+    assert difficult in (None, sum(int(r.ignore.sum()) for r in records))
+    assert len(data.classes) == 20 and data.report == []
+    assert [note.rpartition(": ")[2] for note in data.notes] == ["the truth alone can be read"]
+    assert all(r.size and min(r.size) > 0 for r in records)
