@@ -391,8 +391,8 @@ COCO = [
     _json("json_number", "7", "expected lists under images, annotations, categories"),
     _json("no_images", '{"annotations": [], "categories": []}', "expected lists under"),
     _json("images_no_list", coco(images={"1": 2}), "expected lists under"),
-    _changed("image_id_text", "images", {"id": "two"}, "image id 'two', expected a whole number"),
-    _changed("image_id_twice", "images", {"id": 1}, "image id 1, expected .*used once"),
+    _changed("image_id_text", "images", {"id": "two"}, "id 'two', expected a whole number"),
+    _changed("image_id_twice", "images", {"id": 1}, "id 1, expected .*used once"),
     _changed("image_without_name", "images", {"file_name": ...}, "'?file_name'?"),
     _changed("image_leaves", "images", {"file_name": "../../../etc/passwd"}, "leaves the folder"),
     _changed("image_absolute", "images", {"file_name": "/etc/passwd"}, "leaves the folder"),
@@ -448,4 +448,124 @@ FOLDER = [
     Case("unknown_class", lambda root: (root / "val/bird").mkdir(), "'bird' is unknown", "stops"),
     Case("empty_class", lambda root: (root / "val/dog/w.jpg").unlink(), "no picture in it",
          "stops"),
+]  # fmt: skip
+
+
+# --- YOLO ----------------------------------------------------------------------------------------
+
+SHARES = "0 0.5 0.5 0.4 0.4"
+
+
+def yolo_picture(
+    root: Path,
+    name: str,
+    rows: str | bytes | None = f"{SHARES}\n1 0.4 0.4 0.2 0.3\n",
+    image: bytes | None = None,
+    suffix: str = ".jpg",
+    split: str = "train",
+) -> None:
+    """A picture and its rows; None writes no file of them."""
+    for folder in ("images", "labels"):
+        (root / folder / split).mkdir(parents=True, exist_ok=True)
+    data = encoded(noise(name), "JPEG") if image is None else image
+    (root / "images" / split / f"{name}{suffix}").write_bytes(data)
+    if rows is not None:
+        text = rows.encode() if isinstance(rows, str) else rows
+        (root / "labels" / split / f"{name}.txt").write_bytes(text)
+
+
+def good_yolo(root: Path) -> None:
+    """Four pictures to train with two objects each, one to validate."""
+    for name in GOOD:
+        yolo_picture(root, name)
+    yolo_picture(root, "v", split="val")
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+
+
+def _shares(name: str, bad: str, says: str, action: str = "left out", objects: int = 1) -> Case:
+    """A bad row behind a good one."""
+    text = f"{SHARES}\n{bad}\n"
+    return Case(name, lambda root: yolo_picture(root, name, text), says, action, 1, objects)
+
+
+def _in_yolo(name: str, suffix: str, data: bytes, says: str) -> Case:
+    return Case(name, lambda root: yolo_picture(root, name, image=data, suffix=suffix), says)
+
+
+YOLO = [
+    *(_in_yolo(*row) for row in BAD_PICTURES),
+    _shares("four_values", "0 0.5 0.5 0.4", "4 values, expected class cx cy w h"),
+    _shares("polygon", "0 0.1 0.1 0.5 0.1 0.5 0.5", "7 values, .*polygon"),
+    _shares("class_text", "cat 0.5 0.5 0.4 0.4", "class is 'cat', expected a number"),
+    _shares("class_unknown", "7 0.5 0.5 0.4 0.4", "class 7, expected 0 to 1"),
+    _shares("class_negative", "-1 0.5 0.5 0.4 0.4", "class -1, expected 0 to 1"),
+    _shares("class_fraction", "0.5 0.5 0.5 0.4 0.4", "class 0.5, expected 0 to 1"),
+    _shares("share_nan", "0 nan 0.5 0.4 0.4", "cx is 'nan', expected a number"),
+    _shares("share_infinite", "0 0.5 0.5 inf 0.4", "w is 'inf', expected a number"),
+    _shares("share_negative", "0 0.5 0.5 -0.4 0.4", "expected sizes from 0 on"),
+    _shares("pixels", "0 24 18 10 12", "expected shares of the picture, not pixels"),
+    _shares("flat", "0 0.5 0.5 0 0.4", "has no area", "ignored", 2),
+    _shares("outside", "0 0.9 0.5 0.9 0.4", "leaves the picture", "kept", 2),
+    Case("bytes", lambda root: yolo_picture(root, "bytes", b"\xff\xfe\n"), "1 values, expected",
+         "left out", 1),
+    Case("no_rows", lambda root: yolo_picture(root, "no_rows", ""), "", "", 1),
+    Case("no_file_of_rows", lambda root: yolo_picture(root, "bare", None), "", "", 1),
+    Case("rows_without_picture",
+         lambda root: (root / "labels/train/lost.txt").write_text(SHARES) and None,
+         "no picture of this name"),
+]  # fmt: skip
+
+
+# --- CSV -----------------------------------------------------------------------------------------
+
+
+def csv_rows(root: Path, *rows: str, split: str = "train") -> None:
+    """Rows at the end of a split's file."""
+    with open(root / f"{split}.csv", "a") as file:
+        file.writelines(f"{row}\n" for row in rows)
+
+
+def csv_picture(root: Path, name: str, *rows: str, split: str = "train") -> None:
+    """A picture and its rows, or two good ones."""
+    (root / f"{name}.jpg").write_bytes(encoded(noise(f"csv_{name}"), "JPEG"))
+    good = "cat,5,6,30,25", "dog,5,6,30,25"
+    csv_rows(root, *(f"{name}.jpg,{row}" for row in rows or good), split=split)
+
+
+def good_csv(root: Path) -> None:
+    """Four pictures to train with two objects each, one to validate."""
+    for split in ("train", "val"):
+        csv_rows(root, "filename,class,xmin,ymin,xmax,ymax", split=split)
+    for name in GOOD:
+        csv_picture(root, name)
+    csv_picture(root, "v", split="val")
+
+
+def _cells(name: str, bad: str, says: str, action: str = "left out", objects: int = 1) -> Case:
+    """A bad row behind a good one of the same picture."""
+
+    def add(root: Path) -> None:
+        csv_picture(root, name, "cat,5,6,30,25", bad)
+
+    return Case(name, add, says, action, 1, objects)
+
+
+def _line(name: str, row: str, says: str) -> Case:
+    return Case(name, lambda root: csv_rows(root, row), says)
+
+
+CSV = [
+    _cells("class_unknown", "cta,5,6,30,25", "unknown class 'cta'.*did you mean 'cat'"),
+    _cells("class_missing", ",5,6,30,25", "unknown class ''"),
+    _cells("cell_missing", "cat,5,6", "xmax is ''"),
+    _cells("cell_text", "cat,5,six,30,25", "ymin is 'six', expected a number"),
+    _cells("cell_nan", "cat,5,6,nan,25", "xmax is 'nan', expected a number"),
+    _cells("inverted", "cat,30,6,5,25", "inverted"),
+    _cells("flat", "cat,5,6,5,25", "has no area", "ignored", 2),
+    _cells("outside", "cat,5,6,90,25", "leaves the picture", "kept", 2),
+    _line("picture_missing", "lost.jpg,cat,5,6,30,25", "no picture lost.jpg"),
+    _line("picture_leaves", "../../etc/passwd,cat,5,6,30,25", "none below the folder"),
+    _line("picture_absolute", "/etc/passwd,cat,5,6,30,25", "none below the folder"),
+    _line("picture_without_name", ",cat,5,6,30,25", "none below the folder"),
+    _line("quote_left_open", '"a.jpg,cat,5,6,30,25', "no picture|none below"),
 ]  # fmt: skip

@@ -10,7 +10,21 @@ import hydra
 import pytest
 import torch
 from command_line import TINY, run
-from corpus import CLASSES, COCO, FOLDER, GOOD, VOC, good_coco, good_folder, good_voc, tree_hash
+from corpus import (
+    CLASSES,
+    COCO,
+    CSV,
+    FOLDER,
+    GOOD,
+    VOC,
+    YOLO,
+    good_coco,
+    good_csv,
+    good_folder,
+    good_voc,
+    good_yolo,
+    tree_hash,
+)
 
 from engine import build
 from engine.config import CONFIGS
@@ -18,20 +32,24 @@ from engine.data.report import check, open_split
 from engine.errors import UserError
 
 SECONDS, MEGABYTES = 20, 200
+CHOSEN = f"dataset.classes=[{','.join(CLASSES)}]"
+# The good set, its objects to train, the cases, and what else to say on the command line.
 FORMATS = {
-    "voc": (good_voc, VOC, f"dataset.classes=[{','.join(CLASSES)}]"),
-    "image_folder": (good_folder, FOLDER, "seed=0"),
+    "voc": (good_voc, 8, VOC, CHOSEN),
+    "yolo": (good_yolo, 8, YOLO, "seed=0"),
+    "csv": (good_csv, 8, CSV, CHOSEN),
+    "image_folder": (good_folder, 4, FOLDER, "seed=0"),
 }
 ROWS = [
     pytest.param(name, case, id=f"{name}-{case.name}".encode("ascii", "replace").decode())
-    for name, (_, cases, _) in FORMATS.items()
+    for name, (_, _, cases, _) in FORMATS.items()
     for case in cases
 ]
 
 
 @functools.cache
 def composed(name):
-    asked = [f"dataset={name}", FORMATS[name][2], "loader.workers=0", "image_size=32"]
+    asked = [f"dataset={name}", FORMATS[name][3], "loader.workers=0", "image_size=32"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose("check", overrides=asked)
 
@@ -100,7 +118,7 @@ def test_each_has_its_verdict_and_nothing_else_happens(tmp_path, name, case):
         assert error == "" or case.action in ("left out", "stops")
     else:
         assert rows == [] and error == ""
-    good = (len(GOOD) + case.pictures, (8 if name == "voc" else 4) + case.objects)
+    good = (len(GOOD) + case.pictures, FORMATS[name][1] + case.objects)
     assert (facts["train"]["pictures"], facts["train"]["objects"]) == good
     trained = "train" if case.action != "stops" else None
     if trained:
