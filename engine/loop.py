@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from engine.config import Precision
 from engine.data.loader import Loader
+from engine.data.upright import upright
 from engine.network import Network
 from engine.precision import autocast
 from engine.protocols import Metric
@@ -99,7 +100,8 @@ def detect(
 
 def truth(loader: Loader, meta: list[Meta]) -> Objects:
     """The dataset's own records of these pictures, in pixels of the originals."""
-    return Objects.cat([Objects.from_record(loader.dataset.record(m.index), m.size) for m in meta])
+    records = [upright(loader.dataset.record(m.index), m.turn, m.size) for m in meta]
+    return Objects.cat([Objects.from_record(r, m.size) for r, m in zip(records, meta, strict=True)])
 
 
 def evaluate(

@@ -3,6 +3,9 @@
 A list of rows {"image_id", "file_name", "category_id", "bbox": [x, y, w, h], "score"}, in pixels of
 the original pictures (https://cocodataset.org/#format-results; `file_name` is an addition that
 readers of that form pass over). No number is rounded, so a file scores exactly as its run did.
+
+Where EXIF turns a picture whose annotation counts the stored pixels, so do its rows: the truth's
+own file can judge them. All others count the upright picture's.
 """
 
 import json
@@ -15,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from engine.data.upright import as_annotated
 from engine.errors import UserError
 from engine.protocols import Dataset, Metric
+from engine.read_json import is_finite, read_json
 from engine.structures import Meta, Objects
 
 NO_CLASS = 0  # in place of a category: a box alone; no data set has it
-LARGEST = float(np.finfo(np.float32).max)
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
 
@@ -48,13 +52,13 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
     """The rows of a batch, in its order.
 
     Args:
-        predicted: on the CPU, in pixels of the originals; `image` is the row in `meta`.
+        predicted: on the CPU, in pixels of the upright originals; `image` is the row in `meta`.
         meta: one entry a picture.
         categories: the category id of each label.
     """
     refuse_nan(predicted, meta)
     # float64 keeps the difference of two float32 numbers, so that read() gets the same box back
-    boxes = predicted.boxes.double().numpy()  # [M, 4] xyxy
+    boxes = as_annotated(predicted.boxes.double().numpy(), predicted.image.numpy(), meta)
     boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # [M, 4] xywh
     columns = (predicted.image, predicted.labels, boxes, predicted.scores)
     return [
@@ -97,18 +101,6 @@ class Writer:
 def categories(dataset: Dataset) -> Sequence[int]:
     """The category id of each label: the dataset's own where it has some (COCO), else from 1."""
     return getattr(dataset, "categories", range(1, len(dataset.classes) + 1))
-
-
-def read_json(path: str | Path) -> Any:
-    """What a JSON file holds; UserError where there is no such file or no JSON in it."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}; expected a JSON file: check the path"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: got no JSON ({error}), expected a JSON file") from None
 
 
 def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predictions:
@@ -180,11 +172,6 @@ def _parse(row: Any, labels: Mapping[int, int], where: str) -> tuple:
     if min(box[2:]) < 0:
         raise UserError(f"{where}: got bbox {box}, expected [x, y, w, h], not two corners")
     return image_id, labels[category], box, numbers[-1]
-
-
-def is_finite(value: Any) -> bool:
-    """Whether a value of a JSON file is a number that float32 can hold."""
-    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _objects(group: list) -> Objects:

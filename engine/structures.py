@@ -13,26 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.record import Record
+
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
 IGNORE = -2  # a slot that no loss may look at
-
-
-@dataclass(frozen=True)
-class Record:
-    """The truth about one picture, in pixels of the original picture.
-
-    `boxes` None says that each object fills the picture (a classification sample has one label,
-    or where several classes can be seen, each of them once).
-    `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
-    `area` is the object's own area where the truth states one (COCO), else the box's.
-    """
-
-    id: str | int
-    path: str
-    labels: np.ndarray  # [M] int64 in 0..K-1
-    boxes: np.ndarray | None = None  # [M, 4] float32
-    ignore: np.ndarray | None = None  # [M] bool
-    area: np.ndarray | None = None  # [M] float32
 
 
 @dataclass
@@ -119,8 +103,9 @@ class Meta(NamedTuple):
     index: int  # row in the dataset
     id: str | int
     path: str
-    size: tuple[int, int]  # (height, width) of the original picture
+    size: tuple[int, int]  # (height, width) of the original picture, upright
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
+    turn: int = 1  # that brings the annotation's pixels upright, see `engine.data.upright`
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -10,6 +11,7 @@ import torch.utils.data
 
 from engine.data.augment import Augment, cut, recolour, warp, warp_objects
 from engine.data.sampler import Batches, Key
+from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.structures import Batch, Meta, Objects, Sample, collate
 
@@ -53,7 +55,8 @@ class Samples(torch.utils.data.Dataset):
         else:
             rng, view = None, self.augment.full_view((height, width), size)
         matrix = view.matrix(size)
-        objects = Objects.from_record(record, (height, width))
+        turn = turn_of(record, (height, width))
+        objects = Objects.from_record(upright(record, turn, (height, width)), (height, width))
         if record.boxes is None:  # the whole picture stays the whole picture
             whole = torch.tensor([0.0, 0.0, size[1], size[0]]).expand(len(objects), 4)
             objects = Objects(whole, objects.labels, ignore=objects.ignore)
@@ -67,12 +70,18 @@ class Samples(torch.utils.data.Dataset):
             image = cut(image, view, size, self.augment.interpolation)
         else:
             image = warp(image, matrix, size)
-        meta = Meta(index, record.id, record.path, (height, width), matrix)
+        meta = Meta(index, record.id, record.path, (height, width), matrix, turn)
         return Sample(image, objects, meta)
 
 
-def _collate(samples: Sequence[Sample | Unread]) -> tuple[Batch | None, list[Unread]]:
+def _collate(samples: Sequence[Sample | Unread], fill: bool) -> tuple[Batch | None, list[Unread]]:
+    """The batch of what could be read, with `fill` repeated until it has its size.
+
+    Training needs it: batch statistics of a single picture are none.
+    """
     good = [s for s in samples if isinstance(s, Sample)]
+    if fill and good:
+        good = [good[i % len(good)] for i in range(len(samples))]
     return collate(good) if good else None, [s for s in samples if isinstance(s, Unread)]
 
 
@@ -81,7 +90,7 @@ class Loader:
 
     `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
-    left out and listed in `dataset.report`.
+    left out and listed in `dataset.report`; others of a training batch stand in for it.
     """
 
     def __init__(
@@ -111,7 +120,7 @@ class Loader:
         self.loader = torch.utils.data.DataLoader(
             Samples(dataset=dataset, augment=augment, size=size, seed=seed, train=train),
             batch_sampler=self.sampler,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, fill=train),
             num_workers=workers,
             worker_init_fn=_one_thread,
             persistent_workers=workers > 0 and train,

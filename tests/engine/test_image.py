@@ -1,8 +1,12 @@
+import os
+import struct
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from engine.data.image import IMAGE_SUFFIXES, read_rgb, write_rgb
+from engine.data.image import IMAGE_SUFFIXES, MAX_BYTES, picture_size, read_rgb, write_rgb
 from engine.errors import UserError
 
 
@@ -45,15 +49,104 @@ def test_grey_and_sixteen_bits_become_three_channels_of_eight(tmp_path, stored):
     np.testing.assert_array_equal(read_rgb(str(tmp_path / "grey.png")), np.full((5, 7, 3), 255))
 
 
-def test_exif_rotation_is_not_applied(tmp_path):
-    path = tmp_path / "a.jpg"
-    # TIFF header, one entry: tag 0x0112 (orientation), SHORT, 1 value, 6 (turn by 90 degrees).
-    entry = b"\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00"
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"
-    path.write_bytes(with_exif(jpeg_bytes(path), exif))
-    turned = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    assert turned is not None and turned.shape == (40, 24, 3)  # the EXIF data is well formed
-    assert read_rgb(str(path)).shape == (24, 40, 3)
+def judged(path):
+    """Pillow's reading, upright."""
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB")).astype(int)
+
+
+def turned_file(folder, kind, orientation, image):
+    path = str(folder / f"a.{kind.lower()}")
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    extra = {"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif}
+    Image.fromarray(image).save(path, kind, **options, **extra)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation):
+    path = turned_file(tmp_path, kind, orientation, picture())
+    found, upright = read_rgb(path), judged(path)
+    assert found.shape == upright.shape == (*picture_size(path), 3)
+    assert np.abs(found - upright).max() <= 3
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_reduced_picture_is_the_mean_of_its_blocks(tmp_path, kind, reduce, orientation):
+    whole = read_rgb(path := turned_file(tmp_path, kind, orientation, picture(51, 77)))
+    found = read_rgb(path, reduce).astype(float)
+    height, width = whole.shape[:2]
+    assert found.shape == (-(-height // reduce), -(-width // reduce), 3)
+    rows, columns = height // reduce, width // reduce  # whole blocks
+    blocks = whole[: rows * reduce, : columns * reduce].reshape(rows, reduce, columns, reduce, 3)
+    assert np.abs(found[:rows, :columns] - blocks.mean((1, 3))).max() < 4
+
+
+def test_ink_becomes_light(tmp_path):
+    # Pillow writes CMYK as Adobe's programs do, inverted.
+    Image.fromarray(picture()).convert("CMYK").save(tmp_path / "ink.jpg", quality=98)
+    judge = judged(tmp_path / "ink.jpg")
+    assert np.abs(read_rgb(str(tmp_path / "ink.jpg")) - judge).max() <= 3
+    assert np.abs(judge - picture()).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "BMP"])
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_bits_greys_and_palettes_as_pillow_reads_them(tmp_path, kind, mode):
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.fromarray(picture()).convert(mode).save(path)
+    np.testing.assert_array_equal(read_rgb(str(path)), judged(path))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
+    deep = picture().astype(np.uint16) * 257 - (picture() > 9)
+    cv2.imwrite(str(tmp_path / name), deep[..., ::-1])
+    assert np.abs(read_rgb(str(tmp_path / name)).astype(int) - picture()).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_what_is_transparent_shows_white(tmp_path, name):
+    clear = np.dstack([picture(), np.linspace(0, 255, 24 * 40).reshape(24, 40).astype(np.uint8)])
+    lossless = {"lossless": True, "exact": True} if name == "a.webp" else {}
+    Image.fromarray(clear).save(tmp_path / name, **lossless)
+    page = Image.new("RGBA", (40, 24), "white")
+    judge = np.asarray(Image.alpha_composite(page, Image.fromarray(clear)).convert("RGB"))
+    assert np.abs(read_rgb(str(tmp_path / name)).astype(int) - judge).max() <= 1
+
+
+def test_transparent_palettes_and_deep_transparency_show_white_too(tmp_path):
+    indexed = Image.new("P", (40, 24), 0)
+    indexed.putpalette([200, 10, 10, 10, 200, 10])
+    indexed.paste(1, (0, 0, 20, 24))
+    for name in ("a.png", "a.gif"):
+        indexed.save(tmp_path / name, transparency=0)
+        found = read_rgb(str(tmp_path / name))
+        assert found[5, 5].tolist() == [10, 200, 10] and found[5, 30].tolist() == [255] * 3
+    half = np.full((24, 40, 4), 65535, np.uint16)
+    half[..., :3], half[..., 3] = 0, 32768
+    cv2.imwrite(str(tmp_path / "deep.png"), half)
+    assert read_rgb(str(tmp_path / "deep.png"))[0, 0].tolist() == [127] * 3
+
+
+def test_bombs_are_refused_by_their_header(tmp_path):
+    path = tmp_path / "bomb.png"
+    # 20000 x 15000 pixels = 300 million, in 57 bytes
+    chunk = struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 20000, 15000, 8, 2, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    for read in (read_rgb, picture_size):
+        with pytest.raises(UserError, match="bomb.png: 20000 x 15000 pixels, more than 200 mill"):
+            read(str(path))
+    with open(path, "wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(UserError, match=r"1600000001 bytes, more than"):
+        read_rgb(str(path))
 
 
 def test_bytes_behind_the_end_are_fine(tmp_path):
@@ -77,7 +170,7 @@ def test_truncated_jpeg(tmp_path, cut, thumbnail):
     [
         ("empty.jpg", b"", r"empty \(0 bytes\)"),
         ("text.jpg", b"hello world", r"no picture \(11 bytes, first b'hell'\)"),
-        ("cut.png", None, "damaged or no picture"),
+        ("cut.png", None, r"damaged PNG \(60 bytes\)"),
     ],
 )
 def test_bad_files_are_named_with_the_reason(tmp_path, name, data, reason, capfd):
@@ -90,11 +183,18 @@ def test_bad_files_are_named_with_the_reason(tmp_path, name, data, reason, capfd
         read_rgb(str(path))
 
 
-def test_missing_file_and_folder(tmp_path):
+@pytest.mark.parametrize("read", [read_rgb, picture_size])
+def test_missing_file_and_folder(tmp_path, read):
     with pytest.raises(UserError, match=r"none\.jpg: No such file"):
-        read_rgb(str(tmp_path / "none.jpg"))
+        read(str(tmp_path / "none.jpg"))
     with pytest.raises(UserError, match="Is a directory"):
-        read_rgb(str(tmp_path))
+        read(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="a pipe or a device"):
+        read(str(tmp_path / "pipe.jpg"))
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(UserError, match=r"empty \(0 bytes\)"):
+        read(str(tmp_path / "empty.jpg"))
 
 
 def test_write_refuses_other_suffixes_and_missing_folders(tmp_path):
