@@ -10,7 +10,7 @@ from detect.datasets import coco_rows
 from detect.datasets.coco_rows import Columns, Rows
 from engine.data.pictures import Pictures, climbs
 from engine.errors import UserError
-from engine.read_json import LARGEST, is_finite, read_json
+from engine.read_json import is_finite, read_json
 
 LISTS = ("images", "annotations", "categories")
 # Of an annotation's numbers in a table [n, 9]
@@ -171,7 +171,7 @@ def _table(columns: dict[str, np.ndarray]) -> np.ndarray | None:
     filled = {"iscrowd": 0 * columns["id"], "area": columns["bbox"][:, 2:].prod(1, keepdims=True)}
     whole = filled | columns
     table = np.hstack([whole[k] for k in ("id", "image_id", "category_id", *filled, "bbox")])
-    if table.shape[1] != 9 or (table[:, WH] < 0).any() or (np.abs(table) > LARGEST).any():
+    if table.shape[1] != 9 or (table[:, WH] < 0).any():
         return None
     key = table[:, :CROWD]
     return table if (key == key.round()).all() and (np.abs(key) < BIG).all() else None

@@ -1,9 +1,10 @@
-"""Decimal numbers of a text to an array, all at once: a fifth of the time of Python's JSON reader."""
+"""Decimal numbers of a text to an array, all at once, without an object for each."""
 
 import numpy as np
 
 NO_NUMBER = bytes(c for c in range(256) if c not in b"0123456789.-,")
 EXACT = 2**53  # up to here every whole number is a float64
+TENS = 10.0 ** np.arange(19)  # these are, too
 
 
 def numbers(text: bytes) -> np.ndarray | None:
@@ -11,44 +12,44 @@ def numbers(text: bytes) -> np.ndarray | None:
 
     Numbers are digits between other bytes, without exponents and of at most 18 digits.
     """
-    text = text.translate(None, NO_NUMBER) + b",,"  # so that there is a byte after each lead
+    text = text.translate(None, NO_NUMBER).strip(b",")
+    while b",," in text:
+        text = text.replace(b",,", b",")
+    if not text:
+        return np.zeros(0)
+    text += b","
     each = np.frombuffer(text, np.uint8)
-    mark = np.flatnonzero(each < ord("0"))  # all that is no digit: comma, minus and dot
-    kind = each[mark]
-    comma, minus, dot = (kind == ord(x) for x in ",-.")
-    end, owner = mark[comma], np.cumsum(comma)  # of a minus or dot, the number that it is of
-    start = np.concatenate([[0], end[:-1] + 1])
-    sign, point = np.zeros(len(end), bool), end.copy()
-    sign[owner[minus]], point[owner[dot]] = True, mark[dot]
-    there = end > start
-    lead = start + sign  # the first digit
-    zero = (each[lead] == ord("0")) & (lead + 1 < point)
-    count = end - lead - (point < end)
-    good = (
-        (mark[minus] == start[owner[minus]]).all()
-        and (np.diff(owner[dot]) > 0).all()  # one dot a number
-        and ((lead < point) & ((point == end) | (point + 1 < end)))[there].all()
-        and (count <= 18).all()
-        and not zero.any()  # JSON has no 007
-    )
-    if not good:
+    mark = np.flatnonzero(each < ord("0")).astype(np.int32)  # no digit: comma, minus and dot
+    comma, minus, dot = (each[mark] == ord(x) for x in ",-.")
+    end, owner = mark[comma], np.cumsum(comma, dtype=np.int32)  # whose a minus or a dot is
+    start = np.concatenate([np.zeros(1, np.int32), end[:-1] + 1])
+    signed, dotted = owner[minus], owner[dot]
+    lead, point = start.copy(), end.copy()  # the first digit, and the end of those before a dot
+    lead[signed] += 1
+    point[dotted] = mark[dot]
+    if (lead >= point).any() or (mark[minus] != start[signed]).any():
         return None
-    shift = np.maximum(end - point - 1, 0)[there]  # digits behind the dot
-    whole = _whole(text.translate(None, b".-"), count[there])
-    value = whole / 10.0**shift  # rounded once, as both are exact
-    value[sign[there]] *= -1
+    shift = end - point - 1  # digits behind the dot; -1 without one
+    count = end - lead - (shift >= 0)
+    zero = (each[lead] == ord("0")) & (point - lead > 1)  # JSON has no 007
+    two = np.diff(dotted) == 0
+    if zero.any() or two.any() or (shift == 0).any() or count.max() > 18:
+        return None
+    whole = _whole(text.translate(None, b".-"), count)
+    value = whole / TENS[np.maximum(shift, 0)]  # rounded once, as both are exact
+    value[signed] *= -1
     long = np.flatnonzero(whole >= EXACT)
-    start, end = start[there], end[there]
-    value[long] = [float(text[start[i] : end[i]]) for i in long]
+    places = (start[long].tolist(), end[long].tolist())
+    value[long] = [float(text[a:b]) for a, b in zip(*places, strict=True)]
     return value
 
 
 def _whole(text: bytes, count: np.ndarray) -> np.ndarray:
     """The numbers [n] int64 of digits between commas, of which there are `count` [n], up to 18."""
-    each = np.frombuffer(bytes(24) + text, np.uint8)
+    each = np.frombuffer(b"," * 24 + text, np.uint8)
     # Every run of eight bytes as one word; those that end with a number's last digit are picked.
     words = np.ndarray(len(each) - 7, "<u8", each, strides=(1,))
-    last = np.flatnonzero((each[:-1] != ord(",")) & (each[1:] == ord(",")))[-len(count) :] - 7
+    last = np.flatnonzero((each[:-1] != ord(",")) & (each[1:] == ord(","))) - 7
     whole = _eight(words[last], np.minimum(count, 8))
     for skip in (8, 16):
         more = np.flatnonzero(count > skip)
