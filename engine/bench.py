@@ -5,6 +5,7 @@ trust the ratios more than the milliseconds. A table, then the same numbers as J
 """
 
 import importlib
+import inspect
 import json
 import os
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 from engine.command import command
 from engine.errors import UserError, did_you_mean
 
-PARTS = {"loss": "detect.bench_loss"}  # modules with `measure`, by what part= says
+PARTS = {
+    "index": "detect.bench_index",
+    "loss": "detect.bench_loss",
+}  # modules with `measure`, by what part= says
 LEAST = ("batch", "slots", "repeats")  # whole numbers from 1 on
 
 
@@ -23,8 +27,10 @@ def main(cfg: Any) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler counts memory, in silence
     from engine.config import plain
 
-    asked = {key: value for key, value in plain(cfg).items() if key != "part"}
-    found = importlib.import_module(PARTS[cfg.part]).measure(**asked)  # torch loads only now
+    measure = importlib.import_module(PARTS[cfg.part]).measure  # torch loads only now
+    takes = inspect.signature(measure).parameters
+    asked = {key: value for key, value in plain(cfg).items() if key in takes}
+    found = measure(**asked)
     print(text(found))
     print(json.dumps({"part": cfg.part, **asked, "rows": found}))
 

@@ -81,27 +81,29 @@ class COCO(Pictures):
         self.classes = [found.categories[number] for number in self.categories]
         order = np.argsort(found.ids)
         ids, names = found.ids[order], [found.names[i] for i in order]
-        picture = self._rows(found.key, 1, ids)
-        label = self._rows(found.key, 2, np.array(self.categories, np.int64))
+        sorts = np.argsort(found.key[:, 1], kind="stable")  # sorted, they are looked up at once
+        key = found.key[sorts]
+        picture = self._rows(key, 1, ids)
+        label = self._rows(key, 2, np.array(self.categories, np.int64))
         kept = np.flatnonzero((picture >= 0) & (label >= 0))
-        kept = kept[np.argsort(picture[kept], kind="stable")]
+        picture, label, number, sorts = picture[kept], label[kept], key[kept, 0], sorts[kept]
         flat = (found.boxes[:, 2:] == found.boxes[:, :2]).any(1)
         self.index = Index(
             files=file_names(names),
-            first=np.searchsorted(picture[kept], np.arange(len(ids) + 1)),
-            labels=label[kept],
-            boxes=found.boxes[kept],
-            ignore=(found.crowd | flat)[kept],
-            area=found.area[kept],
+            first=np.searchsorted(picture, np.arange(len(ids) + 1)),
+            labels=label,
+            boxes=found.boxes[sorts],
+            ignore=(found.crowd | flat)[sorts],
+            area=found.area[sorts],
             size=found.size[order],
             ids=ids,
         )
-        self._tell_outside(picture[kept], found.key[kept, 0])
+        self._tell_outside(picture, number)
 
     def _rows(self, key: np.ndarray, column: int, known: np.ndarray) -> np.ndarray:
         """Where `known` has what the column of `key` [M, 3] says: [M], -1 where it has not."""
         values, order = key[:, column], np.argsort(known)
-        at = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
+        at = np.searchsorted(known[order], values).clip(max=len(known) - 1)
         rows = np.where(known[order[at]] == values, order[at], -1) if len(known) else at - 1
         name = ("id", "image_id", "category_id")[column]
         for row in key[rows < 0].tolist():

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from engine.data import views
 from engine.errors import UserError, did_you_mean
-from engine.structures import Record
+from engine.record import Record
 
 SPLITS = ("train", "val", "test")
 SMALLEST, LARGEST = 0.12, 0.45  # longer side of a shape, share of the picture's side
@@ -71,6 +72,7 @@ class Shapes:
         size: side of a picture, pixels.
         train, val, test: number of pictures in each split.
         max_objects: in a picture; a few pictures have none.
+        view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Shapes:
         test: int = 200,
         seed: int = 0,
         max_objects: int = 6,
+        view: str = "all",
     ) -> None:
         if split not in SPLITS:
             hint = did_you_mean(split, SPLITS)
@@ -93,7 +96,7 @@ class Shapes:
             least = {"size": 32, "seed": 0}.get(name, 1)
             if got < least:
                 raise UserError(f"dataset.{name} is {got}, expected {least} or more")
-        self.classes = list(OUTLINES)
+        self.classes, self.view = list(OUTLINES), views.check_view(view)
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self._split, self._size, self._count = split, size, counts[split]
@@ -105,12 +108,14 @@ class Shapes:
     def record(self, index: int) -> Record:
         """The truth about one picture; draws nothing."""
         shapes = self.scene(index).shapes
-        return Record(
+        whole = Record(
             id=f"{self._split}_{index:06d}",
             path=f"shapes/{self._split}/{index:06d}",
             labels=np.array([s.label for s in shapes], np.int64),
             boxes=np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
+            size=(self._size, self._size),
         )
+        return views.view(whole, self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[size, size, 3] uint8 RGB."""

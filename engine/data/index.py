@@ -91,7 +91,10 @@ class Index:
 
 def file_names(files: list[str]) -> np.ndarray:
     """[N] bytes: as the file system itself names them, so that any name can be held."""
-    return np.array([os.fsencode(file) for file in files], np.bytes_)
+    try:
+        return np.array(files, np.bytes_)  # ten times as fast, of plain ASCII alone
+    except UnicodeEncodeError:
+        return np.array([os.fsencode(file) for file in files], np.bytes_)
 
 
 def unique_stems(files: list[str]) -> bool:

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detect.datasets import coco_rows
-from detect.datasets.coco_rows import Columns, numbers
+from detect.datasets.coco_rows import Columns
+from detect.datasets.digits import numbers
 
 FLOATS = st.floats(-1e15, 1e15).filter(lambda x: "e" not in repr(x))
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from detect.datasets.shapes import FINE, OUTLINES, VISIBLE, Shapes, _area, _clip, _fill, _inset
+from engine.data.views import VIEWS
 from engine.errors import UserError
 
 TIMES = 8  # the tests paint this much larger
@@ -153,3 +154,14 @@ def test_insets_shrink_every_outline(name):
 def test_bad_arguments(given, message):
     with pytest.raises(UserError, match=message):
         Shapes(**{"split": "train", **given})
+
+
+def test_views():
+    whole, largest, many = (Shapes(split="val", val=9, view=v) for v in VIEWS)
+    for i in range(9):
+        every, one, names = whole.record(i), largest.record(i), many.record(i)
+        assert len(one.labels) == min(len(every.labels), 1) and every.size == (128, 128)
+        assert names.boxes is None and names.labels.tolist() == sorted(set(every.labels.tolist()))
+        if len(one.labels):
+            area = (every.boxes[:, 2:] - every.boxes[:, :2]).prod(1)
+            assert one.boxes[0].tolist() == every.boxes[area.argmax()].tolist()
