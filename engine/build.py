@@ -68,6 +68,8 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
         seed=cfg.seed,
         train=shuffle,
         pin_memory=device.type == "cuda",
+        prefetch=cfg.loader.prefetch,
+        cache_mb=cfg.loader.cache_mb if shuffle else 0,
         sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
         sizes_every=cfg.loader.sizes_every,
     )

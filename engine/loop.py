@@ -85,7 +85,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> dict[str, float]:
     """
     network, parameters = run.network.train(), list(run.network.parameters())
     trained = run.finetune(network, run.epoch)
-    loader.sampler.epoch = run.epoch
+    loader.sampler.seek(run.epoch)
     run.optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
     norms: Tensor | float = 0.0
@@ -175,7 +175,7 @@ def detect(
 def truth(loader: Loader, meta: list[Meta]) -> Objects:
     """The dataset's own records of these pictures, in pixels of the originals."""
     records = [upright(loader.dataset.record(m.index), m.turn, m.size) for m in meta]
-    return Objects.cat([Objects.from_record(r, m.size) for r, m in zip(records, meta, strict=True)])
+    return Objects.from_records(records, [m.size for m in meta])
 
 
 def evaluate(

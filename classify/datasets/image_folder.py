@@ -25,6 +25,8 @@ class ImageFolder:
         on_error: what an empty picture file or a dangling link does: "fail" or "skip".
     """
 
+    stored = True
+
     def __init__(
         self,
         *,

@@ -6,6 +6,7 @@ Of 70,776 boxes of VOC2007 and VOC2012 none leaves its picture, none is without 
 """
 
 import math
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ class VOC:
         on_error: what a bad row or picture does: "fail" stops, "skip" leaves it out and reports it.
     """
 
+    stored = True
+
     def __init__(
         self,
         *,
@@ -64,12 +67,13 @@ class VOC:
 
     def record(self, index: int) -> Record:
         """The truth about one picture; its id is the name in the split's file."""
-        path = self._folder / "JPEGImages" / str(self._files[index])
+        file = str(self._files[index])
+        path = f"{self._folder}/JPEGImages/{file}"
         mine = slice(self._start[index], self._start[index + 1])
         row = self._labels[mine], self._boxes[mine], self._ignore[mine]
         height, width = self._sizes[index].tolist()
         size = (height, width) if height and width else None
-        return views.view(Record(path.stem, str(path), *row, size=size), self.view)
+        return views.view(Record(os.path.splitext(file)[0], path, *row, size=size), self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB, upright."""

@@ -32,7 +32,14 @@ class Batches(Sampler[list[Key]]):
     ) -> None:
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
+
+    def seek(self, epoch: int, batch: int = 0) -> None:
+        """Go on with an epoch from one of its batches on, counted from 0.
+
+        The batches are those of the whole epoch, byte for byte; `len` stays that of the whole one.
+        """
+        self.epoch, self.start = epoch, batch
 
     def __len__(self) -> int:
         if self.train:
@@ -43,7 +50,7 @@ class Batches(Sampler[list[Key]]):
         order = np.arange(self.length)
         if self.train:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for batch in range(len(self)):
+        for batch in range(self.start, len(self)):
             chunk = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             side = self._side(batch)
             yield [(self.epoch, int(i), *side) for i in chunk]
