@@ -37,7 +37,7 @@ def test_loss_prints_a_table_and_json_last():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("part=los", "expected loss; did you mean 'loss'?"),
+        ("part=los", "expected loss or data; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
         ("objects=[]", "objects=[]: expected"),
         ("objects=[-1]", "objects=[-1]: expected"),
