@@ -147,6 +147,15 @@ class Summary(Train):
 
 
 @dataclass
+class Check(Train):
+    """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
+
+    split: str | None = None  # null: train, val and test, as far as there are such
+    pictures: int = 0  # samples drawn before and after augmentation
+    convert: str | None = None  # coco: write the truth as COCO JSON too
+
+
+@dataclass
 class Bench:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
@@ -224,5 +233,6 @@ _store = ConfigStore.instance()
 _store.store(name="train_schema", node=Train)
 _store.store(name="pretrained_schema", node=Pretrained)
 _store.store(name="summary_schema", node=Summary)
+_store.store(name="check_schema", node=Check)
 _store.store(name="bench_schema", node=Bench)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)

@@ -51,7 +51,11 @@ class Labels:
 
 
 def annotate(
-    image: np.ndarray, objects: Objects, classes: Sequence[str], show: float = 0.0
+    image: np.ndarray,
+    objects: Objects,
+    classes: Sequence[str],
+    show: float = 0.0,
+    scores: bool = True,
 ) -> np.ndarray:
     """A copy of `image` [H, W, 3] with the objects that score at least `show`.
 
@@ -60,6 +64,7 @@ def annotate(
         objects: of this picture, in its pixels.
         classes: names by label; a box without one (BACKGROUND) has no text.
         show: least score drawn.
+        scores: write them behind the names; False is for truth, and says what is ignored instead.
     """
     enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
     image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
@@ -70,9 +75,12 @@ def annotate(
     for box, label in zip(boxes, labels, strict=True):
         cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
     texts = Labels(image)
-    for box, label, score in zip(boxes, labels, objects.scores.tolist(), strict=True):
+    said = [f" {score:.2f}" for score in objects.scores.tolist()]
+    if not scores:
+        said = [" (ignored)" if ignored else "" for ignored in objects.ignore.tolist()]
+    for box, label, more in zip(boxes, labels, said, strict=True):
         if label != BACKGROUND:
-            texts.add(f"{classes[label]} {score:.2f}", box[0], box[1])
+            texts.add(f"{classes[label]}{more}", box[0], box[1])
     return image
 
 

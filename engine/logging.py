@@ -16,7 +16,10 @@ from engine.config import CONFIGS, plain
 from engine.draw import Album
 from engine.structures import Meta
 
-say = logging.getLogger("onelook").info
+
+def say(text: str) -> None:
+    """One message on the console and in the run's log; of a name, what is not UTF-8 is escaped."""
+    logging.getLogger("onelook").info("%s", text.encode("utf-8", "backslashreplace").decode())
 
 
 class RunLog:
@@ -35,7 +38,7 @@ class RunLog:
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
-            lines = data.notes + [_told(entry) for entry in data.report]
+            lines = data.notes + [told(entry) for entry in data.report]
             new = lines[self.said.get(split, 0) :]
             self.said[split] = len(lines)
             for line in new[:3]:
@@ -73,7 +76,7 @@ class RunLog:
             self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
 
-def _told(entry: dict[str, Any]) -> str:
+def told(entry: dict[str, Any]) -> str:
     """A defect in one line; the file is named once."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
     where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "

@@ -21,10 +21,10 @@ import torch
 from engine.data.upright import as_annotated
 from engine.errors import UserError
 from engine.protocols import Dataset, Metric
+from engine.read_json import is_finite, read_json
 from engine.structures import Meta, Objects
 
 NO_CLASS = 0  # in place of a category: a box alone; no data set has it
-LARGEST = float(np.finfo(np.float32).max)
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
 
@@ -103,18 +103,6 @@ def categories(dataset: Dataset) -> Sequence[int]:
     return getattr(dataset, "categories", range(1, len(dataset.classes) + 1))
 
 
-def read_json(path: str | Path) -> Any:
-    """What a JSON file holds; UserError where there is no such file or no JSON in it."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror or error}; expected a JSON file: check the path"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: got no JSON ({error}), expected a JSON file") from None
-
-
 def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predictions:
     """Read a predictions file, of this program or another's, against a dataset.
 
@@ -184,11 +172,6 @@ def _parse(row: Any, labels: Mapping[int, int], where: str) -> tuple:
     if min(box[2:]) < 0:
         raise UserError(f"{where}: got bbox {box}, expected [x, y, w, h], not two corners")
     return image_id, labels[category], box, numbers[-1]
-
-
-def is_finite(value: Any) -> bool:
-    """Whether a value of a JSON file is a number that float32 can hold."""
-    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _objects(group: list) -> Objects:

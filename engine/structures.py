@@ -13,29 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.record import Record
+
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
 IGNORE = -2  # a slot that no loss may look at
-
-
-@dataclass(frozen=True)
-class Record:
-    """The truth about one picture, in pixels of the original picture.
-
-    `boxes` None says that each object fills the picture (a classification sample has one label,
-    or where several classes can be seen, each of them once).
-    `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
-    `area` is the object's own area where the truth states one (COCO), else the box's.
-    `size` is the (height, width) that the truth declares, in whose pixels its boxes then are: the
-    upright picture's, or where EXIF turns it, perhaps the stored one's (`engine.data.upright`).
-    """
-
-    id: str | int
-    path: str
-    labels: np.ndarray  # [M] int64 in 0..K-1
-    boxes: np.ndarray | None = None  # [M, 4] float32
-    ignore: np.ndarray | None = None  # [M] bool
-    area: np.ndarray | None = None  # [M] float32
-    size: tuple[int, int] | None = None
 
 
 @dataclass

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from engine.data.image import IMAGE_SUFFIXES, read_rgb
+from engine.data.image import IMAGE_SUFFIXES
+from engine.data.index import Index, file_names, unique_stems
+from engine.data.pictures import Pictures
+from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
-from engine.structures import Record
 
 
-class ImageFolder:
+class ImageFolder(Pictures):
     """Pictures of one split, the folder's name is the label.
 
     A picture's id is its name without suffix where that is unique in the split's folder, else the
@@ -25,8 +26,6 @@ class ImageFolder:
         on_error: what an empty picture file or a dangling link does: "fail" or "skip".
     """
 
-    stored = True
-
     def __init__(
         self,
         *,
@@ -36,101 +35,66 @@ class ImageFolder:
         seed: int = 0,
         on_error: str = "fail",
     ) -> None:
-        if on_error not in ("fail", "skip"):
-            raise UserError(f"dataset.on_error is '{on_error}', expected 'fail' or 'skip'")
-        if not 0 <= val_share < 1:
-            raise UserError(f"dataset.val_share is {val_share}, expected 0 <= val_share < 1")
-        self.report: list[dict[str, Any]] = []
-        self.notes: list[str] = []
-        self.on_error = on_error
+        super().__init__(on_error=on_error)
         base = Path(root).expanduser()
         self.classes = _class_names(base)
-        carved = split in ("train", "val") and val_share > 0 and not (base / "val").is_dir()
-        self._folder = base / "train" if carved else _split_folder(base, split)
-        files, labels = self._find()
-        stems = {os.path.splitext(os.path.basename(file))[0] for file in files}
-        self._short_ids = len(stems) == len(files)
-        rows = np.arange(len(files))
-        if carved:
-            held = _held_out(labels, val_share, seed)
-            self.notes.append(
-                f"no val folder: {held.sum()} of the {len(held)} training pictures are held out "
-                f"for validation (dataset.val_share={val_share:g})"
-            )
-            rows = np.flatnonzero(held == (split == "val"))
-        if not len(rows):
-            raise UserError(f"{self._folder}: no picture left for '{split}'; raise val_share")
-        self._files = np.array([os.fsencode(file) for file in files])[rows]  # [N] a path in bytes
-        self._labels = labels[rows]  # [N]
+        own = _folder_names(base)
+        how = plan(split, root=base, own=own, lists=None, val_share=val_share)
+        self.folder = str(base / how.source)
+        files, labels = self._find(Path(self.folder))
+        first = np.arange(len(files) + 1)
+        self.index = Index(file_names(files), first, labels, short=unique_stems(files))
+        self.cut(how, split, val_share, seed)
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def record(self, index: int) -> Record:
-        """The one label; the object is the whole picture."""
-        file = os.fsdecode(self._files[index])
-        short = os.path.splitext(os.path.basename(file))[0]
-        path = os.path.join(self._folder, file)
-        return Record(short if self._short_ids else file, path, self._labels[index : index + 1])
-
-    def image(self, index: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, upright."""
-        return read_rgb(self.record(index).path)
-
-    def _find(self) -> tuple[list[str], np.ndarray]:
+    def _find(self, folder: Path) -> tuple[list[str], np.ndarray]:
         """Every picture's path below the split's folder, sorted within its class, and its label."""
-        for entry in sorted(self._folder.iterdir()):
+        for entry in sorted(folder.iterdir()):
             if not entry.is_dir():
-                self._tell(entry, "lies beside the class folders")
+                self.tell(entry, None, "lies beside the class folders", "left out")
         files, labels = [], []
-        for name in _folder_names(self._folder):
-            label = self._label(name)
-            mine = sorted(self._pictures(self._folder / name))
+        for name in _folder_names(folder):
+            label = self._label(folder / name)
+            mine = sorted(self._pictures(folder / name, folder))
             if not mine:
-                raise UserError(f"{self._folder / name}: no picture in it; fill or remove it")
+                raise UserError(f"{folder / name}: no picture in it; fill or remove it")
             files += mine
             labels += [label] * len(mine)
         missing = set(range(len(self.classes))) - set(labels)
         if missing:
             names = ", ".join(self.classes[i] for i in sorted(missing))
-            self.notes.append(f"{self._folder}: no picture of {names}")
+            self.notes.append(f"{folder}: no picture of {names}")
         return files, np.array(labels, np.int64)
 
-    def _label(self, name: str) -> int:
+    def _label(self, folder: Path) -> int:
+        name = folder.name
         if name not in self.classes:
             raise UserError(
-                f"{self._folder / name}: the class '{name}' is unknown, the folders of train are "
+                f"{folder}: the class '{name}' is unknown, the folders of train are "
                 f"{', '.join(self.classes)}{did_you_mean(name, self.classes)}; rename or remove it"
             )
         return self.classes.index(name)
 
-    def _pictures(self, folder: Path) -> Iterator[str]:
-        """Paths of the pictures in `folder` and below, from the split's folder on, posix."""
+    def _pictures(self, folder: Path, above: Path) -> Iterator[str]:
+        """Paths of the pictures in `folder` and below, from the folder `above` on, posix."""
         for here, below, names in os.walk(folder, followlinks=True):
             below[:] = [name for name in below if not name.startswith(".")]
             for name in names:
                 file = Path(here, name)
                 if not name.lower().endswith(IMAGE_SUFFIXES):
-                    self._tell(file, f"no picture: expected {', '.join(IMAGE_SUFFIXES)}")
-                elif self._is_whole(file):
-                    yield file.relative_to(self._folder).as_posix()
+                    reason = f"no picture: expected {', '.join(IMAGE_SUFFIXES)}"
+                    self.tell(file, None, reason, "left out")
+                elif reason := _defect(file):
+                    self.leave_out(file, None, reason)
+                else:
+                    yield file.relative_to(above).as_posix()
 
-    def _is_whole(self, file: Path) -> bool:
-        """What can be told without reading; the rest is told by `image`."""
-        reason = None
-        try:
-            if file.stat().st_size == 0:
-                reason = "the file is empty (0 bytes)"
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror})"
-        if reason and self.on_error == "fail":
-            raise UserError(f"{file}: {reason}; mend it, or leave it out: dataset.on_error=skip")
-        if reason:
-            self._tell(file, reason)
-        return not reason
 
-    def _tell(self, file: Path, reason: str) -> None:
-        self.report.append({"file": str(file), "row": None, "reason": reason, "action": "left out"})
+def _defect(file: Path) -> str | None:
+    """What can be told without reading; the rest is told by `image`."""
+    try:
+        return None if file.stat().st_size else "the file is empty (0 bytes)"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _folder_names(folder: Path) -> list[str]:
@@ -149,23 +113,3 @@ def _class_names(root: Path) -> list[str]:
             f"expected pictures in {root}/train/<class>/"
         )
     return names
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    if split not in _folder_names(root):
-        known = _folder_names(root)
-        raise UserError(
-            f"no split '{split}': {root / split} does not exist; there are "
-            f"{', '.join(known)}{did_you_mean(split, known)}"
-        )
-    return root / split
-
-
-def _held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """[N] bool: a seeded share of each class, at least one picture, never all."""
-    rng = np.random.default_rng(seed)
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        mine = rng.permutation(np.flatnonzero(labels == label))
-        held[mine[: min(max(1, round(share * len(mine))), len(mine) - 1)]] = True
-    return held

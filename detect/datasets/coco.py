@@ -1,144 +1,157 @@
 """COCO's annotation format (https://cocodataset.org/#format-data), boxes only."""
 
+import re
 from pathlib import Path
-from reprlib import repr as shorten
-from typing import Any
 
 import numpy as np
 
-from engine.data.image import read_rgb
-from engine.errors import UserError
-from engine.predictions import is_finite, read_json
-from engine.structures import Record
+from detect.datasets.coco_file import COCOFile
+from engine.data.index import Index, file_names
+from engine.data.pictures import Pictures, check_classes
+from engine.data.splits import plan
+from engine.errors import UserError, did_you_mean
 
-Row = dict[str, Any]
+FILES = "annotations/instances_*.json"
+SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding
 
 
-class COCO:
-    """A COCO truth file, and the folder of its pictures.
+class COCO(Pictures):
+    """Pictures and boxes of a split, from COCO's JSON.
 
     Pictures stand in the order of their ids and classes in the order of theirs, as in pycocotools,
-    so that equal scores rank alike. Crowds and boxes without area are kept and ignored; the latter
-    are in `report`.
+    so that equal scores rank alike; a record's id is the file's image id. Crowds and boxes without
+    area are kept and ignored; the latter are in `report`, whose row is the annotation's id.
 
     Args:
-        annotations: the JSON file.
-        images: the folder, or None where only the truth matters.
+        root: holds annotations/instances_<name>.json and the pictures in a folder <name>, below
+            `root` or `root`/images; a split is a <name> that begins with it, as train2017.
+        annotations: a file instead, of a set in one piece.
+        images: the folder of its pictures, or None where only the truth matters.
+        split: None takes all of `annotations`.
+        splits: a folder of <split>.txt that name pictures of `annotations`.
+        val_share: of train, held out as "val" where there is no such split.
+        seed: of that choice.
+        classes: in the order of the labels; None: all categories, by id.
+        view, on_error: see `Pictures`.
     """
 
-    def __init__(self, *, annotations: str, images: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        annotations: str | None = None,
+        images: str | None = None,
+        split: str | None = None,
+        splits: str | None = None,
+        val_share: float = 0.1,
+        seed: int = 0,
+        classes: list[str] | None = None,
+        view: str = "all",
+        on_error: str = "fail",
+    ) -> None:
+        super().__init__(view=view, on_error=on_error)
         if images is not None and not Path(images).is_dir():
             raise UserError(f"images: got {images}, expected a folder of pictures: check the path")
-        self.file, self.folder = annotations, images
-        self.report: list[Row] = []
-        self.notes: list[str] = []
-        pictures, rows, categories = self._sections(read_json(annotations))
-        self.classes = [str(self._get(c, "name", "category")) for c in categories]
-        self.categories: list[int] = [c["id"] for c in categories]
-        self.ids = np.array([p["id"] for p in pictures], np.int64)  # [N]
-        self.names = np.array([self._get(p, "file_name", "image") for p in pictures], str)  # [N]
-        self._objects(rows)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def record(self, index: int) -> Record:
-        """The truth about one picture; its id is the file's image id."""
-        mine = slice(self.first[index], self.first[index + 1])
-        return Record(
-            id=int(self.ids[index]),
-            path=str(Path(self.folder or "", self.names[index])),
-            labels=self.labels[mine],
-            boxes=self.boxes[mine],
-            ignore=self.ignore[mine],
-            area=self.area[mine],
+        if (root is None) == (annotations is None):
+            raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: say one of them")
+        if split is None:  # `truth=` of eval.py, which has no key on_error
+            self.mend = "mend or remove it"
+        own = {} if root is None else _own(Path(root).expanduser())
+        how = plan(
+            split or "train",
+            root=str(root or annotations),
+            own=own,
+            lists=splits,
+            val_share=val_share if split else 0,
         )
+        self.file = str(own[how.source] if root else annotations)
+        self.folder = images or (_folder_of(Path(self.file)) if root else "")
+        self.stored = bool(self.folder)  # else `image` says what is missing
+        self._fill(COCOFile(self, self.file), classes)
+        self.cut(how, split or "train", val_share, seed)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
-        if self.folder is None:
+        if not self.folder:
             raise UserError(f"{self.file}: got no folder of pictures, expected one: set images")
-        return read_rgb(self.record(index).path)
+        return super().image(index)
 
-    def _sections(self, data: Any) -> list[list[Row]]:
-        """Images and categories by id, annotations as they come between them."""
-        names = ("images", "annotations", "categories")
-        if not isinstance(data, dict) or not all(isinstance(data.get(n), list) for n in names):
-            got = sorted(data) if isinstance(data, dict) else type(data).__name__
-            raise UserError(
-                f"{self.file}: got {got}, expected lists under {', '.join(names)}: is it a COCO "
-                "truth file (instances_*.json)?"
-            )
-        images, rows, categories = (data[n] for n in names)
-        return [self._by_id(images, "image"), rows, self._by_id(categories, "category")]
+    def _fill(self, found: COCOFile, classes: list[str] | None) -> None:
+        """Sort what the file holds by picture, and leave out what points to nothing."""
+        self.categories = _choose(found.categories, classes, self.file)
+        self.classes = [found.categories[number] for number in self.categories]
+        order = np.argsort(found.ids)
+        ids, names = found.ids[order], [found.names[i] for i in order]
+        picture = self._rows(found.key, 1, ids)
+        label = self._rows(found.key, 2, np.array(self.categories, np.int64))
+        kept = np.flatnonzero((picture >= 0) & (label >= 0))
+        kept = kept[np.argsort(picture[kept], kind="stable")]
+        flat = (found.boxes[:, 2:] == found.boxes[:, :2]).any(1)
+        self.index = Index(
+            files=file_names(names),
+            first=np.searchsorted(picture[kept], np.arange(len(ids) + 1)),
+            labels=label[kept],
+            boxes=found.boxes[kept],
+            ignore=(found.crowd | flat)[kept],
+            area=found.area[kept],
+            size=found.size[order],
+            ids=ids,
+        )
+        self._tell_outside(picture[kept], found.key[kept, 0])
 
-    def _by_id(self, rows: list[Row], what: str) -> list[Row]:
-        """Rows by their id, a whole number that no other has."""
-        seen = set()
-        for row in rows:
-            number = self._get(row, "id", what)
-            if not isinstance(number, int) or number in seen:
-                raise UserError(
-                    f"{self.file}: got {what} id {number!r}, expected a whole number, used once"
-                )
-            seen.add(number)
-        return sorted(rows, key=lambda row: row["id"])
+    def _rows(self, key: np.ndarray, column: int, known: np.ndarray) -> np.ndarray:
+        """Where `known` has what the column of `key` [M, 3] says: [M], -1 where it has not."""
+        values, order = key[:, column], np.argsort(known)
+        at = np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)
+        rows = np.where(known[order[at]] == values, order[at], -1) if len(known) else at - 1
+        name = ("id", "image_id", "category_id")[column]
+        for row in key[rows < 0].tolist():
+            reason = f"got {name} {row[column]}, expected one that the file lists"
+            self.leave_out(self.file, row[0], reason, "annotation")
+        return rows
 
-    def _get(self, row: Any, key: str, what: str) -> Any:
-        """One value of a row."""
-        if not isinstance(row, dict) or key not in row:
-            raise UserError(f"{self.file}: got {what} {shorten(row)}, expected it to have '{key}'")
-        return row[key]
+    def _tell_outside(self, picture: np.ndarray, number: np.ndarray) -> None:
+        """Note the boxes that leave the declared size of their picture."""
+        boxes, size = self.index.boxes, self.index.size
+        if boxes is None or size is None or not len(size):
+            return
+        side = size[picture][:, ::-1]  # [M, 2] width, height
+        out = (boxes[:, :2] < -SLACK) | ((boxes[:, 2:] > side + SLACK) & (side > 0))
+        for i in np.flatnonzero(out.any(1)):
+            box = ", ".join(f"{value:g}" for value in boxes[i])
+            reason = f"box with the corners [{box}] leaves the picture"
+            self.tell(self.file, int(number[i]), reason, "kept")
 
-    def _objects(self, rows: list[Row]) -> None:
-        """The annotations as flat arrays, by picture; picture i has rows first[i]:first[i + 1]."""
-        image_row = {number: row for row, number in enumerate(self.ids.tolist())}
-        label = {number: row for row, number in enumerate(self.categories)}
-        image = np.array([self._look_up(a, "image_id", image_row) for a in rows], np.int64)
-        order = np.argsort(image, kind="stable")
-        self.first = np.searchsorted(image[order], np.arange(len(self) + 1))
-        self.labels = np.array([self._look_up(a, "category_id", label) for a in rows], np.int64)
-        xywh = np.array([self._box(a) for a in rows], np.float64).reshape(-1, 4)  # [M, 4]
-        self.boxes = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)
-        self.area = np.array([self._area(a) for a in rows], np.float32)
-        flat = (xywh[:, 2:] == 0).any(1)
-        self.ignore = np.array([bool(a.get("iscrowd", 0)) for a in rows], bool) | flat
-        self._report(rows, flat)
-        for field in ("labels", "boxes", "area", "ignore"):
-            setattr(self, field, getattr(self, field)[order])
 
-    def _look_up(self, row: Row, key: str, known: dict[int, int]) -> int:
-        """The row in `known` that an annotation points to."""
-        value = self._get(row, key, "annotation")
-        if not isinstance(value, int) or value not in known:
-            raise UserError(
-                f"{self.file}: annotation {row.get('id')}: got {key} {value!r}, expected one that "
-                "the file lists: mend or remove the annotation"
-            )
-        return known[value]
+def _own(root: Path) -> dict[str, Path]:
+    """The files below a folder by their split: by the name, and without the year that ends it."""
+    files = sorted(root.glob(FILES))
+    if not files:
+        raise UserError(f"dataset.root={root}: expected {FILES} in it; or say dataset.annotations=")
+    names = {_name(file): file for file in files}
+    short = [re.sub(r"_?\d{4}$", "", name) for name in names]
+    once = {s: f for s, f in zip(short, files, strict=True) if short.count(s) == 1}
+    return once | names
 
-    def _box(self, row: Row) -> list[float]:
-        """Checked [x, y, w, h]."""
-        box = self._get(row, "bbox", "annotation")
-        fits = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
-        if not fits or min(box[2:]) < 0:
-            raise UserError(
-                f"{self.file}: annotation {row.get('id')}: got bbox {box}, expected [x, y, w, h], "
-                "finite and not negative in size: mend or remove the annotation"
-            )
-        return box
 
-    def _area(self, row: Row) -> float:
-        """The object's own area, its box's where the file states none."""
-        area = row.get("area", row["bbox"][2] * row["bbox"][3])
-        if not is_finite(area):
-            raise UserError(
-                f"{self.file}: annotation {row.get('id')}: got area {area}, expected square pixels"
-            )
-        return area
+def _name(file: Path) -> str:
+    return file.stem.removeprefix("instances_")
 
-    def _report(self, rows: list[Row], flat: np.ndarray) -> None:
-        """Note the boxes without area; the row is the annotation's id."""
-        for i in np.flatnonzero(flat):
-            entry = {"file": self.file, "row": rows[i].get("id"), "action": "ignored"}
-            self.report.append({**entry, "reason": f"box {rows[i]['bbox']} has no area"})
+
+def _folder_of(file: Path) -> str:
+    """The pictures of root/annotations/instances_<name>.json: root/<name> or root/images/<name>."""
+    root, name = file.parent.parent, _name(file)
+    below = root / "images" / name
+    return str(below if below.is_dir() else root / name)
+
+
+def _choose(names: dict[int, str], classes: list[str] | None, file: str) -> list[int]:
+    """The category of each label."""
+    if classes is None:
+        return list(names)
+    numbers = {name: number for number, name in names.items()}
+    for name in check_classes(classes):
+        if name not in numbers:
+            hint = did_you_mean(name, numbers)
+            raise UserError(f"dataset.classes: {file} has no category '{name}'{hint}")
+    return [numbers[str(name)] for name in classes]

@@ -1,7 +1,7 @@
 """From a dataset to batches, in worker processes, with every error carried to the main one."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -57,7 +57,7 @@ class Samples(torch.utils.data.Dataset):
         In turn, the decoder would push the plans' code out of the processor's caches each time,
         which costs an eighth of the whole.
         """
-        plans = [_tried(functools.partial(self._plan, key)) for key in keys]
+        plans = [_tried(partial(self._plan, key)) for key in keys]
         return [plan if isinstance(plan, Unread) else _tried(plan) for plan in plans]
 
     def _plan(self, key: Key) -> Callable[[], Sample]:
@@ -131,8 +131,14 @@ def _tried(make: Callable[[], T]) -> T | Unread:
         return error
 
 
-def _collate(samples: Sequence[Sample | Unread]) -> tuple[Batch | None, list[Unread]]:
+def _collate(samples: Sequence[Sample | Unread], fill: bool) -> tuple[Batch | None, list[Unread]]:
+    """The batch of what could be read, with `fill` repeated until it has its size.
+
+    Training needs it: batch statistics of a single picture are none.
+    """
     good = [s for s in samples if isinstance(s, Sample)]
+    if fill and good:
+        good = [good[i % len(good)] for i in range(len(samples))]
     return collate(good) if good else None, [s for s in samples if isinstance(s, Unread)]
 
 
@@ -143,7 +149,7 @@ class Loader:
     worker prepares `prefetch` batches ahead. `cache_mb` is the memory for decoded pictures, see
     `engine.data.cache.Cache`; batches are the same with it and without.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
-    left out and listed in `dataset.report`.
+    left out and listed in `dataset.report`; others of a training batch stand in for it.
     """
 
     def __init__(
@@ -177,7 +183,7 @@ class Loader:
                 dataset=dataset, augment=augment, size=size, seed=seed, train=train, cache=cache
             ),
             batch_sampler=self.sampler,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, fill=train),
             num_workers=workers,
             worker_init_fn=_one_thread,
             prefetch_factor=prefetch if workers else None,

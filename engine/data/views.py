@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.errors import UserError, did_you_mean
-from engine.structures import Record
+from engine.record import Record
 
 VIEWS = ("all", "largest", "multilabel")
 
@@ -31,7 +31,7 @@ def view(record: Record, name: str) -> Record:
     if name == "multilabel":
         labels = np.unique(record.labels)
         alone = np.array([ignore[record.labels == label].all() for label in labels])
-        return Record(record.id, record.path, labels, ignore=alone, size=record.size)
+        return replace(record, labels=labels, boxes=None, ignore=alone, area=None)
     area = np.zeros(len(ignore))
     if record.boxes is not None:
         area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)

@@ -1,7 +1,10 @@
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO as PycocotoolsCOCO
 
 from detect.datasets.coco import COCO
 from engine.errors import UserError
@@ -86,7 +89,7 @@ def test_a_box_without_area_is_kept_ignored_and_reported(tmp_path, box):
 def test_a_bad_value_names_file_and_annotation(tmp_path, key, value):
     data = truth()
     data["annotations"][2][key] = value
-    with pytest.raises(UserError, match=rf"truth\.json: annotation 13: got {key} .*, expected"):
+    with pytest.raises(UserError, match=rf"truth\.json, annotation 13: got {key} .*, expected"):
         load(tmp_path, data)
 
 
@@ -94,7 +97,7 @@ def test_a_bad_value_names_file_and_annotation(tmp_path, key, value):
 def test_a_missing_key_is_named(tmp_path, key):
     data = truth()
     del data["annotations"][1][key]
-    with pytest.raises(UserError, match=rf"truth\.json: got annotation .*'id': 12.*have '{key}'"):
+    with pytest.raises(UserError, match=rf"truth\.json, annotation 12: got .*have '{key}'"):
         load(tmp_path, data)
 
 
@@ -113,7 +116,7 @@ def test_ids_are_whole_numbers_and_used_once(tmp_path, section):
         ("{", r"truth\.json: got no JSON .* expected a JSON file"),
         ("[]", r"truth\.json: got list, expected lists under images, annotations, categories"),
         ('{"images": []}', r"truth\.json: got \['images'\], expected lists under"),
-        ('{"images": [1], "annotations": [], "categories": []}', r"got image 1, .* have 'id'"),
+        ('{"images": [1], "annotations": [], "categories": []}', r"got 1, .* have 'id'"),
     ],
 )
 def test_another_file_is_refused(tmp_path, data, message):
@@ -141,3 +144,105 @@ def test_real_data(shared_data):
     assert sum(r.ignore.sum() for r in records) == 11
     pixels = dataset.image(0)
     assert (pixels.ndim, pixels.shape[2], pixels.dtype) == (3, 3, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "row", "reason"),
+    [
+        ("annotations", {"bbox": [1, 1, -2, 5]}, 11, "got bbox"),
+        ("annotations", {"image_id": 8}, 11, "got image_id 8"),
+        ("annotations", {"category_id": 1}, 11, "got category_id 1"),
+        ("images", {"file_name": "../../etc/passwd"}, 7, "leaves the folder of the pictures"),
+        ("images", {"file_name": "/etc/passwd"}, 7, "leaves the folder of the pictures"),
+    ],
+)
+def test_a_bad_row_is_left_out_alone(tmp_path, section, change, row, reason):
+    data = truth()
+    data[section][0] |= change
+    dataset = load(tmp_path, data, on_error="skip")
+    first = dataset.report[0]
+    assert (first["row"], first["action"]) == (row, "left out") and reason in first["reason"]
+    # A picture takes its annotations along, each of which is told of.
+    assert len(dataset.report) == (1 if section == "annotations" else 3)
+    records = {r.id: r.labels.tolist() for r in map(dataset.record, range(len(dataset)))}
+    assert records == ({3: [1], 7: [1]} if section == "annotations" else {3: [1]})
+
+
+@pytest.mark.parametrize("bad", [{"id": 7.5}, {"id": 3}, {"id": "seven"}, {"id": True}])
+def test_a_picture_without_an_id_of_its_own_is_left_out(tmp_path, bad):
+    data = truth()
+    data["images"][1 if bad == {"id": 3} else 0] |= bad
+    data["images"] += [{"id": 3, "file_name": "c.jpg"}] if bad == {"id": 3} else []
+    dataset = load(tmp_path, data, on_error="skip")
+    assert dataset.report[0]["reason"].startswith(f"got id {bad['id']!r}, expected a whole number")
+
+
+def test_classes_choose_categories_and_their_order(tmp_path):
+    dataset = load(tmp_path, truth(), classes=["dog", "cat"])
+    assert (dataset.classes, dataset.categories) == (["dog", "cat"], [90, 5])
+    assert [dataset.record(i).labels.tolist() for i in range(2)] == [[0], [1, 0]]
+    few = load(tmp_path, truth(), classes=["cat"], on_error="skip")
+    assert [few.record(i).labels.tolist() for i in range(2)] == [[], [0]]
+    with pytest.raises(UserError, match=r"has no category 'cats'; did you mean 'cat'\?"):
+        load(tmp_path, truth(), classes=["cats"])
+
+
+def test_rows_as_columns_say_the_same_as_rows_one_by_one(tmp_path):
+    # 3000 rows alike are read as columns; a key with text in the first makes JSON of all.
+    rng = np.random.default_rng(0)
+    data = truth() | {
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": int(rng.choice([7, 3])),
+                "category_id": int(rng.choice([90, 5, 4], p=[0.5, 0.499, 0.001])),
+                "bbox": rng.uniform(-1, 90, 4).round(2).clip(0 if i % 100 else -9).tolist(),
+                "area": round(float(rng.uniform(0, 9)), 3),
+                "iscrowd": int(rng.random() < 0.1),
+            }
+            for i in range(3000)
+        ]
+    }
+    fast = load(tmp_path, data, on_error="skip")
+    data["annotations"][0]["note"] = "text"
+    slow = load(tmp_path, data, on_error="skip")
+    # Reasons show numbers as they were written, whole or not.
+    assert [(e["row"], e["action"]) for e in fast.report] == [
+        (e["row"], e["action"]) for e in slow.report
+    ]
+    for i in range(2):
+        one, other = fast.record(i), slow.record(i)
+        for name in ("labels", "boxes", "ignore", "area"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"truth\.json: got no JSON"):
+        load(tmp_path, '{"images": ' + "[" * 100_000)
+
+
+def test_a_root_or_a_file(tmp_path):
+    with pytest.raises(UserError, match="dataset.annotations=FILE: say one of them"):
+        COCO(split="train")
+    with pytest.raises(UserError, match=r"expected annotations/instances_\*\.json in it"):
+        COCO(root=str(tmp_path), split="train")
+
+
+@pytest.mark.parametrize(("split", "count", "crowd"), [("train", 705, 6), ("val", 815, 11)])
+def test_the_official_layout_beside_pycocotools(shared_data, split, count, crowd):
+    root = shared_data / "coco_tiny"
+    dataset = COCO(root=str(root), split=split)
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = PycocotoolsCOCO(str(root / f"annotations/instances_{split}2017.json"))
+    assert [dataset.record(i).id for i in range(len(dataset))] == sorted(judge.getImgIds())
+    seen = crowds = 0
+    for i in range(len(dataset)):
+        record = dataset.record(i)
+        rows = judge.loadAnns(judge.getAnnIds(imgIds=[record.id]))
+        x, y, w, h = np.array([row["bbox"] for row in rows]).reshape(-1, 4).T
+        assert np.array_equal(record.boxes, np.stack([x, y, x + w, y + h], 1).astype(np.float32))
+        assert [dataset.categories[k] for k in record.labels] == [r["category_id"] for r in rows]
+        assert record.ignore.tolist() == [bool(r["iscrowd"]) for r in rows]
+        assert record.size == dataset.image(i).shape[:2]
+        seen, crowds = seen + len(rows), crowds + int(record.ignore.sum())
+    assert (seen, crowds) == (count, crowd) and dataset.report == []

@@ -1,3 +1,5 @@
+import tarfile
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,9 @@ def voc(tmp_path):
             write_rgb(str(root / "JPEGImages" / f"{name}.jpg"), np.zeros((24, 40, 3), np.uint8))
             whole = body if body.startswith("<?xml") else f"<annotation>{SIZE}{body}</annotation>"
             (root / "Annotations" / f"{name}.xml").write_text(whole)
-        (root / "ImageSets/Main/train.txt").write_text("\n".join(rows or bodies) + "\n")
+        for split in ("train", "val"):  # val, so that no share of train is held out
+            list_of = root / "ImageSets/Main" / f"{split}.txt"
+            list_of.write_text("\n".join(rows or bodies) + "\n")
         return str(root)
 
     return write
@@ -110,7 +114,9 @@ def test_missing_split_lists_those_there(voc, tmp_path):
     root = voc(a=thing())
     (tmp_path / "ImageSets/Main/trainval.txt").write_text("a\n")
     (tmp_path / "ImageSets/Main/cat_train.txt").write_text("a 1\n")
-    with pytest.raises(UserError, match=r"no split 'trian'.*there are train, trainval; did you"):
+    with pytest.raises(
+        UserError, match=r"no split 'trian'.*there are train, trainval, val; did you"
+    ):
         VOC(root=root, split="trian")
     assert len(VOC(root=root, split="cat_train")) == 1
 
@@ -247,3 +253,30 @@ def test_voc2012(shared_data):
     assert sum(len(r.labels) for r in records) == 3060
     assert sum(int(r.ignore.sum()) for r in records if r.ignore is not None) == 459
     assert train.report == val.report == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "split", "pictures", "objects", "difficult"),
+    [
+        ("2007", "trainval", 5011, 15662, None),
+        ("2007", "test", 4952, 14976, None),
+        ("2012", "trainval", 11540, 31561, 4111),
+    ],
+)
+@pytest.mark.slow
+def test_the_whole_truth_of_voc_without_its_pictures(
+    shared_data, tmp_path_factory, archive, split, pictures, objects, difficult
+):
+    folder = tmp_path_factory.getbasetemp() / "voc"
+    if not folder.exists():
+        for file in sorted((shared_data / "voc_annotations_only").glob("*.tar.gz")):
+            with tarfile.open(file) as tar:
+                tar.extractall(folder / file.name.split(".")[0], filter="data")
+    (root,) = folder.rglob(f"VOC{archive}")
+    data = VOC(root=str(root), split=split)
+    records = [data.record(i) for i in range(len(data))]
+    assert len(data) == pictures and sum(len(r.labels) for r in records) == objects
+    assert difficult in (None, sum(int(r.ignore.sum()) for r in records))
+    assert len(data.classes) == 20 and data.report == []
+    assert [note.rpartition(": ")[2] for note in data.notes] == ["the truth alone can be read"]
+    assert all(r.size and min(r.size) > 0 for r in records)

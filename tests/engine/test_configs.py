@@ -29,10 +29,10 @@ def compose(*overrides, name="train"):
 
 
 def with_root(group, option):
-    """The choice, with a folder for a dataset that needs one."""
-    path = CONFIGS / group / f"{option}.yaml"
-    needs = group == "dataset" and OmegaConf.is_missing(OmegaConf.load(path), "root")
-    return [f"{group}={option}", "dataset.root=somewhere"] if needs else [f"{group}={option}"]
+    """The choice, with something for the keys that a dataset needs, its root above all."""
+    keys = OmegaConf.load(CONFIGS / group / f"{option}.yaml") if group == "dataset" else {}
+    needed = [f"dataset.{key}=somewhere" for key in keys if OmegaConf.is_missing(keys, key)]
+    return [f"{group}={option}", *needed]
 
 
 def test_every_group_has_options_and_every_part_a_group():

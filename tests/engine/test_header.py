@@ -3,6 +3,8 @@ import struct
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from engine.data import header
@@ -121,3 +123,27 @@ def test_many_empty_segments_take_no_time():
     start = time.perf_counter()
     assert header.parse(b"\xff\xd8" + b"\xff\xe0\0\2" * 100_000) is None
     assert time.perf_counter() - start < 2
+
+
+WHOLE = {
+    kind: saved(Image.effect_noise(SIZE, 50).convert("RGB"), kind)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+}
+CHANGES = st.lists(st.tuples(st.integers(0, 199), st.integers(0, 255)), max_size=8)
+
+
+@given(st.sampled_from(sorted(WHOLE)), CHANGES, st.integers(0, 4000))
+def test_spoilt_bytes_are_a_header_or_none_never_an_error(kind, changes, end):
+    data = bytearray(WHOLE[kind][: max(end, 200)])
+    for at, value in changes:
+        data[at % len(data)] = value
+    found = header.parse(bytes(data))
+    assert found is None or min(found.stored) > 0 and 1 <= found.orientation <= 8
+
+
+@given(
+    st.binary(max_size=400), st.sampled_from([b"\xff\xd8\xff", b"II*\0", b"RIFF....WEBP", b"P5 "])
+)
+def test_noise_is_a_header_or_none_never_an_error(noise, start):
+    found = header.parse(start + noise)
+    assert found is None or min(found.stored) > 0

@@ -221,7 +221,7 @@ def test_a_picture_mixed_with_a_bad_one_is_left_out_with_it():
     data = Tiny(length=8, bad=5, on_error="skip")
     made = loader(data, settings={"mixup": 1.0}, batch_size=8)
     kept = sum(ids(made), [])
-    assert "id5" not in kept and len(kept) < 8
+    assert "id5" not in kept and len(set(kept)) < 7  # nor those mixed with it
     assert {entry["file"] for entry in data.report} == {"5.png"}
 
 
@@ -348,3 +348,15 @@ def test_pictures_and_boxes_come_at_the_side_of_their_batch(workers):
 def test_evaluation_stays_at_its_size():
     batches = list(loader(Tiny(), train=False, sizes=SIDES, sizes_every=1))
     assert {batch.images.shape[2:] for batch in batches} == {(32, 40)}
+
+
+def test_other_pictures_of_a_training_batch_stand_in_for_a_bad_one_and_none_does_in_evaluation():
+    for train in (True, False):
+        data = Tiny(length=8, bad=5, on_error="skip")
+        batches = ids(loader(data, train=train))
+        assert {name for batch in batches for name in batch} == {
+            f"id{i}" for i in range(8) if i != 5
+        }
+        assert sum(map(len, batches)) == (8 if train else 7)
+        assert sorted(map(len, batches)) == ([4, 4] if train else [3, 4])
+        assert len(data.report) == 1

@@ -1,0 +1,87 @@
+"""Labels in CSV files, a row a label of a picture; of several rows the picture has each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.index import Index, file_names, unique_stems
+from engine.data.pictures import Pictures, check_classes, climbs
+from engine.data.splits import plan
+from engine.data.table import csv_files, read_table
+from engine.errors import did_you_mean
+
+COLUMNS = {"filename": "filename", "label": "label"}
+
+
+class CSVLabels(Pictures):
+    """Pictures and their classes, of one split; pictures stand in the order of their first rows.
+
+    Args:
+        root: the folder of the pictures, with <split>.csv.
+        annotations: a file instead, of a set in one piece.
+        columns: the names in the top row of filename and label.
+        splits: a folder of <split>.txt that name pictures of `annotations`.
+        val_share: of train, held out as "val" where there is no such split; of each class, where
+            every picture has one.
+        seed: of that choice.
+        classes: in the order of the labels; None: all in the files, sorted.
+        on_error: see `Pictures`.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str,
+        annotations: str | None = None,
+        columns: dict[str, str] | None = None,
+        splits: str | None = None,
+        val_share: float = 0.1,
+        seed: int = 0,
+        classes: list[str] | None = None,
+        on_error: str = "fail",
+    ) -> None:
+        super().__init__(on_error=on_error)
+        base = Path(root).expanduser()
+        self.folder = str(base)
+        self._columns = COLUMNS | (columns or {})
+        own, one = csv_files(base, annotations)
+        how = plan(split, root=one or base, own=own, lists=splits, val_share=val_share)
+        if classes is None:
+            files = [one] if one else own.values()
+            classes = sorted({row["label"] for f in files for _, row in self._rows(f)} - {""})
+        self.classes = check_classes(classes)
+        self.index = self._read(one or own[how.source])
+        self.cut(how, split, val_share, seed)
+
+    def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+        return read_table(file, self._columns)
+
+    def _read(self, file: Path) -> Index:
+        labels: dict[str, list[int]] = {}
+        for number, row in self._rows(file):
+            try:
+                label = self._label(row["filename"], row["label"])
+                if label in (mine := labels.setdefault(row["filename"], [])):
+                    raise ValueError(
+                        f"{row['filename']} is '{row['label']}' in another row already"
+                    )
+                mine.append(label)
+            except ValueError as error:
+                self.leave_out(file, number, str(error))
+        first = np.cumsum([0, *map(len, labels.values())])
+        each = np.array([label for mine in labels.values() for label in mine], np.int64)
+        return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
+
+    def _label(self, name: str, label: str) -> int:
+        """The row's label; ValueError where there is no such class or picture."""
+        if not name or climbs(name):
+            raise ValueError(f"filename '{name}' is none below the folder of the pictures")
+        if not Path(self.folder, name).is_file():
+            raise ValueError(f"no picture {name} in {self.folder}")
+        if label not in self.classes:
+            known = ", ".join(self.classes)
+            hint = did_you_mean(label, self.classes)
+            raise ValueError(f"unknown class '{label}', expected one of {known}{hint}")
+        return self.classes.index(label)

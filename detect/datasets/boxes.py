@@ -1,0 +1,62 @@
+"""Boxes as annotation files state them: read, refused, or told of."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.data.index import Box
+from engine.data.pictures import Pictures
+from engine.errors import did_you_mean
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def numbers(texts: Sequence[str | None], names: Sequence[str]) -> Box:
+    """Finite numbers; ValueError names the first text that is none."""
+    return tuple(_number(text, name) for text, name in zip(texts, names, strict=True))
+
+
+def _number(text: str | None, name: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is '{(text or '').strip()}', expected a number")
+    return value
+
+
+def check_corners(box: Box) -> Box:
+    """The box xyxy; ValueError where its corners are interchanged."""
+    if box[0] > box[2] or box[1] > box[3]:
+        raise ValueError(f"box {show(box)} is inverted, expected xmin < xmax and ymin < ymax")
+    return box
+
+
+def label_of(name: str, labels: Mapping[str, int]) -> int:
+    """The label of a class; ValueError where there is no such class."""
+    if name not in labels:
+        hint = did_you_mean(name, labels)
+        raise ValueError(f"unknown class '{name}', expected one of {', '.join(labels)}{hint}")
+    return labels[name]
+
+
+def is_flat(
+    data: Pictures, file: Any, row: int, box: Box, size: tuple[int, int] | None, slack: float = 0
+) -> bool:
+    """Whether a box is without area; told of, as is one that leaves its picture.
+
+    `size` is the picture's (height, width), where it is known; a box may reach `slack` pixels over
+    the border by rounding alone.
+    """
+    flat = box[0] == box[2] or box[1] == box[3]
+    if flat:
+        data.tell(file, row, f"box {show(box)} has no area", "ignored")
+    elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
+        data.tell(file, row, f"box {show(box)} leaves the picture", "kept")
+    return flat
+
+
+def show(box: Box) -> str:
+    """A box for a message."""
+    return " ".join(f"{corner}={value:g}" for corner, value in zip(CORNERS, box, strict=True))

@@ -1,0 +1,201 @@
+"""What a COCO truth file holds: its rows, each checked, as flat arrays."""
+
+from collections.abc import Iterable
+from reprlib import repr as shorten
+from typing import Any
+
+import numpy as np
+
+from detect.datasets import coco_rows
+from detect.datasets.coco_rows import Columns, Rows
+from engine.data.pictures import Pictures, climbs
+from engine.errors import UserError
+from engine.read_json import LARGEST, is_finite, read_json
+
+LISTS = ("images", "annotations", "categories")
+# Of an annotation's numbers in a table [n, 9]
+ID, IMAGE, CATEGORY, CROWD, AREA, XY, WH = 0, 1, 2, 3, 4, slice(5, 7), slice(7, 9)
+BIG = 2**53  # from here on a float64 does not hold every whole number
+
+
+class COCOFile:
+    """The lists of a truth file; a bad row is told of, or refused, by the data set.
+
+    Attributes:
+        ids: [N] int64, of the pictures in the file's order, as `names`, and `size` [N, 2] int32
+            (height, width), 0 where there is none.
+        categories: the name of each by its id, in the order of the ids.
+        key: [M, 3] int64, of each annotation its own id, its picture's and its category's.
+        boxes: [M, 4] float32 xyxy; `area` [M] float32; `crowd` [M] bool.
+    """
+
+    def __init__(self, data: Pictures, path: str) -> None:
+        self.data, self.path = data, path
+        told = len(data.report)
+        try:
+            self._read(coco_rows.read(path, LISTS))
+        except (OSError, ValueError, RecursionError):
+            del data.report[told:]
+            whole = read_json(path)  # says what is wrong, if it is not just unusual
+            if not isinstance(whole, dict):
+                raise self._other(type(whole).__name__) from None
+            self._read(whole.items())
+
+    def _read(self, items: Iterable[tuple[str, Any]]) -> None:
+        self._ids: dict[int, None] = {}  # in order
+        self.names: list[str] = []
+        self._sizes: list[int] = []
+        self._names: dict[int, str] = {}
+        self._parts: list[list[np.ndarray]] = [[], [], [], []]
+        self._count = 0
+        readers = (self._read_pictures, self._read_annotations, self._read_categories)
+        lists: dict[str, Any] = dict(zip(LISTS, readers, strict=True))
+        seen: dict[str, bool] = {}
+        for key, value in items:
+            seen[key] = isinstance(value, list | Columns)
+            if seen[key] and key in lists:
+                lists[key](value)
+        if not all(seen.get(name) for name in LISTS):
+            raise self._other(str(sorted(seen)))
+        self._finish()
+
+    def _other(self, got: str) -> UserError:
+        return UserError(
+            f"{self.path}: got {got}, expected lists under {', '.join(LISTS)}: is it a COCO truth "
+            "file (instances_*.json)?"
+        )
+
+    def _finish(self) -> None:
+        self.ids = np.fromiter(self._ids, np.int64)
+        self.size = np.array(self._sizes, np.int32).reshape(-1, 2)
+        self.categories = dict(sorted(self._names.items()))
+        self.key, self.boxes, self.area, self.crowd = map(_whole_column, self._parts)
+        del self._ids, self._sizes
+
+    def _read_pictures(self, rows: Rows) -> None:
+        for row in _each(rows):
+            try:
+                number = _whole(row, "id", self._ids)
+                name = str(_get(row, "file_name"))
+                if climbs(name):
+                    raise ValueError(f"file_name '{name}' leaves the folder of the pictures")
+            except ValueError as error:
+                self.data.leave_out(self.path, _number(row), str(error), "image")
+            else:
+                self._ids[number] = None
+                self.names.append(name)
+                self._sizes += (_side(row, "height"), _side(row, "width"))
+
+    def _read_categories(self, rows: Rows) -> None:
+        for row in _each(rows):
+            try:
+                self._names[_whole(row, "id", self._names)] = str(_get(row, "name"))
+            except ValueError as error:
+                raise UserError(f"{self.path}: category {_number(row)}: {error}") from None
+
+    def _read_annotations(self, rows: Rows) -> None:
+        table = _table(rows.of) if isinstance(rows, Columns) else None
+        if table is None:
+            checked = [n for row in _each(rows) if (n := self._numbers(row))]
+            table = np.array(checked, np.float64).reshape(-1, 9)
+        else:
+            self._count += len(table)
+        for row in table[(table[:, WH] == 0).any(1)]:
+            box = ", ".join(f"{value:g}" for value in row[5:])
+            self.data.tell(self.path, int(row[ID]), f"box [{box}] has no area", "ignored")
+        for column, part in zip(self._parts, _parts(table), strict=True):
+            column.append(part)
+
+    def _numbers(self, row: Any) -> list[float] | None:
+        """One row of the table; None where it is left out."""
+        self._count += 1
+        try:
+            return [
+                _number(row) or self._count,
+                _whole(row, "image_id"),
+                _whole(row, "category_id"),
+                bool(row.get("iscrowd", 0)),
+                _area(row),
+                *row["bbox"],
+            ]
+        except ValueError as error:
+            number = _number(row) or self._count
+            self.data.leave_out(self.path, number, str(error), "annotation")
+            return None
+
+
+def _parts(table: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Columns in the types they are kept in: key, boxes, area, crowd."""
+    corners = np.hstack([table[:, XY], table[:, XY] + table[:, WH]]).astype(np.float32)
+    key = table[:, [ID, IMAGE, CATEGORY]].astype(np.int64)
+    return key, corners, table[:, AREA].astype(np.float32), table[:, CROWD] != 0
+
+
+def _whole_column(parts: list[np.ndarray]) -> np.ndarray:
+    """One array; the parts are given back at once."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
+
+
+def _table(columns: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Columns as a table, or None where there is anything to say about a row."""
+    if not {"id", "image_id", "category_id", "bbox"} <= columns.keys():
+        return None
+    filled = {"iscrowd": 0 * columns["id"], "area": columns["bbox"][:, 2:].prod(1, keepdims=True)}
+    whole = filled | columns
+    table = np.hstack([whole[k] for k in ("id", "image_id", "category_id", *filled, "bbox")])
+    if table.shape[1] != 9 or (table[:, WH] < 0).any() or (np.abs(table) > LARGEST).any():
+        return None
+    key = table[:, :CROWD]
+    return table if (key == key.round()).all() and (np.abs(key) < BIG).all() else None
+
+
+def _each(rows: Rows) -> list[Any]:
+    return rows.rows() if isinstance(rows, Columns) else rows
+
+
+def _get(row: Any, key: str) -> Any:
+    if not isinstance(row, dict) or key not in row:
+        raise ValueError(f"got {shorten(row)}, expected it to have '{key}'")
+    return row[key]
+
+
+def _whole(row: Any, key: str, taken: Any = ()) -> int:
+    """A whole number, which `taken` does not have; JSON does not part 3 from 3.0."""
+    value = _get(row, key)
+    if type(value) is int and -BIG < value < BIG and value not in taken:  # nearly all
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not abs(value) < BIG or value != int(value) or int(value) in taken:
+        once = ", used once" if taken != () else ""
+        raise ValueError(f"got {key} {value!r}, expected a whole number{once}")
+    return int(value)
+
+
+def _number(row: Any) -> int | None:
+    """The row's own id, where it has one, to name it in a message."""
+    try:
+        return _whole(row, "id")
+    except ValueError:
+        return None
+
+
+def _area(row: dict[str, Any]) -> float:
+    """The object's own area, its box's where the row states none; its box is checked first."""
+    box = _get(row, "bbox")
+    fits = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
+    if not fits or min(box[2:]) < 0:
+        raise ValueError(
+            f"got bbox {shorten(box)}, expected [x, y, w, h], finite and not negative in size"
+        )
+    area = row.get("area", box[2] * box[3])
+    if not is_finite(area):
+        raise ValueError(f"got area {area}, expected square pixels")
+    return area
+
+
+def _side(row: dict[str, Any], key: str) -> int:
+    """Declared pixels; 0 where it declares none."""
+    value = row.get(key)
+    return int(value) if isinstance(value, int | float) and 0 < value < 2**31 else 0

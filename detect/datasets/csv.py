@@ -1,0 +1,113 @@
+"""Boxes in CSV files, a row a box; a row of a file name alone is a picture without objects."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from detect.datasets.boxes import CORNERS, check_corners, is_flat, label_of, numbers
+from engine.data.image import IMAGE_SUFFIXES
+from engine.data.index import Entry, Index, Object
+from engine.data.pictures import Pictures, check_classes, climbs
+from engine.data.splits import plan
+from engine.data.table import csv_files, read_table
+
+COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
+
+
+class CSV(Pictures):
+    """Pictures and boxes of one split.
+
+    Pictures stand in the order of their first rows. Those beside them without a row are not of the
+    set, which is noted, unless a list of `splits` names them. Boxes without area are kept and
+    ignored, and reported.
+
+    Args:
+        root: the folder of the pictures, with <split>.csv.
+        annotations: a file instead, of a set in one piece.
+        columns: the names in the top row of filename, class, xmin, ymin, xmax, ymax (pixels), and
+            of width and height of the picture, where there are such.
+        splits: a folder of <split>.txt that name pictures of `annotations`.
+        val_share: of train, held out as "val" where there is no such split.
+        seed: of that choice.
+        classes: in the order of the labels; None: all in the files, sorted.
+        view, on_error: see `Pictures`.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str,
+        annotations: str | None = None,
+        columns: dict[str, str | None] | None = None,
+        splits: str | None = None,
+        val_share: float = 0.1,
+        seed: int = 0,
+        classes: list[str] | None = None,
+        view: str = "all",
+        on_error: str = "fail",
+    ) -> None:
+        super().__init__(view=view, on_error=on_error)
+        base = Path(root).expanduser()
+        self.folder = str(base)
+        self._columns = {k: name for k, name in (COLUMNS | (columns or {})).items() if name}
+        own, one = csv_files(base, annotations)
+        how = plan(split, root=one or base, own=own, lists=splits, val_share=val_share)
+        if classes is None:
+            files = [one] if one else own.values()
+            classes = sorted({row["class"] for f in files for _, row in self._rows(f)} - {""})
+        self.classes = check_classes(classes)
+        self.index = Index.of(self._entries(one or own[how.source], whole=splits is not None))
+        self.cut(how, split, val_share, seed)
+
+    def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+        return read_table(file, self._columns)
+
+    def _entries(self, file: Path, whole: bool) -> list[Entry]:
+        """Pictures in the order of their first rows, then with `whole` those without a row."""
+        objects: dict[str, list[Object]] = {}
+        sizes: dict[str, tuple[int, int] | None] = {}
+        labels = {name: label for label, name in enumerate(self.classes)}
+        for number, row in self._rows(file):
+            name = row["filename"]
+            try:
+                if name not in objects:
+                    self._check(name)
+                    objects[name], sizes[name] = [], _size(row)
+                if any(row[key] for key in ("class", *CORNERS)):
+                    objects[name].append(self._object(file, number, row, labels))
+            except ValueError as error:
+                self.leave_out(file, number, str(error))
+        bare = self._bare(objects.keys())
+        if bare and not whole:
+            self.notes.append(f"{len(bare)} pictures in {self.folder} have no row: left out")
+        objects |= {name: [] for name in bare if whole}
+        return [Entry(name, mine, sizes.get(name)) for name, mine in objects.items()]
+
+    def _object(
+        self, file: Path, number: int, row: dict[str, str], labels: dict[str, int]
+    ) -> Object:
+        box = check_corners(numbers([row[corner] for corner in CORNERS], CORNERS))
+        label = label_of(row["class"], labels)
+        return box, label, is_flat(self, file, number, box, _size(row))
+
+    def _check(self, name: str) -> None:
+        if not name or climbs(name):
+            raise ValueError(f"filename '{name}' is none below the folder of the pictures")
+        if not Path(self.folder, name).is_file():
+            raise ValueError(f"no picture {name} in {self.folder}")
+
+    def _bare(self, known: Collection[str]) -> list[str]:
+        """Pictures beside those that are known, sorted."""
+        folders = {Path(self.folder, name).parent for name in known}
+        files = (f for folder in folders or {Path(self.folder)} for f in folder.iterdir())
+        names = (f.relative_to(self.folder).as_posix() for f in files)
+        return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in known)
+
+
+def _size(row: dict[str, str]) -> tuple[int, int] | None:
+    """Declared (height, width), where the table has both columns and they are above 0."""
+    try:
+        height, width = int(row["height"]), int(row["width"])
+    except (KeyError, ValueError):
+        return None
+    return (height, width) if min(height, width) > 0 else None

@@ -1,0 +1,138 @@
+"""YOLO's layout: images/<split>/*.jpg, labels/<split>/*.txt and the names of the classes.
+
+A row is `class cx cy w h`, class from 0, the rest as shares of the upright picture's sides. A split
+may also lie outside, <split>/images and <split>/labels, or images/ and labels/ be in one piece.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from detect.datasets.boxes import is_flat, numbers
+from engine.data.image import IMAGE_SUFFIXES, picture_size
+from engine.data.index import Entry, Index, Object
+from engine.data.pictures import Pictures, check_classes
+from engine.data.splits import list_rows, plan
+from engine.errors import UserError
+
+COLUMNS = ("class", "cx", "cy", "w", "h")
+PICTURES, LABELS, CLASSES = "images", "labels", "classes.txt"
+SLACK = 1.0  # pixels that a box may reach over the border by the rounding of its shares
+
+
+class YOLO(Pictures):
+    """Pictures and boxes of one split.
+
+    A picture without a file of labels has no object, which is noted; rows of polygons are defects.
+    Boxes without area are kept and ignored, and as those that leave their picture reported.
+
+    Args:
+        root: the folder.
+        classes: in the order of the labels; None: `names` of data.yaml, or the rows of classes.txt.
+        splits: a folder of <split>.txt that name pictures of a set in one piece.
+        val_share: of train, held out as "val" where there is no such split.
+        seed: of that choice.
+        view, on_error: see `Pictures`.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        split: str,
+        splits: str | None = None,
+        val_share: float = 0.1,
+        seed: int = 0,
+        classes: list[str] | None = None,
+        view: str = "all",
+        on_error: str = "fail",
+    ) -> None:
+        super().__init__(view=view, on_error=on_error)
+        base = Path(root).expanduser()
+        self.classes = check_classes(_class_names(base) if classes is None else classes)
+        own = _own(base)
+        how = plan(split, root=base, own=own, lists=splits, val_share=val_share)
+        self._labels, folder = own.get(how.source, (base / LABELS, base / PICTURES))
+        self.folder = str(folder)
+        self.index = Index.of(self._entries(folder))
+        self.cut(how, split, val_share, seed)
+
+    def _entries(self, folder: Path) -> Iterator[Entry]:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        labels = {f.relative_to(self._labels).with_suffix("") for f in self._labels.rglob("*.txt")}
+        names = {file.relative_to(folder).with_suffix("") for file in files}
+        for name in sorted(labels - names - {Path("classes")}):
+            self.leave_out(self._labels / f"{name}.txt", None, "no picture of this name")
+        if bare := len(names - labels):
+            self.notes.append(f"{bare} pictures of {folder} have no *.txt: without objects")
+        for file in files:
+            name = file.relative_to(folder)
+            rows = (self._labels / name).with_suffix(".txt")
+            try:
+                size = picture_size(os.fspath(file))
+            except UserError as error:
+                self.leave_out(file, None, str(error))
+                continue
+            objects = self._objects(rows, size) if name.with_suffix("") in labels else ()
+            yield Entry(name.as_posix(), list(objects), size)
+
+    def _objects(self, file: Path, size: tuple[int, int]) -> Iterator[Object]:
+        """The good rows of one file of labels; boxes in pixels of a picture of `size`."""
+        for number, row in list_rows(file):
+            try:
+                label, box = self._row(row.split(), size)
+            except ValueError as error:
+                self.leave_out(file, number, str(error))
+                continue
+            yield box, label, is_flat(self, file, number, box, size, SLACK)
+
+    def _row(self, texts: list[str], size: tuple[int, int]) -> tuple[int, tuple[float, ...]]:
+        if len(texts) != len(COLUMNS):
+            polygon = "; it is a polygon, of segmentation" if len(texts) > 6 else ""
+            raise ValueError(f"{len(texts)} values, expected {' '.join(COLUMNS)}{polygon}")
+        label, cx, cy, w, h = numbers(texts, COLUMNS)
+        if label not in range(len(self.classes)):
+            raise ValueError(f"class {texts[0]}, expected 0 to {len(self.classes) - 1}")
+        if min(w, h) < 0:
+            raise ValueError(f"w {w:g}, h {h:g}, expected sizes from 0 on")
+        if max(abs(cx), abs(cy), w, h) > 2:
+            raise ValueError(f"'{' '.join(texts)}': expected shares of the picture, not pixels")
+        height, width = size
+        corners = (cx - w / 2) * width, (cy - h / 2) * height
+        return int(label), (*corners, (cx + w / 2) * width, (cy + h / 2) * height)
+
+
+def _own(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Folders of labels and of pictures by split; none where the set is in one piece."""
+    if not any(root.glob(PICTURES)) and not any(root.glob(f"*/{PICTURES}")):
+        raise UserError(
+            f"dataset.root={root}: expected {PICTURES}/<split>/ and {LABELS}/<split>/ in it"
+        )
+    inside = (p for p in (root / PICTURES).glob("*") if p.is_dir())
+    own = {p.name: (root / LABELS / p.name, p) for p in inside}
+    return own | {p.parent.name: (p.parent / LABELS, p) for p in root.glob(f"*/{PICTURES}")}
+
+
+def _class_names(root: Path) -> list[str]:
+    """`names` of data.yaml, a list or a map from 0 on, else the rows of classes.txt."""
+    file = root / "data.yaml"
+    if file.is_file():
+        return _yaml_names(file)
+    files = [f for f in (root / CLASSES, root / LABELS / CLASSES) if f.is_file()]
+    if not files:
+        raise UserError(
+            f"dataset.root={root}: expected data.yaml or {CLASSES} in it, or dataset.classes=[...]"
+        )
+    return [name for _, name in list_rows(files[0])]
+
+
+def _yaml_names(file: Path) -> list[str]:
+    try:
+        names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
+        return [names[i] for i in range(len(names))]
+    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{file}: expected names: [...], or names: from 0 on ({type(error).__name__})"
+        ) from None

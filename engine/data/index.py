@@ -1,0 +1,103 @@
+"""The truth about many pictures in flat arrays, which worker processes share."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from engine.record import Record
+
+Box = tuple[float, ...]  # xyxy, pixels of the original picture
+Object = tuple[Box, int, bool]  # box, label, ignore
+
+
+class Entry(NamedTuple):
+    """One picture, as a reader finds it."""
+
+    file: str  # its path below the set's folder
+    objects: list[Object]
+    size: tuple[int, int] | None = None  # declared (height, width)
+
+
+@dataclass
+class Index:
+    """Picture i has the objects first[i] to first[i + 1]; None is what the files do not state."""
+
+    files: np.ndarray  # [N] bytes, the path below the set's folder
+    first: np.ndarray  # [N + 1] int64
+    labels: np.ndarray  # [M] int64
+    boxes: np.ndarray | None = None  # [M, 4] float32
+    ignore: np.ndarray | None = None  # [M] bool
+    area: np.ndarray | None = None  # [M] float32
+    size: np.ndarray | None = None  # [N, 2] int32 declared (height, width), 0 where none is
+    ids: np.ndarray | None = None  # [N] int64; None: stems, or where they repeat paths, are ids
+    short: bool = True  # no stem repeats
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """Of pictures with boxes, one by one."""
+        files, sizes, objects, first = [], [], [], [0]
+        for entry in entries:
+            files.append(entry.file)
+            sizes.append(entry.size or (0, 0))
+            objects += entry.objects
+            first.append(len(objects))
+        boxes, labels, ignore = zip(*objects, strict=True) if objects else ((), (), ())
+        return cls(
+            file_names(files),
+            np.array(first),
+            np.array(labels, np.int64),
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(ignore, bool),
+            size=np.array(sizes, np.int32).reshape(-1, 2),
+            short=unique_stems(files),
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, pictures: np.ndarray) -> Self:
+        """The pictures at these rows, in their order."""
+        count = np.diff(self.first)[pictures]
+        first = np.concatenate([[0], np.cumsum(count)])
+        rows = np.repeat(self.first[pictures] - first[:-1], count) + np.arange(first[-1])
+        change = {"files": pictures, "size": pictures, "ids": pictures}
+        change |= {name: rows for name in ("labels", "boxes", "ignore", "area")}
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name in change}
+        taken = {n: column[change[n]] for n, column in columns.items() if column is not None}
+        return replace(self, first=first, **taken)
+
+    def record(self, index: int, folder: str) -> Record:
+        """The truth about one picture of a set whose pictures lie in `folder`."""
+        file = os.fsdecode(self.files[index])
+        mine = slice(self.first[index], self.first[index + 1])
+        truth = ("labels", "boxes", "ignore", "area")
+        rows = {n: None if (x := getattr(self, n)) is None else x[mine] for n in truth}
+        size = (0, 0) if self.size is None else self.size[index].tolist()
+        return Record(
+            id=self._id(index, file),
+            path=os.path.join(folder, file),
+            size=(size[0], size[1]) if min(size) > 0 else None,
+            **rows,  # type: ignore[arg-type]
+        )
+
+    def _id(self, index: int, file: str) -> str | int:
+        if self.ids is not None:
+            return int(self.ids[index])
+        return _stem(file) if self.short else file
+
+
+def file_names(files: list[str]) -> np.ndarray:
+    """[N] bytes: as the file system itself names them, so that any name can be held."""
+    return np.array([os.fsencode(file) for file in files], np.bytes_)
+
+
+def unique_stems(files: list[str]) -> bool:
+    """Whether no two files have the same name but for folder and suffix."""
+    return len({_stem(file) for file in files}) == len(files)
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(os.path.basename(file))[0]

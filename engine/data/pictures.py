@@ -1,0 +1,111 @@
+"""What every data set of files has in common: arrays, splits, and what is said of its defects."""
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from engine.data import splits, views
+from engine.data.image import read_rgb
+from engine.data.index import Index, unique_stems
+from engine.errors import UserError
+from engine.record import Record
+
+
+class Pictures:
+    """Pictures of one split and the truth about them; a format adds the reader of its files.
+
+    `report` has what is wrong with the files, by file and row. Under on_error="fail" the first
+    defect that leaves something out is a UserError instead.
+
+    Args:
+        view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
+        on_error: what a bad row or picture does: "fail" stops, "skip" leaves it out and reports it.
+    """
+
+    classes: list[str]
+    index: Index
+    folder: str  # of the pictures
+    stored = True  # in files, which the loader reads itself
+    mend = "mend it, or leave it out: dataset.on_error=skip"  # what can be done about a defect
+
+    def __init__(self, *, view: str = "all", on_error: str = "fail") -> None:
+        if on_error not in ("fail", "skip"):
+            raise UserError(f"dataset.on_error is '{on_error}', expected 'fail' or 'skip'")
+        self.report: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.on_error, self.view = on_error, views.check_view(view)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def record(self, index: int) -> Record:
+        """The truth about one picture; its id is its name, where two are alike its path."""
+        return views.view(self.index.record(index, self.folder), self.view)
+
+    def image(self, index: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        return read_rgb(os.path.join(self.folder, os.fsdecode(self.index.files[index])))
+
+    def cut(self, plan: splits.Plan, split: str, val_share: float, seed: int) -> None:
+        """Leave the pictures of the split, of all that were read."""
+        if plan.list is not None:
+            self.index = self.index.take(self._listed(plan.list))
+        if plan.carved:
+            count, labels = np.diff(self.index.first), self.index.labels
+            held = splits.held_out(labels if (count == 1).all() else 0 * count, val_share, seed)
+            if split == "val":  # said once: train has told all else
+                self.report.clear()
+                self.notes = [
+                    f"no val split: {held.sum()} of the {len(held)} training pictures are held out "
+                    f"for validation (dataset.val_share={val_share:g})"
+                ]
+            self.index = self.index.take(np.flatnonzero(held == (split == "val")))
+        if not len(self):
+            left = " left" if plan.carved else ""
+            raise UserError(f"{self.folder}: no picture{left} for '{split}'; add some to it")
+
+    def _listed(self, file: Path) -> np.ndarray:
+        """The pictures that a list names by path, and where no stem repeats by name or stem."""
+        paths = [os.fsdecode(name) for name in self.index.files]
+        names = {path: row for row, path in enumerate(paths)}
+        if unique_stems(paths):
+            for row, path in enumerate(map(PurePosixPath, paths)):
+                names |= {path.name: row, path.stem: row}
+        rows: dict[int, int] = {}
+        for number, text in splits.list_rows(file):
+            if text not in names:
+                self.leave_out(file, number, f"the set has no picture '{text}'")
+            elif names[text] in rows:
+                self.leave_out(file, number, f"{text} stands in row {rows[names[text]]} already")
+            else:
+                rows[names[text]] = number
+        return np.array(list(rows), np.int64)
+
+    def leave_out(self, file: Any, row: int | None, reason: str, unit: str = "row") -> None:
+        """Tell of a defect that leaves a row or a file out, or stop there."""
+        if self.on_error == "fail":
+            where = file if row is None else f"{file}, {unit} {row}"
+            raise UserError(f"{where}: {reason}; {self.mend}")
+        self.tell(file, row, reason, "left out")
+
+    def tell(self, file: Any, row: int | None, reason: str, action: str) -> None:
+        """Note a defect, and what was done: "left out", "ignored", "kept"."""
+        self.report.append({"file": str(file), "row": row, "reason": reason, "action": action})
+
+
+def climbs(file: str) -> bool:
+    """Whether a path that a file states leaves the folder of the pictures."""
+    if ".." not in file and not file.startswith(("/", "\\")):  # nearly all, of 100,000
+        return False
+    path = PurePosixPath(file.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts
+
+
+def check_classes(names: list[str]) -> list[str]:
+    """The names as strings; UserError unless there are some, each once."""
+    names = [str(name) for name in names]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"dataset.classes must name each class once, got {names}")
+    return names

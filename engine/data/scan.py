@@ -1,0 +1,146 @@
+"""One pass over the pictures of a split: what each is, beside what its annotation says.
+
+What an annotation alone can tell (a box without area, an unknown class) its dataset has told;
+here is what takes the picture. Rows are those of `Dataset.report`: file, row, reason, action.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.data.header import SWAPPING, Header
+from engine.data.image import IMAGE_SUFFIXES, read_header
+from engine.data.upright import turn_of, upright
+from engine.errors import UserError
+from engine.protocols import Dataset
+from engine.structures import Record
+
+Row = dict[str, Any]
+Seen = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
+
+SLACK = 1.0  # pixels that a box may reach over the border by rounding alone
+ANNOTATIONS = {"Annotations": ".xml", "labels": ".txt"}  # folders beside or above the pictures'
+
+
+class Look(NamedTuple):
+    """One picture that can be read."""
+
+    record: Record  # in the annotation's pixels
+    seen: Record  # in the upright picture's
+    size: tuple[int, int]  # (height, width), upright
+    header: Header | None  # None where no file holds the picture: it is drawn, or in an archive
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """(height, width) of the picture that the annotation's boxes count in."""
+        return self.size if self.seen is self.record else (self.size[1], self.size[0])
+
+
+def row(file: Any, reason: str, action: str, number: int | None = None) -> Row:
+    """A row of a report."""
+    return {"file": str(file), "row": number, "reason": reason, "action": action}
+
+
+def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[Look]:
+    """Every picture of a split that can be read; what is wrong with any is added to `report`.
+
+    One picture is in memory at a time, and of all before it the digests, in `seen`.
+    """
+    for index in tqdm(range(len(data)), split, leave=False, disable=None):
+        record = data.record(index)
+        try:
+            image = data.image(index)
+        except UserError as error:
+            report.append(row(record.path, str(error), "left out"))
+            continue
+        size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
+        turn = turn_of(record, size)
+        header = read_header(record.path) if Path(record.path).is_file() else None
+        look = Look(record, upright(record, turn, size), size, header)
+        report += [row(record.path, *said) for said in _defects(look)]
+        report += [row(record.path, why, "kept", number) for number, why in _outside(look)]
+        digest = _digest(image)
+        where, first = seen.setdefault(digest, (split, record.path))
+        if first != record.path:
+            report.append(row(record.path, f"the same pixels as {first} ({where})", "kept"))
+        yield look
+
+
+def _digest(image: np.ndarray) -> bytes:
+    """Of a picture's pixels and its width: equal where the pictures are."""
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=16, person=b"%d" % image.shape[1]).digest()
+
+
+def _defects(look: Look) -> Iterator[tuple[str, str]]:
+    """Reason and action of what a picture's file or declared size has wrong."""
+    height, width = look.size
+    declared, header = look.record.size, look.header
+    if declared is not None and declared != look.counted:
+        was = f"{declared[1]} x {declared[0]}"
+        yield f"declared {was}, the picture is {width} x {height}", "kept"
+    if header is not None and header.orientation != 1:
+        how = f"EXIF turns it (orientation {header.orientation})"
+        if look.record.boxes is None:
+            yield how, "turned"
+        elif look.seen is not look.record:
+            yield f"{how}; its boxes count the stored pixels and are turned too", "turned"
+        else:
+            known = declared == look.size and header.orientation in SWAPPING and height != width
+            why = "by its declared size" if known else "as far as can be told"
+            yield f"{how}; its boxes count the upright picture, {why}", "turned"
+    if not _is_utf8(look.record.path):
+        yield "its name is not UTF-8", "kept"
+
+
+def _outside(look: Look) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and reason of each box that leaves the picture.
+
+    Where the declared size is right, the dataset has told by that.
+    """
+    boxes = look.seen.boxes
+    if boxes is None or look.record.size == look.counted:
+        return
+    height, width = look.size
+    over = np.maximum(-boxes[:, :2], boxes[:, 2:] - (width, height)).max(1) > SLACK
+    for number in np.flatnonzero(over):
+        box = ", ".join(f"{x:g}" for x in boxes[number].tolist())
+        yield int(number) + 1, f"box {box} leaves the picture of {width} x {height}"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def strays(used: set[str], told: set[str]) -> Iterator[Row]:
+    """Pictures that no split names, and annotations without a picture, beside those that are used.
+
+    Args:
+        used: paths of the pictures of all splits.
+        told: stems of files whose defects are reported already.
+    """
+    folders = sorted({Path(path).parent for path in used})
+    pictures = [p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if _is_picture(p)]
+    for path in pictures:
+        if str(path) not in used and path.stem not in told:
+            yield row(path, "no split has this picture", "not used")
+    stems = {p.stem for p in pictures} | told
+    for name, suffix in ANNOTATIONS.items():
+        for folder in sorted(
+            {near / name for f in folders for near in (f.parent, f.parent.parent)}
+        ):
+            for file in sorted(folder.rglob(f"*{suffix}")):
+                if file.stem not in stems and file.stem != "classes":
+                    yield row(file, "an annotation without a picture", "not used")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

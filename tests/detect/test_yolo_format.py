@@ -1,0 +1,102 @@
+import pytest
+import sets
+
+from detect.datasets.yolo import YOLO
+from engine.errors import UserError
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    """A set of the pictures a, b, c in train, c in val; writes rows for a, and opens train."""
+    sets.write_yolo(tmp_path, {"train": list("abc"), "val": ["c"]})
+
+    def make(rows=None, **options):
+        if rows is not None:
+            (tmp_path / "labels/train/a.txt").write_text(rows)
+        return YOLO(root=str(tmp_path), split="train", **options)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("0 .5 .5 .1", "4 values, expected class cx cy w h;"),
+        ("0 .1 .1 .2 .1 .2 .2", "7 values, .*; it is a polygon, of segmentation"),
+        ("3 .5 .5 .1 .1", "class 3, expected 0 to 2"),
+        ("-1 .5 .5 .1 .1", "class -1, expected 0 to 2"),
+        ("0.5 .5 .5 .1 .1", "class 0.5, expected 0 to 2"),
+        ("cat .5 .5 .1 .1", "class is 'cat', expected a number"),
+        ("0 nan .5 .1 .1", "cx is 'nan', expected a number"),
+        ("0 .5 .5 -.1 .1", r"w -0.1, h 0.1, expected sizes from 0 on"),
+        ("0 32 24 10 10", "'0 32 24 10 10': expected shares of the picture, not pixels"),
+    ],
+)
+def test_a_bad_row_fails_or_is_left_out_alone(yolo, row, reason):
+    rows = f"0 .5 .5 .1 .1\n\n{row}\n2 .5 .5 .5 .5\n"
+    with pytest.raises(UserError, match=rf"labels/train/a\.txt, row 3: {reason}.*on_error=skip"):
+        yolo(rows)
+    data = yolo(rows, on_error="skip")
+    assert data.record(0).labels.tolist() == [0, 2]
+    (entry,) = data.report
+    assert entry["row"] == 3 and entry["file"].endswith("a.txt") and entry["action"] == "left out"
+
+
+def test_a_box_in_pixels_of_the_picture(yolo):
+    # 64 x 48 pixels: centre (32, 12), size 16 x 24, so x from 24 to 40, y from 0 to 24.
+    assert yolo("1 .5 .25 .25 .5\n").record(0).boxes.tolist() == [[24, 0, 40, 24]]
+
+
+def test_pictures_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
+    assert yolo().notes == [f"1 pictures of {tmp_path}/images/train have no *.txt: without objects"]
+    assert yolo("").record(0).boxes.shape == (0, 4)  # an empty file says the same, aloud
+
+
+def test_labels_without_a_picture_and_bad_pictures(yolo, tmp_path):
+    (tmp_path / "labels/train/z.txt").write_text("0 .5 .5 .1 .1\n")
+    with pytest.raises(UserError, match=r"labels/train/z\.txt: no picture of this name; mend it"):
+        yolo()
+    (tmp_path / "images/train/b.png").write_bytes(b"no picture")
+    data = yolo(on_error="skip")
+    assert [data.record(i).id for i in range(len(data))] == ["a", "c"]
+    assert [e["file"].rpartition("/")[2] for e in data.report] == ["z.txt", "b.png"]
+
+
+def test_names_of_the_classes(yolo, tmp_path):
+    assert yolo(classes=["x", "y", "z"]).classes == ["x", "y", "z"]
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("nc: 3\nnames: [x, y, 3]\n")
+    assert yolo().classes == ["x", "y", "3"]
+    for wrong in (
+        "names: {1: a, 2: b}",
+        "- a",
+        "names: [a",
+        "nc: 3",
+        "names: !!python/object:x {}",
+    ):
+        yaml.write_text(wrong)
+        with pytest.raises(UserError, match=r"data\.yaml: expected names: \[\.\.\.\]"):
+            yolo()
+    yaml.unlink()
+    with pytest.raises(UserError, match=r"expected data\.yaml or classes\.txt in it"):
+        yolo()
+    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
+    assert yolo().classes == ["one", "two", "three"]
+
+
+def test_splits_may_lie_outside(yolo, tmp_path):
+    data = yolo()
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for part in ("images", "labels"):
+            (tmp_path / part / split).rename(tmp_path / split / part)
+    for part in ("images", "labels"):
+        (tmp_path / part).rmdir()
+    moved = yolo()
+    assert moved.record(0).path == f"{tmp_path}/train/images/a.png"
+    assert moved.record(0).boxes.tolist() == data.record(0).boxes.tolist()
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"expected images/<split>/ and labels/<split>/ in it"):
+        YOLO(root=str(tmp_path), split="train", classes=["a"])
