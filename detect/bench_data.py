@@ -25,13 +25,14 @@ from engine.build import part
 from engine.config import CONFIGS
 from engine.data.augment import Augment
 from engine.data.files import Files
-from engine.data.image import read_rgb, write_rgb
-from engine.data.loader import Samples
+from engine.data.image import read_rgb
+from engine.data.loader import Samples, settle
 from engine.logging import say
 from engine.structures import Sample, collate
 
 Peer = Callable[[int], None]  # prepares the first so many pictures
 PHOTO = (3000, 4000)  # (height, width) of 12 megapixels
+FINE = {0: 0.1, 1: 0.3}  # strength of the finest noise, which lenses blur
 BATCH = 16  # ours are made and collated in batches, as a run does
 
 
@@ -44,7 +45,7 @@ def measure(
     and `of_torchvision` are shares of those peers' medians.
     """
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    settle()
     torch.manual_seed(seed)
     rows = []
     for folder in root:
@@ -73,7 +74,7 @@ def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[d
 
 
 def _alternate(peers: dict[str, Peer], count: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each peer for all pictures; the first round does not count."""
+    """Processor seconds of each peer for all pictures; the first round does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(repeats + 1):
         for name, prepare in peers.items():
@@ -191,14 +192,15 @@ def _ultralytics(dataset: VOC, side: int) -> Callable[[int], Any]:
 
 
 def _photo(folder: str, side: int) -> dict[str, Peer]:
-    """A photo's detail: noise at every scale, so that its entropy is as costly to decode."""
+    """Noise at every scale, as a JPEG of 3 MB: as costly to decode as a phone's photo."""
     rng = np.random.default_rng(0)
     photo = np.zeros((*PHOTO, 3), np.float32)
     for level in range(9):
         small = rng.normal(0, 18, (PHOTO[0] >> level, PHOTO[1] >> level, 3)).astype(np.float32)
-        photo += cv2.resize(small, PHOTO[::-1]) * (0.3 if level == 0 else 1)
+        photo += cv2.resize(small, PHOTO[::-1]) * FINE.get(level, 1)
     path = str(Path(folder, "photo.jpg"))
-    write_rgb(path, (128 + photo).clip(0, 255).astype(np.uint8))
+    pixels = (128 + photo).clip(0, 255).astype(np.uint8)
+    cv2.imwrite(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
     resized = v2.Resize((side, side))
 
     def whole(_: int) -> Any:
