@@ -58,7 +58,7 @@ def _check_length(weights: Tensor | None, logits: Tensor) -> None:
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, averaged over slots with a label.
+    """Softmax cross-entropy, averaged over slots with a label, or with shares of several.
 
     Args:
         smoothing: label smoothing (arXiv 1512.00567, 7).
@@ -70,6 +70,7 @@ class CrossEntropy(nn.Module):
     activation = "softmax"
     requires = frozenset({"logits"})
     trains = frozenset({"logits"})
+    takes_shares = True
     class_weights: Tensor | None
 
     def __init__(
@@ -89,18 +90,21 @@ class CrossEntropy(nn.Module):
         """Term `class`, and `entropy` where it is weighted."""
         logits, labels = output.logits, assigned.labels  # [B, A, C], [B, A]
         _check_length(self.class_weights, logits)
+        shares = labels.ndim == 3
+        targets = labels.clamp(min=0 if shares else BACKGROUND).flatten(0, 1)
         losses = F.cross_entropy(
             logits.flatten(0, 1),
-            labels.clamp(min=BACKGROUND).flatten(),
+            targets,
             self.class_weights,
             ignore_index=BACKGROUND,
             label_smoothing=self.smoothing,
             reduction="none",
-        ).view_as(labels)
-        weight, count = slot_weight(output, assigned), answering(labels)
+        ).view(logits.shape[:2])
+        known = (labels > 0).any(-1) if shares else labels >= 0  # [B, A]
+        weight, count = slot_weight(output, assigned) * known, known.sum().clamp(min=1)
         terms = {"class": (losses * weight).sum() / count}
         if self.entropy:
-            negative = (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1) * (labels >= 0)
+            negative = (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
             terms["entropy"] = self.entropy * (negative * weight).sum() / count
         return terms
 
@@ -114,6 +118,7 @@ class MSE(nn.Module):
 
     requires = frozenset({"logits"})
     trains = frozenset({"logits"})
+    takes_shares = True
 
     def __init__(self, *, activation: str = "softmax") -> None:
         super().__init__()
@@ -145,6 +150,7 @@ class BCE(nn.Module):
 
     activation = "sigmoid"
     requires = frozenset({"logits"})
+    takes_shares = True
     class_weights: Tensor | None
 
     def __init__(
@@ -193,6 +199,8 @@ class Focal(BCE):
         alpha: weight of the positives, 1 - alpha of the negatives; None for neither.
         weight, class_weights, box, per_picture: as in BCE.
     """
+
+    takes_shares = False
 
     def __init__(
         self,

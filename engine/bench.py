@@ -1,4 +1,4 @@
-"""What a part costs beside its peers: python -m engine.bench part=loss.
+"""What a part costs beside its peers: python -m engine.bench part=loss, or part=data.
 
 Peers run in turn, in one process and on one thread, so that a busy machine slows all of them alike:
 trust the ratios more than the milliseconds. A table, then the same numbers as JSON, in one line.
@@ -8,16 +8,18 @@ import importlib
 import inspect
 import json
 import os
+from dataclasses import asdict
 from typing import Any
 
 from engine.command import command
 from engine.errors import UserError, did_you_mean
 
 PARTS = {
+    "data": "detect.bench_data",
     "index": "detect.bench_index",
     "loss": "detect.bench_loss",
 }  # modules with `measure`, by what part= says
-LEAST = ("batch", "slots", "repeats")  # whole numbers from 1 on
+LEAST = ("batch", "slots", "repeats", "pictures", "side")  # whole numbers from 1 on
 
 
 @command("bench")
@@ -25,14 +27,22 @@ def main(cfg: Any) -> None:
     """Checked configuration in, a table and a line of JSON on standard output."""
     _check(cfg)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler counts memory, in silence
-    from engine.config import plain
-
     measure = importlib.import_module(PARTS[cfg.part]).measure  # torch loads only now
-    takes = inspect.signature(measure).parameters
-    asked = {key: value for key, value in plain(cfg).items() if key in takes}
+    asked = _asked(cfg, list(inspect.signature(measure).parameters))
     found = measure(**asked)
     print(text(found))
     print(json.dumps({"part": cfg.part, **asked, "rows": found}))
+
+
+def _asked(cfg: Any, known: list[str]) -> dict[str, Any]:
+    """The keys that the part knows; one that it does not know must stay at its default."""
+    from engine.config import Bench, plain
+
+    asked, default = plain(cfg), asdict(Bench())
+    for key in asked.keys() - {"part", *known}:
+        if asked[key] != default[key]:
+            raise UserError(f"{key}: part={cfg.part} has no such key; it has {', '.join(known)}")
+    return {key: asked[key] for key in known}
 
 
 def _check(cfg: Any) -> None:

@@ -68,6 +68,8 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
         seed=cfg.seed,
         train=shuffle,
         pin_memory=device.type == "cuda",
+        prefetch=cfg.loader.prefetch,
+        cache_mb=cfg.loader.cache_mb if shuffle else 0,
         sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
         sizes_every=cfg.loader.sizes_every,
     )
@@ -121,7 +123,14 @@ def check_all(cfg: DictConfig) -> None:
     for name, given in GIVEN.items():
         check(cfg[name], name, given)
     size_of(cfg)
-    _check_loss(cfg.head, part(cfg.loss, "loss"))
+    criterion = part(cfg.loss, "loss")
+    _check_loss(cfg.head, criterion)
+    mixes = any(cfg.augment.get(key) for key in ("mixup", "cutmix"))
+    if mixes and "boxes" not in says(cfg.head) and not getattr(criterion, "takes_shares", False):
+        raise UserError(
+            f"augment.mixup and augment.cutmix ask for shares of classes, which the loss "
+            f"{type(criterion).__name__} does not take: say loss=cross_entropy or loss=bce"
+        )
     head = hydra.utils.get_class(cfg.head["_target_"])
     metric = hydra.utils.get_class(cfg.metric["_target_"])
     said = says(cfg.head)

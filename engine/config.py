@@ -58,6 +58,8 @@ class Loader:
 
     batch_size: int = 16
     workers: int = 2
+    prefetch: int = 2  # batches that each worker prepares ahead
+    cache_mb: int = 0  # memory for training's decoded pictures, megabytes, shared by the workers
     sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone
     sizes_every: int = 10  # batches between two draws
 
@@ -98,6 +100,8 @@ LEAST = {  # of whole numbers
     "trainer.max_skipped": 1,
     "loader.batch_size": 1,
     "loader.workers": 0,
+    "loader.prefetch": 1,
+    "loader.cache_mb": 0,
     "loader.sizes_every": 1,
 }
 
@@ -182,6 +186,11 @@ class Bench:
     batch: int = 32  # pictures
     slots: int = 8732  # a picture; SSD300's
     objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
+    root: list[str] = field(  # folders in VOC's layout, of part=data
+        default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
+    )
+    pictures: int = 100  # of each folder
+    side: int = 300  # pixels of the network's input
     repeats: int = 7  # timed runs of each, in turn; the median counts
     seed: int = 0
 

@@ -30,7 +30,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     network, parameters = run.network.train(), list(run.network.parameters())
     run.finetune(network, run.epoch)
     progress = run.progress
-    loader.sampler.epoch, loader.sampler.start = run.epoch, progress.batches
+    loader.sampler.seek(run.epoch, progress.batches)
     run.optimizer.zero_grad()
     bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=None,
                initial=progress.batches)  # fmt: skip
@@ -101,7 +101,7 @@ def detect(
 def truth(loader: Loader, meta: list[Meta]) -> Objects:
     """The dataset's own records of these pictures, in pixels of the originals."""
     records = [upright(loader.dataset.record(m.index), m.turn, m.size) for m in meta]
-    return Objects.cat([Objects.from_record(r, m.size) for r, m in zip(records, meta, strict=True)])
+    return Objects.from_records(records, [m.size for m in meta])
 
 
 def evaluate(

@@ -99,7 +99,8 @@ class Dataset(Protocol):
 
     `report` holds one entry a defect found while reading (file, row, reason, action), for
     data_report.json and the console; `notes` says what else a user should know. A constructor
-    raises UserError where it cannot go on.
+    raises UserError where it cannot go on. One with `stored` True has pictures in files, at
+    `record(index).path`: the loader reads those itself, decoded no larger than it needs.
     """
 
     classes: list[str]

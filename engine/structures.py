@@ -30,7 +30,7 @@ class Objects:
     boxes: Tensor  # [M, 4] float32
     labels: Tensor  # [M] int64 in 0..K-1
     image: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
-    scores: Tensor = None  # type: ignore[assignment]  # [M] float32
+    scores: Tensor = None  # type: ignore[assignment]  # [M] float32; of truth the share (mixup), or 1
     ignore: Tensor = None  # type: ignore[assignment]  # [M] bool
     area: Tensor = None  # type: ignore[assignment]  # [M] float32, square pixels
 
@@ -87,14 +87,27 @@ class Objects:
     @classmethod
     def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
         """The truth of one picture of `size` (height, width) as a batch of one."""
-        whole = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (len(record.labels), 1))
-        boxes = whole if record.boxes is None else record.boxes
-        return cls(
-            torch.as_tensor(np.asarray(boxes, np.float32)).reshape(-1, 4),
-            torch.as_tensor(np.asarray(record.labels, np.int64)),
-            ignore=None if record.ignore is None else torch.as_tensor(record.ignore),  # type: ignore[arg-type]
-            area=None if record.area is None else torch.as_tensor(record.area),  # type: ignore[arg-type]
-        )
+        return cls.from_records([record], [size])
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Self:
+        """The truth of one or more pictures of (height, width) as a batch, in order."""
+        columns = zip(*map(_columns, records, sizes), strict=True)
+        boxes, labels, ignore, area = (torch.from_numpy(np.concatenate(c)) for c in columns)
+        rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
+        return cls(boxes, labels, torch.from_numpy(rows), ignore=ignore, area=area)
+
+
+def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Boxes, labels, ignore and area of one picture, filled in where the truth leaves them out."""
+    count, boxes, area = len(record.labels), record.boxes, record.area
+    if boxes is None:
+        boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    if area is None:
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
+    return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)
 
 
 class Meta(NamedTuple):
@@ -130,14 +143,23 @@ class Sample(NamedTuple):
     """One picture, ready for the network."""
 
     image: np.ndarray  # [H, W, 3] uint8 RGB
-    objects: Objects
+    truth: Record  # in pixels of the network's input
     meta: Meta
+    scores: np.ndarray | None = None  # [M] float32; None: 1
+
+    @property
+    def objects(self) -> Objects:
+        """Its truth as a batch of one."""
+        return collate([self]).objects
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch from samples of one size; the pictures end up channels-last in memory."""
     images = torch.from_numpy(np.stack([s.image for s in samples]))  # [B, H, W, 3]
-    objects = Objects.cat([s.objects for s in samples])
+    objects = Objects.from_records([s.truth for s in samples], [s.image.shape[:2] for s in samples])
+    for row, sample in enumerate(samples):
+        if sample.scores is not None:
+            objects.scores[objects.image == row] = torch.from_numpy(sample.scores)
     return Batch(images.permute(0, 3, 1, 2), objects, [s.meta for s in samples])
 
 

@@ -52,6 +52,8 @@ class Torchvision(Pictures):
         on_error: what a picture that cannot be read does: "fail" or "skip".
     """
 
+    stored = False  # torchvision opens them
+
     def __init__(
         self,
         *,

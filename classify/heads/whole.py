@@ -37,24 +37,29 @@ class WholePicture(nn.Module):
         return Output(logits, slots=whole.expand(logits.shape[1], 4))
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """Under a softmax the picture's one label [B, S]; under a sigmoid multi-hot [B, S, K]."""
-        make = self._label if self.activation == "softmax" else self._multi_hot
-        slots = output.logits.shape[1]
-        labels = make(len(output.logits), objects)[:, None]
+        """Under a softmax the picture's one label [B, S]; under a sigmoid multi-hot [B, S, K].
+
+        Where training mixes pictures, shares of the classes [B, S, K] under both.
+        """
+        batch, slots = output.logits.shape[:2]
+        # More labels than pictures: some are mixed. The scores would say so too, but on the device.
+        one = self.activation == "softmax" and len(objects) <= batch
+        labels = (self._label if one else self._shares)(batch, objects)[:, None]
         return Assigned(labels.expand(-1, slots, *labels.shape[2:]))
 
     def _label(self, batch: int, objects: Objects) -> Tensor:
         labels = torch.where(objects.ignore, IGNORE, objects.labels)
         return labels.new_full((batch,), BACKGROUND).index_copy(0, objects.image, labels)
 
-    def _multi_hot(self, batch: int, objects: Objects) -> Tensor:
-        """1 where a class is present, IGNORE where only ignored objects show it, else 0."""
+    def _shares(self, batch: int, objects: Objects) -> Tensor:
+        """[B, K]: a class's share, at most 1; IGNORE where only ignored objects show it, else 0."""
         place = objects.image * self.num_classes + objects.labels  # [M]
-        rank = torch.where(objects.ignore, 1, 2)  # what is sure outweighs what is ignored
-        found = rank.new_zeros(batch * self.num_classes)
-        found = found.scatter_reduce(0, place, rank, "amax")
-        meaning = rank.new_tensor([0, IGNORE, 1])
-        return meaning[found].view(batch, self.num_classes)
+        none = objects.scores.new_zeros(batch * self.num_classes)
+        sure = none.index_add(0, place, objects.scores * ~objects.ignore).clamp(max=1)
+        shown = none.index_add(0, place, objects.scores)
+        # What is sure outweighs what is ignored.
+        unsure = torch.where(shown > 0, float(IGNORE), 0.0)
+        return torch.where(sure > 0, sure, unsure).view(batch, self.num_classes)
 
     def decode(self, output: Output) -> Objects:
         """The best few classes of each picture, best first, as objects that fill it."""

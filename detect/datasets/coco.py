@@ -66,6 +66,7 @@ class COCO(Pictures):
         )
         self.file = str(own[how.source] if root else annotations)
         self.folder = images or (_folder_of(Path(self.file)) if root else "")
+        self.stored = bool(self.folder)  # else `image` says what is missing
         self._fill(COCOFile(self, self.file), classes)
         self.cut(how, split or "train", val_share, seed)
 

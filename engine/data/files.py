@@ -28,6 +28,8 @@ class Files:
         UserError: nothing there, or nothing that is a picture.
     """
 
+    stored = True
+
     def __init__(self, *, source: str, on_error: str = "fail") -> None:
         if on_error not in ("fail", "skip"):
             raise UserError(f"on_error={on_error}: expected fail or skip")

@@ -62,8 +62,17 @@ def read_rgb(path: str, reduce: int = 1) -> np.ndarray:
     Raises:
         UserError: missing, empty, cut short, of more than `MAX_PIXELS`, or no picture at all.
     """
+    return decode(path, *open_picture(path), reduce)
+
+
+def open_picture(path: str) -> tuple[bytes, Header]:
+    """The bytes of a picture's file, and what its header says; raises as `read_rgb`."""
     data = _read_bytes(path)
-    head = _header(path, data)
+    return data, _header(path, data)
+
+
+def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
+    """As `read_rgb`, of an opened picture; the path is for messages."""
     if head.kind == "jpeg" and not _is_whole_jpeg(data):
         # Some OpenCV versions fill the missing rows with grey and only print a warning.
         raise _unreadable(path, "the JPEG is cut short (its end marker is missing)")
@@ -164,7 +173,8 @@ def write_rgb(path: str, image: np.ndarray) -> None:
 def _read_bytes(path: str) -> bytes:
     try:
         _check_file(path)
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not data:

@@ -27,6 +27,7 @@ class Pictures:
     classes: list[str]
     index: Index
     folder: str  # of the pictures
+    stored = True  # in files, which the loader reads itself
     mend = "mend it, or leave it out: dataset.on_error=skip"  # what can be done about a defect
 
     def __init__(self, *, view: str = "all", on_error: str = "fail") -> None:

@@ -32,7 +32,14 @@ class Batches(Sampler[list[Key]]):
     ) -> None:
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
-        self.epoch, self.start = 0, 0  # of the next iteration, and its first batch
+        self.epoch, self.start = 0, 0
+
+    def seek(self, epoch: int, batch: int = 0) -> None:
+        """Go on with an epoch from one of its batches on, counted from 0.
+
+        The batches are those of the whole epoch, byte for byte; `len` stays that of the whole one.
+        """
+        self.epoch, self.start = epoch, batch
 
     def __len__(self) -> int:
         if self.train:

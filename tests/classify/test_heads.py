@@ -90,6 +90,20 @@ def test_labels_of_a_sigmoid():
     assert labels[:, 0].tolist() == [[IGNORE, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
 
 
+def test_mixed_pictures_get_shares_of_their_classes():
+    objects = truth([1, 3], [2], [4, 4], [0, -2])
+    objects.scores = torch.tensor([0.75, 0.25, 1.0, 0.5, 0.5, 0.25, 0.75])
+    for activation in ("softmax", "sigmoid"):
+        head = make("linear", activation)
+        labels = head.assign(Output(torch.zeros(4, 1, CLASSES)), objects).labels
+        assert labels[:, 0].tolist() == [
+            [0, 0.75, 0, 0.25, 0],
+            [0, 0, 1, 0, 0],
+            [0, 0, 0, 0, 1],
+            [0.25, IGNORE, 0, 0, 0],
+        ]
+
+
 def test_the_best_few_are_decoded_best_first():
     head = make("linear", top=2)
     logits = torch.tensor([0.1, 0.4, 0.3, 0.15, 0.05]).log().view(1, 1, 5)

@@ -32,6 +32,18 @@ def at(p):
     return torch.tensor([[[math.log(p / (1 - p))]]])
 
 
+def test_cross_entropy_of_shares_is_the_shares_of_cross_entropies():
+    logits = torch.tensor([[[1.0, 2.0, 0.5]], [[0.0, 1.0, 3.0]], [[1.0, 1.0, 1.0]]])
+    shares = torch.tensor([[[0.7, 0.0, 0.3]], [[0.0, 1.0, 0.0]], [[-2.0, 0.0, 0.0]]])
+    minus_log = -logits[:, 0].log_softmax(-1)
+    first = 0.7 * minus_log[0, 0] + 0.3 * minus_log[0, 2]
+    # The third picture's object is ignored: an average over two.
+    expected = (first + minus_log[1, 1]) / 2
+    torch.testing.assert_close(value(CrossEntropy(), logits, shares), expected)
+    same = value(CrossEntropy(smoothing=0.1), logits[1:2], shares[1:2])
+    torch.testing.assert_close(same, value(CrossEntropy(smoothing=0.1), logits[1:2], [[1]]))
+
+
 def test_one_hot():
     assert one_hot(torch.tensor([[1, 0, BACKGROUND, IGNORE]]), 2).tolist() == [
         [[0, 1], [1, 0], [0, 0], [0, 0]]

@@ -34,14 +34,27 @@ def test_loss_prints_a_table_and_json_last():
     assert len(table) == 1 + len(rows)
 
 
+@pytest.mark.slow
+def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
+    done = bench("part=data", f"root=[{shared_data}/bccd]", "pictures=4", "repeats=1", "side=64")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [row["way"] for row in rows if row["pictures"] == "bccd"][:3] == [
+        "decoding", "augment=ssd", "torchvision",
+    ]  # fmt: skip
+    assert all(row["slowest"] <= row["a_second"] <= row["fastest"] for row in rows)
+    assert [row["of_decoding"] for row in rows if row["way"] == "decoding"] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("part=los", "expected index or loss; did you mean 'loss'?"),
+        ("part=los", "expected data or index or loss; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
         ("objects=[]", "objects=[]: expected"),
         ("objects=[-1]", "objects=[-1]: expected"),
         ("slot=3", "slots"),
+        ("root=[a]", "root: part=loss has no such key; it has batch, slots, objects"),
     ],
 )
 def test_a_wrong_argument_is_refused_in_one_line(wrong, says):

@@ -153,6 +153,10 @@ def test_the_default_configuration_passes():
         (["clip.max=high"], ["clip.max=high: expected float, got str"]),
         (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
         (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected float, got list"]),
+        (
+            ["model=resnet18", "loss=focal", "metric=top_k", "augment=imagenet", "augment.mixup=1"],
+            ["shares of classes", "the loss Focal does not take", "loss=cross_entropy"],
+        ),
         (["dataset=voc"], ["dataset.root is needed: say dataset.root=..."]),
         (["loader.sizes=[64,100]"], ["loader.sizes=[64, 100]: expected sides, multiples of 32"]),
         (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),

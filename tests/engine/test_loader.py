@@ -1,11 +1,21 @@
+import cv2
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from detect.datasets.voc import VOC
+from engine.build import part
+from engine.config import CONFIGS
 from engine.data.augment import Augment
+from engine.data.cache import Cache
+from engine.data.image import read_rgb
 from engine.data.loader import Loader
 from engine.data.sampler import Batches
 from engine.errors import UserError
 from engine.structures import Record
+
+# Four workers are asked for on machines of any size.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 class Tiny:
@@ -30,10 +40,11 @@ class Tiny:
         return rng.integers(0, 256, (20 + index, 30, 3), np.uint8)
 
 
-def loader(data, workers=0, train=True, batch_size=4, seed=0, fit="squeeze", **options):
-    augment = Augment(
-        fit=fit, flip=0.5, scale=(0.7, 1.2), aspect=1.2, rotate=9, brightness=0.2, hue=9
-    )
+def loader(
+    data, workers=0, train=True, batch_size=4, seed=0, fit="squeeze", settings=(), **options
+):
+    plain = {"flip": 0.5, "scale": (0.7, 1.2), "aspect": 1.2, "rotate": 9}
+    augment = Augment(fit=fit, brightness=0.2, hue=9, **(plain | dict(settings)))
     return Loader(
         dataset=data, augment=augment, size=(32, 40), batch_size=batch_size, workers=workers,
         seed=seed, train=train, **options,
@@ -100,11 +111,129 @@ def test_another_epoch_gives_other_pictures():
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_the_same_seed_and_epoch_give_the_same_bytes_with_any_workers(epoch):
     found = []
-    for workers in (0, 2):
+    for workers in (0, 1, 2, 4):
         made = loader(Tiny(), workers)
         made.sampler.epoch = epoch
         found.append([content(batch) for batch in made])
-    assert len(found[0]) == 2 and found[0] == found[1]
+    assert len(found[0]) == 2 and all(some == found[0] for some in found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_from_the_middle_of_an_epoch_the_batches_are_the_same_bytes(workers):
+    made = loader(Tiny(30), workers, sizes=[64, 96], sizes_every=2)
+    made.sampler.seek(3)
+    whole = [content(batch) for batch in made]
+    for start in (0, 1, 4, 6, 7):
+        made.sampler.seek(3, start)
+        assert [content(batch) for batch in made] == whole[start:]
+    made.sampler.seek(4)
+    assert len(list(made)) == len(made) == 7
+
+
+class Stored(Tiny):
+    """The same pictures, larger and in files."""
+
+    stored = True
+
+    def __init__(self, folder, length=12):
+        super().__init__(length)
+        self.folder = folder
+        for index in range(length):
+            rng = np.random.default_rng(index)
+            small = rng.integers(0, 256, (9, 12, 3), np.uint8)
+            suffix = "png" if index % 4 == 3 else "jpg"
+            cv2.imwrite(f"{folder}/{index}.{suffix}", cv2.resize(small, (201 + 9 * index, 150)))
+
+    def record(self, index):
+        suffix = "png" if index % 4 == 3 else "jpg"
+        box = np.array([[20, 30, 120, 130]], np.float32)
+        return Record(index, f"{self.folder}/{index}.{suffix}", np.array([index % 2]), box)
+
+    def image(self, index):
+        raise AssertionError("the loader reads files itself")
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_the_cache_changes_no_byte(tmp_path, workers):
+    data, settings = Stored(tmp_path), {"mosaic": 0.5, "zoom_out": 0.5, "mixup": 0.2}
+    plain = loader(data, settings=settings)
+    cached = loader(data, workers, settings=settings, cache_mb=1)
+    for epoch in range(3):
+        plain.sampler.seek(epoch)
+        cached.sampler.seek(epoch)
+        assert list(map(content, cached)) == list(map(content, plain))
+    assert int(cached.loader.dataset.cache.used) > 0
+
+
+def test_the_cache_keeps_to_its_budget():
+    cache = Cache(megabytes=1, length=4)
+    large, small = np.full((300, 500, 3), 7, np.uint8), np.arange(30, dtype=np.uint8)
+    for index in range(3):  # 450,000 bytes each: the third one has no room
+        cache.put(index, 1, large + index)
+    cache.put(3, 4, small.reshape(2, 5, 3))
+    assert [cache.get(i, 1) is None for i in range(4)] == [False, False, True, True]
+    np.testing.assert_array_equal(cache.get(1, 1), large + 1)
+    assert cache.get(3, 4).tolist() == small.reshape(2, 5, 3).tolist() and cache.get(3, 2) is None
+
+
+def test_a_kept_picture_is_not_read_again(tmp_path):
+    data = Stored(tmp_path, length=4)
+    made = loader(data, train=False, cache_mb=4)
+    first = list(map(content, made))
+    for path in tmp_path.iterdir():
+        head = path.read_bytes()[:700]  # the header stays, the pixels are gone
+        path.write_bytes(head)
+    assert list(map(content, made)) == first
+
+
+def test_more_cache_than_memory_is_refused():
+    with pytest.raises(UserError, match="loader.cache_mb=100000000: there is not so much"):
+        loader(Tiny(), cache_mb=100_000_000)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_file_decoded_smaller_looks_the_same(tmp_path, train):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (4, 5, 3), np.uint8)
+    cv2.imwrite(f"{tmp_path}/0.jpg", cv2.resize(small, (641, 483), interpolation=cv2.INTER_CUBIC))
+
+    class Whole(Stored):
+        stored = False
+
+        def __init__(self):
+            Tiny.__init__(self, 1)
+            self.folder = tmp_path
+
+        def image(self, index):
+            return read_rgb(self.record(index).path)
+
+    class Reduced(Whole):
+        stored = True
+
+    batches = [next(iter(loader(d, train=train, batch_size=1))) for d in (Reduced(), Whole())]
+    one, other = (batch.images.short() for batch in batches)
+    assert (one - other).abs().float().mean() < 3
+    boxes = [batch.objects.boxes for batch in batches]
+    assert (boxes[0] - boxes[1]).abs().max() < 1.01
+
+
+def test_a_picture_mixed_with_a_bad_one_is_left_out_with_it():
+    data = Tiny(length=8, bad=5, on_error="skip")
+    made = loader(data, settings={"mixup": 1.0}, batch_size=8)
+    kept = sum(ids(made), [])
+    assert "id5" not in kept and len(set(kept)) < 7  # nor those mixed with it
+    assert {entry["file"] for entry in data.report} == {"5.png"}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_real_batches_are_the_same_with_any_workers_and_from_the_middle(shared_data, workers):
+    data = VOC(root=str(shared_data / "bccd"), split="val")
+    augment = part(OmegaConf.load(CONFIGS / "augment" / "yolo.yaml"), "augment")
+    given = {"dataset": data, "augment": augment, "size": (96, 128), "batch_size": 8, "train": True}
+    alone, many = Loader(**given), Loader(**given, workers=workers)
+    whole = [content(batch) for batch in alone]
+    many.sampler.seek(0, 4)
+    assert len(whole) == 10 and [content(batch) for batch in many] == whole[4:]
 
 
 def test_the_draws_of_a_picture_do_not_depend_on_its_batch():

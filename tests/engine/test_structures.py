@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.augment import View
+from engine.data.view import View
 from engine.structures import Meta, Objects, Output, Record, Sample, collate, to_original
 
 EXACT = settings(max_examples=60, deadline=None, derandomize=True)
@@ -88,13 +88,25 @@ def test_collate_stacks_pictures_and_numbers_objects():
     red = np.zeros((2, 3, 3), np.uint8)
     red[..., 0] = 200
     blank = np.zeros_like(red)
-    batch = collate(
-        [Sample(blank, Objects.empty(), meta()), Sample(red, objects((0, 0, 1, 1)), meta())]
-    )
+    none = Record("a", "", np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+    one = Record("b", "", np.array([0]), np.array([[0, 0, 1, 1]], np.float32))
+    batch = collate([Sample(blank, none, meta()), Sample(red, one, meta())])
     assert batch.images.shape == (2, 3, 2, 3) and batch.images.dtype == torch.uint8
     assert batch.images[1, :, 0, 0].tolist() == [200, 0, 0] and not batch.images[0].any()
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.objects.image.tolist() == [1] and len(batch.meta) == 2
+    assert batch.objects.scores.tolist() == [1]
+
+
+def test_collate_keeps_the_shares_of_mixed_pictures():
+    image = np.zeros((2, 3, 3), np.uint8)
+    two, one = Record("a", "", np.array([4, 1])), Record("b", "", np.array([2]))
+    batch = collate(
+        [Sample(image, one, meta()), Sample(image, two, meta(), np.array([0.75, 0.25], np.float32))]
+    )
+    assert batch.objects.labels.tolist() == [2, 4, 1]
+    assert batch.objects.scores.tolist() == [1, 0.75, 0.25]
+    assert batch.objects.boxes.tolist() == [[0, 0, 3, 2]] * 3
 
 
 def test_to_original_by_hand():

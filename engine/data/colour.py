@@ -1,0 +1,66 @@
+"""What changes the small picture that the network sees: a colour matrix, filters, noise, blots."""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from engine.data.view import FILL
+
+SAME = np.eye(3)
+GREY = np.tile([0.299, 0.587, 0.114], (3, 1))  # luma, ITU-R BT.601
+SIDE = 5  # of the filters' window, pixels
+NOISE = 0.05  # largest share of pixels that noise replaces
+WINDOW = np.ones((SIDE, SIDE), np.uint8)
+
+Filter = Callable[[np.ndarray], np.ndarray]
+BLURS: dict[str, Filter] = {
+    "gaussian": lambda image: cv2.GaussianBlur(image, (SIDE, SIDE), 0),  # 1 4 6 4 1, over 16
+    "mean": lambda image: cv2.blur(image, (SIDE, SIDE)),
+    "median": lambda image: cv2.medianBlur(image, SIDE),
+    "maximum": lambda image: cv2.dilate(image, WINDOW),
+    "minimum": lambda image: cv2.erode(image, WINDOW),
+}
+
+
+def colour_matrix(
+    *, brightness: float, contrast: float, saturation: float, hue: float
+) -> np.ndarray:
+    """An affine map of colours [3, 4], RGB in 0..255: hue, saturation, contrast, brightness.
+
+    Brightness as a share of white, hue in degrees, the others relative; 0 changes nothing.
+    """
+    linear = (1 + saturation) * SAME - saturation * GREY
+    if hue:  # a turn around the grey axis
+        axis = math.radians(hue) / math.sqrt(3)
+        turn = cv2.Rodrigues(np.array([axis, axis, axis]))[0]
+        linear = linear @ turn
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = (1 + contrast) * linear
+    matrix[:, 3] = 255 * brightness - 128 * contrast
+    return matrix
+
+
+def recolour(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 under an affine map [3, 4] of its colours, saturating."""
+    return cv2.transform(image, colour)
+
+
+def salt_and_pepper(rng: np.random.Generator, image: np.ndarray) -> None:
+    """Make up to `NOISE` of the pixels of [H, W, 3] white or black, in place."""
+    height, width = image.shape[:2]
+    count = int(rng.uniform(0, NOISE) * height * width)
+    image.reshape(-1, 3)[rng.integers(height * width, size=count)] = 255 * rng.integers(
+        2, size=(count, 1)
+    )
+
+
+def blot(rng: np.random.Generator, image: np.ndarray) -> None:
+    """Erase a random rectangle of [H, W, 3], 2 to 33 % of it, in place (arXiv 1708.04896, 4)."""
+    height, width = image.shape[:2]
+    area, ratio = rng.uniform(0.02, 0.33), np.exp(rng.uniform(-1, 1) * np.log(3.3))
+    h = min(int(height * np.sqrt(area * ratio)), height)
+    w = min(int(width * np.sqrt(area / ratio)), width)
+    y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    image[y : y + h, x : x + w] = FILL

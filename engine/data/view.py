@@ -1,0 +1,227 @@
+"""The part of the plane that the network sees, and pictures and truth as it sees them.
+
+Edges, not centres: a picture of width W spans 0..W, and so do its boxes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torchvision.transforms.functional import InterpolationMode, resize
+
+from engine.structures import Record
+
+FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
+Pair = Sequence[float] | np.ndarray
+
+WHOLE = 1e-4  # pixels by which an edge may miss a whole number
+
+
+class View(NamedTuple):
+    """A rectangle of the plane in pixels of the original picture, which becomes the input."""
+
+    x: float  # centre
+    y: float
+    width: float
+    height: float
+    angle: float = 0.0  # degrees
+    flip_x: bool = False
+    flip_y: bool = False
+
+    def matrix(self, size: tuple[int, int]) -> np.ndarray:
+        """The affine map [2, 3] from original pixels to a network input of (height, width)."""
+        height, width = size
+        sx = width / self.width * (-1 if self.flip_x else 1)
+        sy = height / self.height * (-1 if self.flip_y else 1)
+        c, s = self._turn()
+        a, b, d, e = sx * c, -sx * s, sy * s, sy * c
+        shift_x = width / 2 - a * self.x - b * self.y
+        shift_y = height / 2 - d * self.x - e * self.y
+        return np.array([[a, b, shift_x], [d, e, shift_y]])
+
+    def reduce(self, size: tuple[int, int]) -> int:
+        """By how much, 1, 2, 4 or 8, a picture may be decoded smaller and still fill the input."""
+        shrink = min(self.width / size[1], self.height / size[0])
+        return next((factor for factor in (8, 4, 2) if factor <= shrink), 1)
+
+    def snap(self, picture: tuple[int, int], size: tuple[int, int], step: int = 1) -> "View":
+        """The near view that shows whole pixels of the picture as whole pixels of the input.
+
+        A resize can then make it, three times faster than a warp; a turned view stays as it is.
+
+        `picture` and `size` are (height, width) of the original and of the network's input, `step`
+        the original pixels a side of a decoded one, see `reduce`.
+        """
+        if self.angle:
+            return self
+        x, width = _snap(self.x, self.width, picture[1], size[1], step)
+        y, height = _snap(self.y, self.height, picture[0], size[0], step)
+        return self._replace(x=x, y=y, width=width, height=height)
+
+    def part(self, shares: Pair, place: Pair) -> "View":
+        """A view of (width, height) `shares` of this one, at `place`, -1..1 from end to end."""
+        width, height = self.width * shares[0], self.height * shares[1]
+        dx = place[0] * (self.width - width) / 2
+        dy = place[1] * (self.height - height) / 2
+        c, s = self._turn()
+        x, y = self.x + c * dx + s * dy, self.y - s * dx + c * dy
+        return self._replace(x=x, y=y, width=width, height=height)
+
+    def _turn(self) -> tuple[float, float]:
+        return math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+
+
+def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tuple[float, float]:
+    """Middle and side along one axis, where the picture is `length` and the input `pixels` long."""
+    edge, scale = middle - side / 2, pixels / side
+    length = -(-length // step) * step  # decoded pixels reach over the edge
+    low, high = max(edge, 0), min(edge + side, length)
+    if low >= high:  # nothing of the picture is in view
+        return middle, side
+    first = min(round(low / step), length // step - 1)
+    last = max(round(high / step), first + 1)
+    start = min(round((low - edge) * scale), pixels - 1)
+    stop = max(round((high - edge) * scale), start + 1)
+    side = pixels * (last - first) * step / (stop - start)
+    return first * step + side * (0.5 - start / pixels), side
+
+
+def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -> View:
+    """What torchvision's presets for classification see, to the pixel.
+
+    The picture of (height, width) `size` is reduced until its short side is `resize` times the
+    target's, sides in whole pixels, and the target cut from its middle.
+    """
+    scale = resize * max(target[0] / size[0], target[1] / size[1])
+    reduced = [int(side * scale + 1e-6) for side in size]
+    top, left = (round((r - t) / 2) for r, t in zip(reduced, target, strict=True))
+    sy, sx = size[0] / reduced[0], size[1] / reduced[1]
+    x, y = (left + target[1] / 2) * sx, (top + target[0] / 2) * sy
+    return View(x, y, target[1] * sx, target[0] * sy)
+
+
+def cut(image: np.ndarray, view: View, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """`image` [h, w, 3] seen by `centre_crop`, resampled as torchvision does."""
+    sx, sy = size[1] / view.width, size[0] / view.height
+    reduced = [round(image.shape[0] * sy), round(image.shape[1] * sx)]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)  # [3, h, w]
+    pixels = resize(pixels, reduced, InterpolationMode(interpolation), antialias=True)
+    top, left = round(view.y * sy - size[0] / 2), round(view.x * sx - size[1] / 2)
+    return pixels[:, top : top + size[0], left : left + size[1]].permute(1, 2, 0).numpy()
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image` [h, w, 3] under the affine map to (height, width); outside it the mean colour.
+
+    Strong reductions first shrink by a whole factor over areas, since what follows samples only
+    four pixels and would alias.
+    """
+    (sx, turn_x, shift_x), (turn_y, sy, shift_y) = matrix.tolist()
+    if turn_x == turn_y == 0:
+        columns = _Span.find(sx, shift_x, image.shape[1], size[1])
+        rows = _Span.find(sy, shift_y, image.shape[0], size[0])
+        if rows and columns:
+            return _resize(image, rows, columns, size)
+    shrink = int(1 / max(np.linalg.norm(matrix[:, 0]), np.linalg.norm(matrix[:, 1])))
+    if shrink >= 2:
+        height, width = image.shape[:2]
+        image = _shrink(image, shrink)
+        matrix = matrix * (width / image.shape[1], height / image.shape[0], 1)
+    # OpenCV counts from pixel centres, we from edges.
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    centred = np.column_stack([linear, offset + linear @ (0.5, 0.5) - 0.5])
+    return cv2.warpAffine(image, centred, size[::-1], flags=cv2.INTER_LINEAR, borderValue=FILL)
+
+
+class _Span(NamedTuple):
+    """Whole pixels of the picture, from first to last, that become the input's start to stop."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    flip: bool
+
+    @classmethod
+    def find(cls, scale: float, shift: float, length: int, pixels: int) -> "_Span | None":
+        """Along one axis of an upright map; None where edges are not whole, or nothing is seen."""
+        ends = -shift / scale, (pixels - shift) / scale
+        low, high = max(min(ends), 0), min(max(ends), length)
+        starts = scale * low + shift, scale * high + shift
+        exact = low, high, min(starts), max(starts)
+        first, last, start, stop = map(round, exact)
+        whole = all(
+            abs(a - b) < WHOLE for a, b in zip(exact, (first, last, start, stop), strict=True)
+        )
+        if not whole or low >= high or start >= stop:
+            return None
+        return cls(first, last, start, stop, scale < 0)
+
+
+def _resize(image: np.ndarray, rows: _Span, columns: _Span, size: tuple[int, int]) -> np.ndarray:
+    part = image[rows.first : rows.last, columns.first : columns.last]
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    shrink = min(part.shape[0] // height, part.shape[1] // width)
+    if shrink >= 2:
+        part = _shrink(part, shrink)
+    seen = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+    if rows.flip or columns.flip:
+        seen = cv2.flip(seen, -1 if rows.flip and columns.flip else int(columns.flip))
+    if (height, width) == size:
+        return seen
+    below, right = size[0] - rows.stop, size[1] - columns.stop
+    border = (rows.start, below, columns.start, right)
+    return cv2.copyMakeBorder(seen, *border, cv2.BORDER_CONSTANT, value=FILL)
+
+
+def _shrink(image: np.ndarray, by: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    small = (max(width // by, 1), max(height // by, 1))
+    return cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+
+
+def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The upright hulls [M, 4] of boxes [M, 4] under the affine map."""
+    if not matrix[0, 1] and not matrix[1, 0]:  # upright: corners stay corners, and this is faster
+        ends = boxes.reshape(-1, 2, 2) * matrix.diagonal() + matrix[:, 2]  # [M, corner, xy]
+        return np.sort(ends, 1).reshape(-1, 4)
+    x1, y1, x2, y2 = boxes.T
+    corners = np.stack([[x1, x2, x2, x1], [y1, y1, y2, y2]], 1)  # [4, 2, M]
+    moved = matrix[:, :2] @ corners + matrix[:, 2:]  # [4, 2, M]
+    return np.concatenate([moved.min(0), moved.max(0)]).T
+
+
+def warp_record(
+    record: Record,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    min_visible: float,
+    centre: bool = False,
+) -> Record:
+    """The truth under the map, clipped to an input of (height, width); what is out of it is gone.
+
+    An object of which a smaller share than `min_visible` is left is ignored; with `centre`, one
+    whose middle is out of view is gone. Objects without boxes stay.
+    """
+    if record.boxes is None:
+        return record
+    boxes = warp_boxes(record.boxes, matrix)
+    clipped = np.minimum(np.maximum(boxes, 0), (size[1], size[0], size[1], size[0]))
+    area, seen = _area(boxes), _area(clipped)
+    ignore = seen < min_visible * area
+    if record.ignore is not None:
+        ignore |= record.ignore
+    kept = seen > 0
+    if centre:
+        middle = boxes[:, :2] + boxes[:, 2:]
+        kept &= ((middle > 0) & (middle < (2 * size[1], 2 * size[0]))).all(1)
+    boxes, area = clipped[kept].astype(np.float32), seen[kept].astype(np.float32)
+    return Record(record.id, record.path, record.labels[kept], boxes, ignore[kept], area)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return sides[:, 0] * sides[:, 1]
