@@ -1,5 +1,6 @@
 """The command `train.py`: build what the configuration names, fit, say where the results are."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def train(cfg: DictConfig) -> float:
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
-    with Signals() as signals, keep.whatever_ends_it():
+    with Signals() as signals, keep.whatever_ends_it(), closing(train_loader):
         while not _over(run, cfg):
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
                 signals.stop()

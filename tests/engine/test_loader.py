@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -219,3 +221,12 @@ def test_pictures_and_boxes_come_at_the_side_of_their_batch(workers):
 def test_evaluation_stays_at_its_size():
     batches = list(loader(Tiny(), train=False, sizes=SIDES, sizes_every=1))
     assert {batch.images.shape[2:] for batch in batches} == {(32, 40)}
+
+
+def test_workers_end_when_the_loader_is_closed_though_a_cycle_keeps_it():
+    made = loader(Tiny(), workers=1)
+    made.itself = made
+    list(made)
+    assert multiprocessing.active_children()
+    made.close()
+    assert not multiprocessing.active_children()
