@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.distributed import divisor
 from engine.errors import UserError
 from engine.structures import Assigned, Output
 
@@ -34,7 +35,7 @@ class BoxLoss(nn.Module):
         losses = self.slots(output, assigned) * positive
         if assigned.weight is not None:
             losses = losses * assigned.weight
-        return self.weight * losses.sum() / positive.sum().clamp(min=1)
+        return self.weight * losses.sum() / divisor(positive.sum())
 
     def slots(self, output: Output, assigned: Assigned) -> Tensor:
         """The loss [B, A] of every slot, finite for all of them."""

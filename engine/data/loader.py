@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch.utils.data
 
+from engine import distributed
 from engine.data.augment import Augment, cut, recolour, warp, warp_objects
 from engine.data.sampler import Batches, Key
 from engine.errors import UserError
@@ -106,6 +107,8 @@ class Loader:
             train=train,
             sizes=sizes,
             sizes_every=sizes_every,
+            rank=distributed.rank(),
+            world=distributed.world(),
         )
         self.position = 0  # batches of the epoch that have been taken, those left out included
         self.loader = torch.utils.data.DataLoader(
@@ -141,6 +144,10 @@ class Loader:
                     self.dataset.report.append(entry)
             if batch is not None:
                 yield batch
+            elif self.sampler.train and self.sampler.world > 1:  # the others wait for a gradient
+                raise UserError(
+                    f"{errors[0].reason}, nor any other of a process's share of a batch"
+                )
 
 
 def _one_thread(_: int) -> None:
