@@ -166,7 +166,7 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
-    parts = (flat / world()).split([g.numel() for g in gradients])
+    parts = flat.div_(world()).split([g.numel() for g in gradients])
     views = [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
     torch._foreach_copy_(gradients, views)
 

@@ -13,6 +13,7 @@ import torch
 from command_line import ROOT, SHAPES, TINY, assert_same_end, run
 from shares import JUDGED, NETWORKS
 
+from engine import distributed
 from engine.data.sampler import Batches
 from engine.errors import UserError
 
@@ -80,6 +81,19 @@ def test_shares_are_disjoint_and_whole(length, world):
 def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
     with pytest.raises(UserError, match="5 pictures a batch .* among 2 processes"):
         Batches(length=length, batch_size=batch_size, seed=0, train=True, world=2)
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cuda:1", "a GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")]
+)
+def test_a_process_without_a_gpu_of_its_own_is_refused(device, said, monkeypatch):
+    assert distributed.own(torch.device(device)) == torch.device(device)  # not torchrun
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert distributed.own(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(UserError, match=said):
+        distributed.own(torch.device(device))
 
 
 def torchrun(folder, *arguments, processes=2):
