@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.distributed import divisor
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
@@ -26,7 +27,7 @@ def one_hot(labels: Tensor, num_logits: int) -> Tensor:
 def answering(labels: Tensor) -> Tensor:
     """How many slots the loss is an average over, at least 1: the positive ones; multi-hot all."""
     slots = (labels >= 0) if labels.ndim == 2 else (labels != IGNORE).any(-1)
-    return slots.sum().clamp(min=1)
+    return divisor(slots.sum())
 
 
 def even(labels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from engine.distributed import first_only
 from engine.errors import UserError
 from engine.logging import say
 
@@ -22,6 +23,7 @@ CODER = "detect.coder.CentreSize"
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
+@first_only
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write beside the target, flush, then replace: the old file lives until the new is whole.
 

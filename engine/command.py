@@ -26,6 +26,10 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.config import CONFIGS
 from engine.errors import Stopped, UserError, did_you_mean
 
+# What a process of torchrun's that is not the first leaves to the first: files, and the console.
+SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]",
+          "~hydra.job_logging.handlers.file"]  # fmt: skip
+
 logging.raiseExceptions = False  # a line that no one reads any more (`| head`) is no error
 
 
@@ -106,6 +110,25 @@ def _newest() -> Path:
     return max(found, key=os.path.getmtime)
 
 
+def _launched() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _follows() -> bool:
+    """Whether this is a process of torchrun's that is not the first."""
+    return _launched() and os.environ["RANK"] != "0"
+
+
+def _join(name: str) -> None:
+    """Take part in torchrun's run, if this is one."""
+    if _launched() and name != "train":
+        raise UserError(f"torchrun starts train.py alone; {name} runs in one process, by python")
+    if _launched() and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError("-m: a sweep runs in one process, by python; start torchrun once a job")
+    if _follows():
+        sys.argv += SILENT
+
+
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make `task` a command with the configuration `configs/<name>.yaml`.
 
@@ -135,23 +158,23 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             config_name = name
             try:
                 config_name = _config_name(name)
+                _join(name)
                 start = hydra.main(str(CONFIGS), config_name, version_base="1.3")
                 start(functools.wraps(task)(job))()
                 sys.stdout.flush()
             except UserError as error:
-                sys.exit(_say(str(error)))
+                sys.exit(_once(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
-                sys.exit(_say(_explain(error, config_name)))
+                sys.exit(_once(_explain(error, config_name)))
             except Stopped as stopped:
-                sys.exit(_say(stopped.args[1], 128 + stopped.args[0]))
+                sys.exit(_once(stopped.args[1], 128 + stopped.args[0]))
             except KeyboardInterrupt:
-                sys.exit(_say("interrupted", 130))
+                sys.exit(_once("interrupted", 130))
             except BrokenPipeError:  # `eval.py ... | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             except OSError as error:
-                sys.exit(_say(f"{error.strerror}: {error.filename}; choose hydra.run.dir=FOLDER"))
-            if failed:
-                sys.exit(failed[0])
+                sys.exit(_once(f"{error.strerror}: {error.filename}; say hydra.run.dir=FOLDER"))
+            sys.exit(failed[0] if failed else 0)
 
         return main
 
@@ -161,3 +184,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 def _say(message: str, code: int = 2) -> int:
     print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     return code
+
+
+def _once(message: str, code: int = 2) -> int:
+    """What the other processes of a run would say too."""
+    return code if _follows() else _say(message, code)

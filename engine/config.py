@@ -41,6 +41,7 @@ class Trainer:
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
     channels_last: bool = True
     compile: bool = False
+    sync_bn: bool = False  # batch statistics of all processes together; on GPUs
 
 
 @dataclass
@@ -56,8 +57,8 @@ class Preprocessing:
 class Loader:
     """How pictures reach the device."""
 
-    batch_size: int = 16
-    workers: int = 2
+    batch_size: int = 16  # of all processes together
+    workers: int = 2  # of each process
     prefetch: int = 2  # batches that each worker prepares ahead
     cache_mb: int = 0  # memory for training's decoded pictures, megabytes, shared by the workers
     sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone

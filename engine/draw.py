@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from engine.data.image import write_rgb
+from engine.distributed import first_only
 from engine.structures import BACKGROUND, Meta, Objects
 
 SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
@@ -119,6 +120,7 @@ def samples(
         yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
 
 
+@first_only
 def charts(metric: Any, folder: Path) -> None:
     """Write what a metric draws of itself, over what is there: a confusion matrix."""
     for name, image in getattr(metric, "pictures", dict)().items():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.data.image import write_rgb
 from engine.data.loader import Loader
+from engine.distributed import first_only
 from engine.draw import SMALLEST, Labels, colours
 from engine.network import Network
 from engine.structures import Objects, Output, Sample, collate
@@ -106,6 +107,7 @@ def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -
     return drawn
 
 
+@first_only
 def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
     """anchors.png and matches_*.jpg of the first pictures; nothing where slots have no grid.
 

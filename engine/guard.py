@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from engine.distributed import gathered
 from engine.errors import Diverged
 from engine.logging import say
 from engine.structures import Meta
@@ -63,7 +64,8 @@ class Guard:
         first = step - len(flags) + 1
         for number, (bad, (_, paths)) in enumerate(zip(flags, self.recent, strict=True), first):
             self.row = self.row + 1 if bad else 0
-            if bad:
+            if bad:  # in every process: the loss and the gradient that are judged are their mean
+                paths = gathered(paths)
                 say(f"step {number} skipped, its loss or gradient is not finite: {_few(paths)}")
             if self.row >= self.limit:
                 raise Diverged(

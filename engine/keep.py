@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from engine import build, checkpoint
+from engine import build, checkpoint, distributed
 from engine.config import plain, save_interval
 from engine.errors import Diverged, Stopped
 from engine.logging import say
@@ -41,7 +42,10 @@ class Keeper:
         """Save when `trainer.save_every` says so."""
         step, seconds = self.saved
         clock = self.run.clock
-        if clock.step - step >= self.steps or clock.seconds - seconds >= self.seconds:
+        late = self.seconds < inf and distributed.from_first(
+            lambda: clock.seconds - seconds >= self.seconds
+        )
+        if late or clock.step - step >= self.steps:
             self()
 
     @contextmanager
@@ -65,6 +69,7 @@ class Keeper:
         return self.run.state() | {
             "config": plain(cfg),
             "classes": self.classes,
+            "processes": distributed.world(),
             "preprocessing": {
                 "size": list(build.size_of(cfg)),
                 **{key: cfg.augment.get(key) for key in ("fit", "resize", "interpolation")},

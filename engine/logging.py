@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import CONFIGS, plain
+from engine.distributed import first_only
 from engine.draw import Album
 from engine.errors import UserError
 from engine.structures import Meta
@@ -30,6 +31,11 @@ class RunLog:
 
     def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
         self.folder, self.said, self.refused = folder, {}, set()
+        self._open(cfg, step)
+
+    @first_only
+    def _open(self, cfg: DictConfig, step: int) -> None:
+        folder = self.folder
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
         self.board = SummaryWriter(
@@ -37,6 +43,7 @@ class RunLog:
         )
         self.album = Album(folder / "pictures")
 
+    @first_only
     def report(self, splits: dict[str, Any]) -> None:
         """Write data_report.json, and say what is new in it and what each dataset notes."""
         path = self.folder / "data_report.json"
@@ -51,6 +58,7 @@ class RunLog:
             if len(new) > 3:
                 say(f"data ({split}): {len(new) - 3} more, all in {path}")
 
+    @first_only
     def classes(self, data: Any) -> None:
         """Say how many training objects each class has: a typo in a label shows here."""
         labels = np.concatenate([data.record(i).labels for i in range(len(data))])
@@ -59,6 +67,7 @@ class RunLog:
         more = f" and {len(named) - 20} more" if len(named) > 20 else ""
         say(f"classes: {', '.join(named[:20])}{more}")
 
+    @first_only
     def epoch(self, history: list[dict[str, float]], step: int) -> None:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""
         columns = list(dict.fromkeys(key for row in history for key in row))
@@ -73,6 +82,7 @@ class RunLog:
             for key, value in history[-1].items():
                 self.board.add_scalar(key, value, step)
 
+    @first_only
     def step(self, scalars: dict[str, float], step: int) -> None:
         """Scalars of one training step."""
         with self._going_on("tensorboard"):
@@ -87,6 +97,7 @@ class RunLog:
             if board:
                 self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
+    @first_only
     def close(self) -> None:
         """Write what TensorBoard still holds."""
         with self._going_on("tensorboard"):
@@ -110,6 +121,7 @@ def told(entry: dict[str, Any]) -> str:
     return f"{where}{reason}, {entry['action']}"
 
 
+@first_only
 def write_metrics(
     folder: Path,
     *,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from engine import distributed
 from engine.config import Precision
 from engine.data.loader import Loader
 from engine.data.upright import upright
@@ -32,21 +33,25 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     progress = run.progress
     loader.sampler.seek(run.epoch, progress.batches)
     run.optimizer.zero_grad()
-    bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=None,
+    bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hidden(),
                initial=progress.batches)  # fmt: skip
     for batch in bar:
+        distributed.reseed(loader.sampler.seed, run.epoch, progress.batches)
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
         with autocast(run.precision, run.device):
             output = network(batch.images)  # forward
         losses = network.losses(output, batch.objects)  # losses
         loss = torch.stack(list(losses.values())).sum()
-        progress.add_losses(losses, run.guard.finite(loss))
+        said = distributed.means(losses)
+        total = torch.stack(list(said.values())).sum()
+        progress.add_losses(said, run.guard.finite(total))
         progress.batches = loader.position
         share = 1 / _group(progress.batches, run.accumulate, len(loader))
         run.scaler.scale(loss * share).backward()  # backward
         if progress.batches % run.accumulate and progress.batches < len(loader):
             continue
+        distributed.average(parameters)
         run.scaler.unscale_(run.optimizer)
         norm, clipped = run.clip(parameters)  # clip
         bad = run.guard.judge(norm)
@@ -54,13 +59,18 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
         progress.add_step(norm, clipped, bad)
         if run.clock.step % LOG_EVERY == 0:
             run.guard.report(run.clock.step)
-            now = {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": run.rate}
+            now = {"loss": float(total.detach()), "grad_norm": float(norm), "lr": run.rate}
             log.step(now, run.clock.step)
             bar.set_postfix(loss=f"{now['loss']:.3f}")
         yield
         if run.clock.done >= 1:
             break
     run.guard.report(run.clock.step)
+
+
+def _hidden() -> bool | None:
+    """Of a progress bar: on a terminal the first process has one."""
+    return bool(distributed.rank()) or None
 
 
 def _group(batch: int, accumulate: int, batches: int) -> int:
@@ -107,15 +117,25 @@ def truth(loader: Loader, meta: list[Meta]) -> Objects:
 def evaluate(
     network: Network, loader: Loader, metric: Metric, device: torch.device, precision: Precision
 ) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]]]:
-    """The metric over a split, the mean losses, and everything that was predicted."""
+    """The metric over a split, the mean losses, and everything that was predicted.
+
+    Several processes share the batches. The first judges all that they find, in the dataset's
+    order, and has the predictions; the others have its numbers.
+    """
     metric.reset()
     sums: dict[str, Tensor] = {}
     predicted = []
     bar = tqdm(detect(network, loader, device, precision), "evaluating", len(loader), leave=False,
-               disable=None)  # fmt: skip
-    for found, batch, losses in bar:
-        metric.update(found, truth(loader, batch.meta), batch.meta)
-        predicted.append((found, batch.meta))
+               disable=_hidden())  # fmt: skip
+    own = ((found, batch.meta, _on_cpu(losses)) for found, batch, losses in bar)
+    for found, meta, losses in distributed.in_order(own):
+        metric.update(found, truth(loader, meta), meta)
+        predicted.append((found, meta))
         _add(sums, losses)
     means = {f"loss/{k}": float(v) / max(len(predicted), 1) for k, v in sums.items()}
-    return metric.compute() | means, predicted
+    return distributed.from_first(lambda: metric.compute() | means), predicted
+
+
+def _on_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Like the objects found, which have waited for the device already."""
+    return {key: value.cpu() for key, value in losses.items()}

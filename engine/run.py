@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from engine import checkpoint
+from engine import checkpoint, distributed
 from engine.config import Precision
 from engine.finetune import Finetune
 from engine.guard import Guard, guarded_step
@@ -36,7 +36,9 @@ class Clock:
     @property
     def done(self) -> float:
         """Share of the run in 0..1."""
-        budget = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        # of one clock, or processes would stop at different steps
+        seconds = distributed.from_first(lambda: self.seconds) if self.minutes else 0.0
+        budget = seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(max(self.step / self.total_steps, budget), 1.0)
 
 

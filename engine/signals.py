@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from engine.distributed import Late
 from engine.errors import Stopped
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
@@ -15,6 +16,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
+        self.agreed = Late()  # the processes of a run stop at one step
         self.waiting = False  # whether nothing changes that a signal could tear
 
     def __enter__(self) -> Self:
@@ -28,19 +30,20 @@ class Signals:
     def _note(self, number: int, _: Any) -> None:
         self.caught = number
         if self.waiting:
-            self.stop()
+            raise Stopped(number)
 
     def stop(self) -> None:
-        """Raise what was caught, if anything was."""
-        if self.caught:
-            raise Stopped(self.caught)
+        """Raise what was caught, in any process, if anything was."""
+        if number := self.agreed(self.caught):
+            raise Stopped(number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Inside, a signal stops at once instead of waiting to be looked at."""
+        self.stop()
         self.waiting = True
         try:
-            self.stop()
+            self.stop()  # what has come since, or what the first call heard late
             yield
         finally:
             self.waiting = False

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, draw, draw_slots, trained
+from engine import build, distributed, draw, draw_slots, trained
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.guard import Guard
@@ -29,7 +29,12 @@ PICTURES = 16  # validation pictures an evaluation draws, the first 4 for Tensor
 
 def train(cfg: DictConfig) -> float:
     """Train, and return the best value of the primary metric to a sweeper."""
-    device = build.device(cfg.device)
+    device = distributed.own(build.device(cfg.device))
+    with distributed.together(device):
+        return _train(cfg, device)
+
+
+def _train(cfg: DictConfig, device: torch.device) -> float:
     saved, resume = {}, cfg.resume
     if resume:
         saved, cfg = trained.from_checkpoint(resume, cfg, device)
@@ -49,11 +54,11 @@ def train(cfg: DictConfig) -> float:
     if saved:
         trained.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
-        say(_where(run, cfg))
+        say(_where(run, cfg, saved.get("processes", 1)))
     log.classes(train_loader.dataset)
     say(
         f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
-        f"{len(classes)} classes; on {device} in {precision.name}"
+        f"{len(classes)} classes; on {device} in {precision.name}{_together()}"
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
@@ -81,10 +86,18 @@ def _over(run: Run, cfg: DictConfig) -> bool:
     return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
 
 
-def _where(run: Run, cfg: DictConfig) -> str:
+def _together() -> str:
+    return f", {count} processes" if (count := distributed.world()) > 1 else ""
+
+
+def _where(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f" and {run.progress.batches} batches" if run.progress.batches else ""
     over = ": nothing is left to train, these are its results" if _over(run, cfg) else ""
-    return f"resumed after epoch {run.epoch}{inside} of {cfg.trainer.epochs}{over}"
+    now = distributed.world()
+    other = f"; trained by {before} until now, by {now} from here: the same batches, other draws "
+    return f"resumed after epoch {run.epoch}{inside} of {cfg.trainer.epochs}{over}" + (
+        f"{other}of the network" if now != before else ""
+    )
 
 
 def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
@@ -92,6 +105,9 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     network = network.to(device)
     if cfg.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.trainer.sync_bn:
+        network = distributed.sync_bn(network, device)
+    distributed.spread(network)
     if cfg.trainer.compile:
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
@@ -133,6 +149,7 @@ def epoch_row(
 
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
     """One evaluation: its numbers, and a few pictures of what was found."""
+    distributed.spread(run.evaluated)  # each process has batch statistics of its own
     scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)

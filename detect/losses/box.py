@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.matching import boxed
+from engine.distributed import divisor
 from engine.errors import UserError
 from engine.structures import Assigned, Output
 
@@ -38,7 +39,7 @@ class BoxLoss(nn.Module):
         losses = self.slots(output, assigned) * positive.flatten()[rows]
         if assigned.weight is not None:
             losses = losses * assigned.weight
-        return self.weight * losses.sum() / positive.sum().clamp(min=1)
+        return self.weight * losses.sum() / divisor(positive.sum())
 
     def slots(self, output: Output, assigned: Assigned) -> Tensor:
         """The loss [P], finite for all; of both, what there is a slot of is [P, ..]."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import SmoothL1
+from engine.distributed import divisor
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -36,7 +37,7 @@ class Multibox(nn.Module):
         losses = losses.view_as(labels)  # [B, A]
         positive = labels >= 0
         chosen = positive | self.hard(losses.detach(), labels)
-        total = (losses * chosen).sum() / positive.sum().clamp(min=1)
+        total = (losses * chosen).sum() / divisor(positive.sum())
         return {"class": self.weight * total, "box": self.box(output, assigned)}
 
     def hard(self, losses: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import L1
+from engine.distributed import divisor
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -36,5 +37,5 @@ class Single(nn.Module):
                 ignore_index=BACKGROUND,
                 reduction="sum",
             )
-            terms["class"] = self.classes * losses / (labels >= 0).sum().clamp(min=1)
+            terms["class"] = self.classes * losses / divisor((labels >= 0).sum())
         return terms

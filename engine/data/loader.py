@@ -1,5 +1,7 @@
 """From a dataset to batches, in worker processes, with every error carried to the main one."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -9,6 +11,7 @@ import cv2
 import numpy as np
 import torch.utils.data
 
+from engine import distributed
 from engine.data import mix
 from engine.data.augment import Augment
 from engine.data.cache import Cache
@@ -177,6 +180,8 @@ class Loader:
             train=train,
             sizes=sizes,
             sizes_every=sizes_every,
+            rank=distributed.rank(),
+            world=distributed.world(),
         )
         self.position = 0  # batches of the epoch that have been taken, those left out included
         cache = Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None
@@ -208,6 +213,10 @@ class Loader:
                     self.dataset.report.append(entry)
             if batch is not None:
                 yield batch
+            elif self.sampler.train and self.sampler.world > 1:  # the others wait for a gradient
+                raise UserError(
+                    f"{errors[0].args[1]}, nor any other of a process's share of a batch"
+                )
 
 
 def settle() -> None:
@@ -216,6 +225,14 @@ def settle() -> None:
     # glibc gives large blocks back to the system at once, and the page faults of the next batch
     # cost a fifth of its time. Freeing one of nearly 32 MB raises its limit to that size.
     np.empty(32 * 2**20 - 2**16, np.uint8)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers that are left, for Python would ask them by SIGTERM and wait for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _worker(_: int) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from engine.errors import UserError
+
 Key = tuple[int, ...]  # (epoch, index), and the side where training draws one
 
 
@@ -14,7 +16,12 @@ class Batches(Sampler[list[Key]]):
     Training shuffles and leaves out the last, incomplete batch, which would upset the batch
     statistics; a set smaller than one batch is one batch. Evaluation takes every picture in order.
 
+    Of several processes each has an equal share of every training batch, and whole batches of an
+    evaluation in turn, for what a network says of a picture may hang on the batch's size.
+
     Args:
+        batch_size: of all processes together.
+        rank, world: the number of this process, and how many there are.
         sizes: sides of the network's square input, pixels; training draws one of them for every
             `sizes_every` batches, from (seed, epoch, batch), and says (epoch, index, side). Of
             arXiv 1612.08242, 3. None leaves the size alone.
@@ -29,9 +36,18 @@ class Batches(Sampler[list[Key]]):
         train: bool,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        whole = min(batch_size, length)
+        if train and whole % world:
+            raise UserError(
+                f"{whole} pictures a batch (loader.batch_size={batch_size}, {length} to train on) "
+                f"cannot be shared equally among {world} processes: say a multiple of {world}"
+            )
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
+        self.rank, self.world = rank, world
         self.epoch, self.start = 0, 0
 
     def seek(self, epoch: int, batch: int = 0) -> None:
@@ -42,16 +58,20 @@ class Batches(Sampler[list[Key]]):
         self.epoch, self.start = epoch, batch
 
     def __len__(self) -> int:
+        return len(self._batches(0))
+
+    def _batches(self, start: int) -> range:
         if self.train:
-            return max(self.length // self.batch_size, 1)
-        return -(-self.length // self.batch_size)
+            return range(start, max(self.length // self.batch_size, 1))
+        return range(start + self.rank, -(-self.length // self.batch_size), self.world)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.arange(self.length)
         if self.train:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for batch in range(self.start, len(self)):
-            chunk = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        first, step = (self.rank, self.world) if self.train else (0, 1)
+        for batch in self._batches(self.start):
+            chunk = order[batch * self.batch_size : (batch + 1) * self.batch_size][first::step]
             side = self._side(batch)
             yield [(self.epoch, int(i), *side) for i in chunk]
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ from engine.structures import Record
 
 # Four workers are asked for on machines of any size.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Tiny:
@@ -360,3 +366,16 @@ def test_other_pictures_of_a_training_batch_stand_in_for_a_bad_one_and_none_does
         assert sum(map(len, batches)) == (8 if train else 7)
         assert sorted(map(len, batches)) == ([4, 4] if train else [3, 4])
         assert len(data.report) == 1
+
+
+def test_python_ends_though_workers_are_left():
+    left = """
+import sys
+sys.path.insert(0, "tests/engine")
+from test_loader import Tiny, loader
+left = loader(Tiny(), workers=1)
+left.itself = left  # a cycle, as the frames of an exception make it
+going = iter(left)
+next(going)
+"""
+    subprocess.run([sys.executable, "-c", left], cwd=ROOT, check=True, timeout=60)

@@ -1,0 +1,145 @@
+"""The same training and evaluation by one, two and three processes, for `test_distributed.py`.
+
+Writes what each came to into `1.pt`, `2.pt` and `3.pt` of a folder. Processes are forked from one
+that has torch loaded, or their start would take most of the time.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import hydra
+import numpy as np
+import torch
+import torch.distributed as dist
+from epochs import epoch
+from torch import nn
+
+from engine import build, distributed
+from engine.config import CONFIGS, Precision
+from engine.guard import Guard
+from engine.loop import evaluate
+from engine.structures import Meta
+from engine.train import prepare
+
+CPU = torch.device("cpu")
+SMALL = ["backbone=mobilenet_v1_025", "image_size=64", "loader.batch_size=6", "loader.workers=0",
+         "trainer.epochs=4", "trainer.ema=0.9", "trainer.precision=fp32", "device=cpu",
+         "optimizer=momentum", "optimizer.lr=0.001"]  # fmt: skip
+SHAPES = ["dataset=shapes", "dataset.size=64", "dataset.train=30", "dataset.val=101"]
+NETWORKS = {
+    "classifier": ["head=linear", "loss=cross_entropy", "metric=top_k", "dataset=image_folder"],
+    "focal": [*SHAPES, "head.levels=2", "trainer.accumulate=2", "metric=coco_map"],
+    "multibox": [*SHAPES, "head.levels=2", "loss=multibox", "loss/box=giou"],
+    "per_picture": [*SHAPES, "head=retina_light", "loss=focal_retina", "trainer.l2=1e-4"],
+}
+
+
+JUDGED = ["classifier", "focal"]
+
+
+def draw(folder):
+    """30 pictures of three colours to train on, 101 to validate, as `image_folder` wants them."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 30), ("val", 101)):
+        for i in range(count):
+            image = rng.integers(0, 200, (64, 64, 3), np.uint8)
+            image[..., i % 3] += 50
+            path = folder / split / "bgr"[i % 3] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image)
+
+
+def without_batch_statistics(module):
+    """The network with normalisation of each picture by itself: shares change nothing then."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        else:
+            without_batch_statistics(child)
+
+
+def compose(name, folder):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        root = [f"dataset.root={folder}"] if "dataset=image_folder" in NETWORKS[name] else []
+        return hydra.compose("train", overrides=[*SMALL, *NETWORKS[name], *root])
+
+
+def trained(name, cfg, folder):
+    """Weights after 20 batches, their rows, and the evaluation of one process's weights."""
+    torch.manual_seed(distributed.rank())  # the first process's weights count
+    train = build.load(cfg, build.dataset(cfg, "train"), CPU, shuffle=True)
+    val = build.load(cfg, build.dataset(cfg, "val"), CPU)
+    classes = train.dataset.classes
+    net = build.network(cfg, len(classes), build.backbone(cfg))
+    without_batch_statistics(net)
+    run = prepare(cfg, net, len(train), CPU)
+    rows = [epoch(run, train) for _ in range(4)]
+    ends = {"weights": run.network.state_dict(), "ema": run.evaluated.state_dict(), "rows": rows}
+    if name not in JUDGED:
+        return ends
+    if distributed.world() > 1:
+        run.evaluated.load_state_dict(torch.load(folder / "1.pt", weights_only=True)[name]["ema"])
+    metric = build.metric(cfg, classes)
+    scores, predicted = evaluate(run.evaluated, val, metric, CPU, Precision.fp32)
+    return ends | {"scores": scores, "found": [m.id for _, meta in predicted for m in meta]}
+
+
+def judged():
+    """What is said of a step whose loss is not finite in the last process alone."""
+    said, watch = [], Guard(network=nn.Identity(), limit=9, device=CPU)
+    logger, listener = logging.getLogger("onelook"), logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    last = distributed.rank() == distributed.world() - 1
+    watch.watch([Meta(0, 0, f"{distributed.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
+    loss = torch.tensor(float("nan" if last else "1"))
+    watch.finite(distributed.means({"class": loss})["class"])
+    watch.judge(torch.tensor(1.0))
+    watch.report(1)
+    logger.removeHandler(listener)
+    return {"said": said, "row": watch.row}
+
+
+def late():
+    """What each process hears when the last one has something to say in the second call."""
+    ask, last = distributed.Late(), distributed.rank() == distributed.world() - 1
+    return distributed.gathered([[ask(15 if last and i == 1 else 0) for i in range(4)]])
+
+
+def work(configurations, folder):
+    """All of it in this process."""
+    torch.set_num_threads(1)
+    found = {name: trained(name, cfg, folder) for name, cfg in configurations.items()}
+    found |= {"judged": judged(), "late": late()}
+    found["order"] = list(distributed.in_order(range(distributed.rank(), 7, distributed.world())))
+    said = distributed.gathered([repr([found[name]["scores"] for name in JUDGED])])
+    assert len(set(said)) == 1, said
+    if distributed.rank() == 0:
+        torch.save(found, folder / f"{distributed.world()}.pt")
+
+
+def main():
+    """Groups of one, two and three processes, one group after the other."""
+    folder = Path(sys.argv[1])
+    draw(folder)
+    configurations = {name: compose(name, folder) for name in NETWORKS}
+    for world in (1, 2, 3):
+        pids = []
+        for rank in range(world):
+            pids.append(os.fork())
+            if not pids[-1]:
+                if world > 1:
+                    store = dist.FileStore(str(folder / f"store{world}"), world)
+                    dist.init_process_group("gloo", rank=rank, world_size=world, store=store)
+                work(configurations, folder)
+                os._exit(0)
+        if any([os.waitpid(pid, 0)[1] for pid in pids]):
+            sys.exit(f"a process of {world} failed")
+
+
+if __name__ == "__main__":
+    main()

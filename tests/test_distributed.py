@@ -1,0 +1,181 @@
+"""One run in several processes, against the same run in one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import ROOT, SHAPES, TINY, assert_same_end, run
+from shares import JUDGED, NETWORKS
+
+from engine import distributed
+from engine.data.sampler import Batches
+from engine.errors import UserError
+
+RUN = [*TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64",
+       "head=attention", "head.kind=hard", "loss=bce", "metric=multi_label",
+       "dataset.train=24", "dataset.val=5", "trainer.epochs=2", "trainer.ema=0.9"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shares")
+    run("tests/shares.py", str(folder), cwd=folder)
+    return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
+    one, many = ends[1][name], ends[world][name]
+    for part in ("weights", "ema"):
+        for key, value in one[part].items():
+            torch.testing.assert_close(many[part][key], value, rtol=0, atol=1e-5, msg=key)
+    for row, other in zip(one["rows"], many["rows"], strict=True):
+        assert other == pytest.approx(row, rel=1e-3)  # a hard negative more or less
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", JUDGED)
+def test_shares_of_101_pictures_have_the_numbers_of_one_process(name, world, ends):
+    one, many = ends[1][name], ends[world][name]
+    assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
+    assert many["found"] == one["found"] and len(one["found"]) == len(set(one["found"])) == 101
+    assert 0 < next(iter(one["scores"].values())) < 1
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_what_one_process_meets_all_know(world, ends):
+    names = ", ".join(f"{rank}.jpg" for rank in range(world))
+    said = f"step 1 skipped, its loss or gradient is not finite: {names}"
+    assert ends[world]["judged"] == {"said": [said], "row": 1}
+    heard = [0, 15, 0, 0] if world == 1 else [0, 0, 15, 0]
+    assert ends[world]["late"] == [heard] * world
+    assert ends[world]["order"] == list(range(7))
+
+
+@pytest.mark.parametrize("length", [6, 17, 101])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shares_are_disjoint_and_whole(length, world):
+    def batches(rank, world, train):
+        return list(
+            Batches(length=length, batch_size=6, seed=0, train=train, rank=rank, world=world)
+        )
+
+    training = zip(*(batches(rank, world, True) for rank in range(world)), strict=True)
+    for whole, shares in zip(batches(0, 1, True), training, strict=True):
+        assert len({len(share) for share in shares}) == 1
+        assert sorted(key for share in shares for key in share) == sorted(whole)
+    judged = [batches(rank, world, False) for rank in range(world)]
+    assert sum(judged, []) != [] and all(
+        batch == judged[i % world][i // world] for i, batch in enumerate(batches(0, 1, False))
+    )
+
+
+@pytest.mark.parametrize(("length", "batch_size"), [(100, 5), (5, 6)])
+def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
+    with pytest.raises(UserError, match="5 pictures a batch .* among 2 processes"):
+        Batches(length=length, batch_size=batch_size, seed=0, train=True, world=2)
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cuda:1", "a GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")]
+)
+def test_a_process_without_a_gpu_of_its_own_is_refused(device, said, monkeypatch):
+    assert distributed.own(torch.device(device)) == torch.device(device)  # not torchrun
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert distributed.own(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(UserError, match=said):
+        distributed.own(torch.device(device))
+
+
+def torchrun(folder, *arguments, processes=2):
+    """`train.py` as torchrun starts it, into a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         f"--nproc-per-node={processes}", str(ROOT / "train.py"), *arguments,
+         f"hydra.run.dir={folder}"],
+        cwd=folder.parent, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def member(launcher, rank):
+    """The process of that number."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    return next(
+        int(child)
+        for child in children
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    )
+
+
+def wait_for(file, process):
+    while not file.exists() and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+def test_stopped_killed_and_resumed_two_processes_end_with_the_same_bits(tmp_path):
+    whole = torchrun(tmp_path / "whole", *RUN)
+    out, err = whole.communicate()
+    assert whole.returncode == 0, err
+    assert out.count("2 processes") == 1 and {p.name for p in tmp_path.iterdir()} == {"whole"}
+
+    last = tmp_path / "it/checkpoints/last.pt"
+    stopped = torchrun(tmp_path / "it", *RUN, "trainer.save_every=1")
+    wait_for(last, stopped)
+    os.kill(member(stopped, 1), signal.SIGTERM)  # one alone: all stop at one step
+    _, err = stopped.communicate()
+    assert err.count("stopped after step") == 1 and f"resume={last}" in err, err
+    assert set(re.findall(r"exitcode *: (-?\d+)", err)) <= {"143", "-15"} and ": 143 " in err, err
+
+    before = last.stat().st_mtime_ns
+    killed = torchrun(tmp_path / "it", "resume=auto", "trainer.save_every=1")
+    while last.stat().st_mtime_ns == before and killed.poll() is None:
+        time.sleep(0.02)
+    os.kill(member(killed, 1), signal.SIGKILL)
+    _, err = killed.communicate(timeout=60)
+    assert killed.returncode == 1 and "another process of this run has ended" in err, err
+
+    resumed = torchrun(tmp_path / "it", "resume=auto")
+    _, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    assert_same_end(tmp_path / "whole", tmp_path / "it")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["loader.batch_size=5"], "5 pictures a batch"),
+        (["trainer.sync_bn=true"], "expected several processes on GPUs"),
+        (["trainer.epoch=5"], "no such key; did you mean 'trainer.epochs'"),
+        (["-m", "seed=0,1"], "a sweep runs in one process"),
+    ],
+)
+def test_what_all_processes_refuse_is_said_once(arguments, said, tmp_path):
+    refused = torchrun(tmp_path / "it", *RUN, *arguments)
+    _, err = refused.communicate()
+    assert refused.returncode == 1 and err.count("error: ") == err.count(said) == 1, err
+    assert set(re.findall(r"exitcode *: (-?\d+)", err)) <= {"2", "-15"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_stops_three_processes_and_one_goes_on(number, tmp_path):
+    stopped = torchrun(tmp_path / "it", *RUN, "loader.batch_size=6", "trainer.save_every=1",
+                       processes=3)  # fmt: skip
+    wait_for(tmp_path / "it/checkpoints/last.pt", stopped)
+    stopped.send_signal(number)
+    _, err = stopped.communicate()
+    assert err.count("stopped after step") == 1, err
+    out = run("train.py", "resume=auto", f"hydra.run.dir={tmp_path}/it", cwd=tmp_path)
+    assert "trained by 3 until now, by 1 from here" in out
