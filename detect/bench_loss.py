@@ -26,6 +26,7 @@ from detect.losses.multibox import Multibox
 from engine.structures import Objects, Output
 
 CLASSES, SIDE = 20, 300  # classes; pixels of the input
+BATCH = 32  # pictures
 MEMORY, HELD = "[memory]", "Total Allocated"  # of the profiler's trace
 
 
@@ -41,7 +42,7 @@ class Peer(NamedTuple):
 
 
 def measure(
-    *, batch: int, slots: int, objects: list[int], repeats: int, seed: int
+    *, batch: int | None, slots: int, objects: list[int], repeats: int, seed: int
 ) -> list[dict[str, Any]]:
     """One row for each number of objects a picture and each peer.
 
@@ -52,7 +53,7 @@ def measure(
     torch.manual_seed(seed)
     rows = []
     for count in objects:
-        compared = peers(batch, slots, count)
+        compared = peers(batch or BATCH, slots, count)
         seconds = _alternate(compared, repeats)
         whole = median(seconds["torchvision"])
         rows += [

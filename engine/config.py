@@ -170,7 +170,11 @@ class Bench:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
     part: str = "loss"
-    batch: int = 32  # pictures
+    batch: int | None = None  # pictures; null: what suits the part
+    models: list[str] = field(  # of part=step
+        default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
+    )
+    steps: int = 2  # of each in turn, of part=step
     slots: int = 8732  # a picture; SSD300's
     objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
     repeats: int = 7  # timed runs of each, in turn; the median counts
