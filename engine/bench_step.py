@@ -22,12 +22,13 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torchvision.models.detection import ssd300_vgg16
 
 from engine import build
 from engine.config import CONFIGS
 from engine.data.loader import Loader
+from engine.logging import Silent
 from engine.loop import train_epoch
 from engine.run import Run
 from engine.signature import part
@@ -52,13 +53,6 @@ class Ready:
         for position, batch in enumerate(self.batches, 1):
             self.position = position
             yield batch
-
-
-class Silent:
-    """A log that keeps nothing."""
-
-    def step(self, scalars: dict[str, float], step: int) -> None:
-        """Nothing."""
 
 
 def measure(
@@ -127,8 +121,10 @@ def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
         "losses": partial(_losses, bare, ready, _outputs(bare, ready)),
     }
     if model == "ssd300_vgg16":
-        theirs = ssd300_vgg16(None, num_classes=len(data.classes) + 1, weights_backbone=None)
-        optimizer = AdamW(theirs.parameters(), **bare.optimizer.defaults)  # ours, its own is SGD
+        theirs = ssd300_vgg16(
+            weights=None, weights_backbone=None, num_classes=len(data.classes) + 1
+        )
+        optimizer = part(cfg.optimizer, "optimizer")(theirs.parameters())  # ours; its own is SGD
         compared["torchvision"] = partial(_torchvision, theirs.train(), optimizer, ready)
     return compared
 

@@ -129,7 +129,7 @@ def check_ranges(cfg: DictConfig) -> None:
             raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a colour")
     if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
-    known = [f.name for f in fields(Train)]
+    known = [f.name for f in fields(OmegaConf.get_type(cfg) or Train)]
     for key in (str(k) for k in cfg if k not in known):
         raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
 
@@ -163,6 +163,15 @@ class Summary(Train):
 
     num_classes: int = 20
     format: str = "text"  # or json
+
+
+@dataclass
+class LRFind(Train):
+    """`python -m engine.lr_find`: the loss while the learning rate rises."""
+
+    steps: int = 100  # at most; a loss that diverges ends it
+    least: float = 1e-7  # the first rate
+    most: float = 10.0  # the last
 
 
 @dataclass
@@ -242,5 +251,6 @@ _store = ConfigStore.instance()
 _store.store(name="train_schema", node=Train)
 _store.store(name="pretrained_schema", node=Pretrained)
 _store.store(name="summary_schema", node=Summary)
+_store.store(name="lr_find_schema", node=LRFind)
 _store.store(name="bench_schema", node=Bench)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)

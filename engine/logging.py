@@ -100,6 +100,13 @@ class RunLog:
             self.refused.add(name)
 
 
+class Silent:
+    """Stands for a log where steps leave nothing behind."""
+
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Scalars of one training step, for nobody."""
+
+
 def _told(entry: dict[str, Any]) -> str:
     """A defect in one line; the file is named once."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]

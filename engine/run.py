@@ -168,6 +168,7 @@ class Run:
         self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])
         self.clock.step, self.clock.before = saved["step"], saved["seconds"]
+        self.clock.started = time.perf_counter()
         self.epoch, self.progress = saved["epoch"], Progress(**saved["progress"])
         self.best, self.stale, self.history = saved["best"], saved["stale"], saved["history"]
         restore(saved["random"])
