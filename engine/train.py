@@ -115,6 +115,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
+        judge=factor.judge,
     )
 
 
