@@ -70,6 +70,8 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
         pin_memory=device.type == "cuda",
         sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
         sizes_every=cfg.loader.sizes_every,
+        pictures=cfg.trainer.overfit,
+        limit=cfg.trainer.limit,
     )
 
 

@@ -39,6 +39,8 @@ class Trainer:
     ema: float | None = 0.998  # decay a step of the averaged weights; null for none
     l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
+    overfit: int | None = None  # so many training pictures, as they are, train and validate
+    limit: int | None = None  # batches of an epoch, and of an evaluation
     channels_last: bool = True
     compile: bool = False
 
@@ -70,6 +72,7 @@ class Train:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None
+    profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
     trainer: Trainer = field(default_factory=Trainer)
     loader: Loader = field(default_factory=Loader)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -114,12 +117,13 @@ def check_ranges(cfg: DictConfig) -> None:
     for key, least in LEAST.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise UserError(f"{key}={value}: expected at least {least}")
+    for key in ("patience", "overfit", "limit"):
+        if (value := cfg.trainer[key]) is not None and value < 1:
+            raise UserError(f"trainer.{key}={value}: expected at least 1, or null")
     sizes = cfg.loader.sizes
     if sizes is not None and not (len(sizes) and all(s >= 32 and s % 32 == 0 for s in sizes)):
         raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
     save_interval(cfg.trainer.save_every)
-    if cfg.trainer.patience is not None and cfg.trainer.patience < 1:
-        raise UserError(f"trainer.patience={cfg.trainer.patience}: expected at least 1, or null")
     if cfg.trainer.minutes is not None and not cfg.trainer.minutes > 0:
         raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
     if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:

@@ -34,23 +34,28 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=None,
                initial=progress.batches)  # fmt: skip
     for batch in bar:
+        run.lap("data")
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
         with autocast(run.precision, run.device):
-            output = network(batch.images)  # forward
-        losses = network.losses(output, batch.objects)  # losses
+            output = network(batch.images)
+        run.lap("forward")
+        losses = network.losses(output, batch.objects)
         loss = torch.stack(list(losses.values())).sum()
         progress.add_losses(losses, run.guard.finite(loss))
         progress.batches = loader.position
+        run.lap("losses")
         share = 1 / _group(progress.batches, run.accumulate, len(loader))
-        run.scaler.scale(loss * share).backward()  # backward
+        run.scaler.scale(loss * share).backward()
+        run.lap("backward")
         if progress.batches % run.accumulate and progress.batches < len(loader):
             continue
         run.scaler.unscale_(run.optimizer)
-        norm, clipped = run.clip(parameters)  # clip
+        norm, clipped = run.clip(parameters)
         bad = run.guard.judge(norm)
-        run.step(bad)  # step
+        run.step(bad)
         progress.add_step(norm, clipped, bad)
+        run.lap("optimizer")
         if run.clock.step % LOG_EVERY == 0:
             run.guard.report(run.clock.step)
             now = {"loss": float(loss.detach()), "grad_norm": float(norm), "lr": run.rate}

@@ -46,6 +46,8 @@ class Curve:
         steepest: where the loss falls fastest over the logarithm of the rate.
         valley: the middle of the longest descent.
         minimum / 10: a tenth of the rate of the least loss.
+        peak: the rate of the least loss itself, for schedules that rise to their rate and leave it
+            (one_cycle, triangular): max_lr of arXiv 1506.01186, 3.3.
         """
         loss = self.smoothed
         steepest = np.gradient(loss, np.log(self.rates)).argmin()
@@ -54,6 +56,7 @@ class Curve:
             "steepest": float(self.rates[steepest]),
             "valley": float(self.rates[(first + last) // 2]),
             "minimum / 10": float(self.rates[loss.argmin()] / 10),
+            "peak": float(self.rates[loss.argmin()]),
         }
 
     def told(self) -> str:

@@ -100,6 +100,7 @@ class Run:
     precision: Precision
     accumulate: int = 1
     judge: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
+    lap: Any = lambda part: None  # told when a part of a step is over: engine.profile.Laps
     epoch: int = 0  # whole epochs behind
     progress: Progress = field(default_factory=Progress)  # of the epoch that is being trained
     best: float = float("-inf")

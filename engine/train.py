@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from engine import build, draw, draw_slots, trained
+from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.guard import Guard
@@ -19,6 +20,7 @@ from engine.loop import evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
 from engine.precision import resolve
+from engine.profile import Laps
 from engine.protocols import Metric
 from engine.run import Clock, Run
 from engine.seed import seed_everything
@@ -37,8 +39,7 @@ def train(cfg: DictConfig) -> float:
     seed_everything(cfg.seed)
     backbone = build.backbone(cfg, pretrained=not saved)
     precision = resolve(cfg.trainer.precision, device)
-    train_loader = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=True)
-    val_loader = build.load(cfg, build.dataset(cfg, "val"), device)
+    train_loader, val_loader = _loaders(cfg, device)
     classes = train_loader.dataset.classes
     metric = build.metric(cfg, classes)
     network = build.network(cfg, len(classes), backbone)
@@ -52,11 +53,12 @@ def train(cfg: DictConfig) -> float:
         say(_where(run, cfg))
     log.classes(train_loader.dataset)
     say(
-        f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
+        f"{train_loader.pictures} pictures train, {val_loader.pictures} validate ({_judged(cfg)}), "
         f"{len(classes)} classes; on {device} in {precision.name}"
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
+    run.lap("start")
     with Signals() as signals, keep.whatever_ends_it():
         while not _over(run, cfg):
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
@@ -64,9 +66,11 @@ def train(cfg: DictConfig) -> float:
                 keep.if_due()
             with signals.at_once():
                 row = epoch_row(run, cfg, val_loader, metric, log)
+                run.lap("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             log.epoch(run.history, run.clock.step)
             keep(better)
+            run.lap("logs and checkpoints")
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log)
     if keep.failed:
@@ -74,11 +78,25 @@ def train(cfg: DictConfig) -> float:
     return value
 
 
+def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
+    """What trains and what validates: by heart the same pictures, in order and as they are."""
+    heart = bool(cfg.trainer.overfit)
+    train = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=not heart)
+    return train, build.load(cfg, build.dataset(cfg, "train" if heart else "val"), device)
+
+
 def _over(run: Run, cfg: DictConfig) -> bool:
     """Whether whole epochs, the budget of minutes or patience are used up."""
     between = not run.progress.batches
     tired = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
     return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
+
+
+def _judged(cfg: DictConfig) -> str:
+    """What validates, in words that keep a number of `trainer=debug/...` from being mistaken."""
+    heart, limit = cfg.trainer.overfit, cfg.trainer.limit
+    split = "val" if heart is None else f"train's first {heart} pictures, learned by heart"
+    return split if limit is None else f"{split}, trainer.limit={limit}"
 
 
 def _where(run: Run, cfg: DictConfig) -> str:
@@ -116,6 +134,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         precision=precision,
         accumulate=cfg.trainer.accumulate,
         judge=factor.judge,
+        lap=Laps(device) if cfg.profile else lambda part: None,
     )
 
 
@@ -151,18 +170,21 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
     """Write metrics.json for the best epoch, say where everything is, return the primary value."""
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
+    split = _judged(cfg)
     write_metrics(
         log.folder,
         primary=metric.primary,
         metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
         protocol=metric.protocol,
-        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} val",
+        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
     )
     log.close()
+    if cfg.profile:
+        say(run.lap.told())
     say(
-        f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on val at epoch {best['epoch']} "
+        f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
         f"({metric.protocol})\nresults, checkpoints and pictures: {log.folder}"
     )
     hydra = HydraConfig.get()

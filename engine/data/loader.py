@@ -79,7 +79,8 @@ def _collate(samples: Sequence[Sample | Unread]) -> tuple[Batch | None, list[Unr
 class Loader:
     """Batches of one split.
 
-    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone.
+    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone; so is
+    `limit`. `pictures` takes the first few of the dataset alone.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
     left out and listed in `dataset.report`.
     """
@@ -97,15 +98,19 @@ class Loader:
         pin_memory: bool = False,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
+        pictures: int | None = None,
+        limit: int | None = None,
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
+        self.pictures = min(len(dataset), pictures or len(dataset))
         self.sampler = Batches(
-            length=len(dataset),
+            length=self.pictures,
             batch_size=batch_size,
             seed=seed,
             train=train,
             sizes=sizes,
             sizes_every=sizes_every,
+            limit=limit,
         )
         self.position = 0  # batches of the epoch that have been taken, those left out included
         self.loader = torch.utils.data.DataLoader(

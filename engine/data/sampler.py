@@ -18,6 +18,7 @@ class Batches(Sampler[list[Key]]):
         sizes: sides of the network's square input, pixels; training draws one of them for every
             `sizes_every` batches, from (seed, epoch, batch), and says (epoch, index, side). Of
             arXiv 1612.08242, 3. None leaves the size alone.
+        limit: of an epoch so many batches at most.
     """
 
     def __init__(
@@ -29,15 +30,17 @@ class Batches(Sampler[list[Key]]):
         train: bool,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
+        limit: int | None = None,
     ) -> None:
+        self.limit = limit
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
         self.epoch, self.start = 0, 0  # of the next iteration, and its first batch
 
     def __len__(self) -> int:
-        if self.train:
-            return max(self.length // self.batch_size, 1)
-        return -(-self.length // self.batch_size)
+        whole, rest = divmod(self.length, self.batch_size)
+        batches = max(whole, 1) if self.train else whole + bool(rest)
+        return min(batches, self.limit or batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.arange(self.length)

@@ -84,7 +84,8 @@ def curve(losses, planned=0):
 def test_suggestions_by_hand():
     # Slopes over two decades: 0, -1, -3.5, -3, 1.5, 8. The longest descent is 5 4 1.5 1.
     found = curve([5, 5, 4, 1.5, 1, 3, 9]).suggestions()
-    assert found == pytest.approx({"steepest": 1e-4, "valley": 1e-4, "minimum / 10": 1e-3})
+    by_hand = {"steepest": 1e-4, "valley": 1e-4, "minimum / 10": 1e-3, "peak": 1e-2}
+    assert found == pytest.approx(by_hand)
 
 
 def test_a_descent_passes_over_what_does_not_fall():
@@ -108,8 +109,8 @@ def test_the_command_leaves_a_curve(tmp_path):
     done = command("steps=12", "most=1e-3", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
-    assert [line.partition(":")[0].strip() for line in told[-5:]] == [
-        "12 steps, rates 1e-07 to 0.001", "steepest", "valley", "minimum / 10", "curve",
+    assert [line.partition(":")[0].strip() for line in told[-6:]] == [
+        "12 steps, rates 1e-07 to 0.001", "steepest", "valley", "minimum / 10", "peak", "curve",
     ]  # fmt: skip
     rows = table(tmp_path / "lr_find.csv")
     assert len(rows) == 12 and set(rows[0]) == {"lr", "loss", "smoothed"}
