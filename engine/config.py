@@ -20,6 +20,7 @@ class Precision(Enum):
 
     auto = "auto"  # bf16 where the hardware multiplies it natively, else fp32 (CPU) or fp16 (CUDA)
     fp32 = "fp32"
+    tf32 = "tf32"  # fp32 whose products a GPU may round to 10 bits; faster from Ampere on
     bf16 = "bf16"
     fp16 = "fp16"  # with a gradient scaler; not on the CPU
 
@@ -41,8 +42,10 @@ class Trainer:
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
     overfit: int | None = None  # so many training pictures, as they are, train and validate
     limit: int | None = None  # batches of an epoch, and of an evaluation
+    histograms: int | None = None  # steps between two of weights and gradients, for TensorBoard
     channels_last: bool = True
     compile: bool = False
+    benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
 
 
 @dataclass
@@ -117,7 +120,7 @@ def check_ranges(cfg: DictConfig) -> None:
     for key, least in LEAST.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise UserError(f"{key}={value}: expected at least {least}")
-    for key in ("patience", "overfit", "limit"):
+    for key in ("patience", "overfit", "limit", "histograms"):
         if (value := cfg.trainer[key]) is not None and value < 1:
             raise UserError(f"trainer.{key}={value}: expected at least 1, or null")
     sizes = cfg.loader.sizes

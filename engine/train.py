@@ -1,5 +1,6 @@
 """The command `train.py`: build what the configuration names, fit, say where the results are."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def train(cfg: DictConfig) -> float:
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
+    if cfg.trainer.histograms:
+        run.optimizer.register_step_pre_hook(partial(_histograms, run, log, cfg.trainer.histograms))
     run.lap("start")
     with Signals() as signals, keep.whatever_ends_it():
         while not _over(run, cfg):
@@ -83,6 +86,13 @@ def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
     heart = bool(cfg.trainer.overfit)
     train = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=not heart)
     return train, build.load(cfg, build.dataset(cfg, "train" if heart else "val"), device)
+
+
+def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
+    """Every so many steps; the optimizer calls it while there still are gradients."""
+    step = run.clock.step + 1
+    if step % every == 0:
+        log.histograms(run.network, step)
 
 
 def _over(run: Run, cfg: DictConfig) -> bool:
@@ -113,6 +123,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     if cfg.trainer.compile:
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
+    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     finetune = build.part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
@@ -157,6 +168,7 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)
     draw.charts(metric, log.folder / "pictures")
+    log.curves(getattr(metric, "ranked", dict)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
     say(
@@ -180,6 +192,9 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
     )
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        log.choices(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
     log.close()
     if cfg.profile:
         say(run.lap.told())
@@ -187,7 +202,6 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
         f"({metric.protocol})\nresults, checkpoints and pictures: {log.folder}"
     )
-    hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         rows = leaderboard(Path(hydra.sweep.dir))
         say(f"{len(rows)} jobs done: {Path(hydra.sweep.dir) / 'leaderboard.csv'}")

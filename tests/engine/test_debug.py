@@ -5,6 +5,8 @@ import pytest
 import torch
 from command_line import SHAPES, metrics, run, table
 from hydra.errors import ConfigCompositionException
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from engine import build
 from engine.config import CONFIGS
@@ -74,6 +76,30 @@ def test_overfit_validates_on_what_it_trains_on(tmp_path):
     assert {p.name for p in (tmp_path / "pictures").glob("train_*")} == {
         "train_000000.jpg", "train_000001.jpg",
     }  # fmt: skip
+
+
+def board(folder):
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
+
+
+def test_tensorboard_has_curves_histograms_and_the_choices_of_a_sweep(tmp_path):
+    run("train.py", "-m", *SMALL, "trainer=debug/fast", "trainer.histograms=1",
+        "optimizer.lr=0.001,0.01", f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)  # fmt: skip
+    for job, rate in (("0", 0.001), ("1", 0.01)):
+        seen = board(tmp_path / job)
+        histograms = seen.Tags()["histograms"]
+        assert {"val/mAP", "mAP"} <= {*seen.Tags()["scalars"]}
+        names = {tag.partition("/")[2] for tag in histograms}
+        assert {f"{kind}/{name}" for name in names for kind in ("weight", "gradient")} == {
+            *histograms
+        }
+        assert len(names) > 50
+        curves = {tag.removeprefix("val/") for tag in seen.PluginTagToContent("pr_curves")}
+        assert curves and curves <= {"circle", "cross", "square", "star", "triangle"}
+        choices = seen.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        asked = HParamsPluginData.FromString(choices).session_start_info.hparams
+        assert asked["optimizer.lr"].number_value == rate
+        assert asked["trainer"].string_value == "debug/fast"
 
 
 def test_laps_by_hand(monkeypatch):
