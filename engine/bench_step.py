@@ -68,14 +68,15 @@ def measure(
         seed: of the weights.
 
     Keys: `ms` is a step's median over the turns, `fastest` and `slowest` its spread; `of_bare` is
-    the median of its share of the bare step in the same turn.
+    the median of its share of the bare step in the same turn, and `cpu_of_bare` the same of the
+    process's own CPU seconds, which other processes hardly change; a worker's are not among them.
     """
     torch.set_num_threads(1)
     rows = []
     for model in models:
         torch.manual_seed(seed)
         pictures = batch or BATCH.get(model, 8)
-        seconds = _alternate(peers(model, pictures, steps), repeats)
+        wall, cpu = _alternate(peers(model, pictures, steps), repeats)
         rows += [
             {
                 "model": model,
@@ -84,22 +85,33 @@ def measure(
                 "ms": 1e3 * median(mine) / steps,
                 "fastest": 1e3 * min(mine) / steps,
                 "slowest": 1e3 * max(mine) / steps,
-                "of_bare": median(a / b for a, b in zip(mine, seconds["bare"], strict=True)),
+                "of_bare": _ratio(mine, wall["bare"]),
+                "cpu_of_bare": _ratio(cpu[name], cpu["bare"]),
             }
-            for name, mine in seconds.items()
+            for name, mine in wall.items()
         ]
     return rows
 
 
-def _alternate(compared: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each peer's turns; the first turn does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in compared}
-    for _ in range(repeats + 1):
+Seconds = dict[str, list[float]]  # of each peer's turns
+
+
+def _ratio(mine: list[float], others: list[float]) -> float:
+    return median(a / b for a, b in zip(mine, others, strict=True))
+
+
+def _alternate(compared: dict[str, Callable[[], None]], repeats: int) -> tuple[Seconds, Seconds]:
+    """Seconds by the clock and of this process's CPU; the first turn does not count."""
+    wall: Seconds = {name: [] for name in compared}
+    cpu: Seconds = {name: [] for name in compared}
+    for turn in range(repeats + 1):
         for name, steps in compared.items():
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             steps()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: each[1:] for name, each in seconds.items()}
+            if turn:
+                cpu[name].append(time.process_time() - busy)
+                wall[name].append(time.perf_counter() - start)
+    return wall, cpu
 
 
 def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:

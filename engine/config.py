@@ -176,8 +176,8 @@ class Summary(Train):
 class LRFind(Train):
     """`python -m engine.lr_find`: the loss while the learning rate rises."""
 
-    steps: int = 100  # at most; a loss that diverges ends it
-    least: float = 1e-7  # the first rate
+    steps: int = 200  # at most; a loss that diverges ends it
+    least: float = 1e-6  # the first rate
     most: float = 10.0  # the last
 
 

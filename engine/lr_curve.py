@@ -21,6 +21,7 @@ from engine.train import prepare
 
 MEMORY = 0.9  # of the running mean that judges divergence
 DIVERGED = 3.0  # times the least running mean
+BOTTOM = 0.1  # of the fall of the loss
 WIDTH = 0.04  # standard deviation of the smoothing, in shares of the planned steps
 
 
@@ -46,17 +47,19 @@ class Curve:
         steepest: where the loss falls fastest over the logarithm of the rate.
         valley: the middle of the longest descent.
         minimum / 10: a tenth of the rate of the least loss.
-        peak: the rate of the least loss itself, for schedules that rise to their rate and leave it
-            (one_cycle, triangular): max_lr of arXiv 1506.01186, 3.3.
+        peak: the last rate before the loss rises from the bottom, by a tenth of how far it fell;
+            for schedules that rise to their rate and leave it again, as one_cycle and triangular
+            do (max_lr of arXiv 1506.01186, 3.3).
         """
         loss = self.smoothed
         steepest = np.gradient(loss, np.log(self.rates)).argmin()
         first, last = descent(loss)
+        low = loss <= loss.min() + BOTTOM * (loss[0] - loss.min())
         return {
             "steepest": float(self.rates[steepest]),
             "valley": float(self.rates[(first + last) // 2]),
             "minimum / 10": float(self.rates[loss.argmin()] / 10),
-            "peak": float(self.rates[loss.argmin()]),
+            "peak": float(self.rates[np.flatnonzero(low)[-1]]),
         }
 
     def told(self) -> str:

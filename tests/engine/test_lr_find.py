@@ -82,9 +82,10 @@ def curve(losses, planned=0):
 
 
 def test_suggestions_by_hand():
-    # Slopes over two decades: 0, -1, -3.5, -3, 1.5, 8. The longest descent is 5 4 1.5 1.
-    found = curve([5, 5, 4, 1.5, 1, 3, 9]).suggestions()
-    by_hand = {"steepest": 1e-4, "valley": 1e-4, "minimum / 10": 1e-3, "peak": 1e-2}
+    # Slopes over two decades: 0, -1, -3.5, -3, -0.2, 1.9, 8. The longest descent is 5 4 1.5 1. It
+    # falls by 4: up to 1.4 it is at the bottom.
+    found = curve([5, 5, 4, 1.5, 1, 1.3, 3, 9]).suggestions()
+    by_hand = {"steepest": 1e-5, "valley": 1e-5, "minimum / 10": 1e-4, "peak": 1e-2}
     assert found == pytest.approx(by_hand)
 
 
@@ -110,7 +111,7 @@ def test_the_command_leaves_a_curve(tmp_path):
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert [line.partition(":")[0].strip() for line in told[-6:]] == [
-        "12 steps, rates 1e-07 to 0.001", "steepest", "valley", "minimum / 10", "peak", "curve",
+        "12 steps, rates 1e-06 to 0.001", "steepest", "valley", "minimum / 10", "peak", "curve",
     ]  # fmt: skip
     rows = table(tmp_path / "lr_find.csv")
     assert len(rows) == 12 and set(rows[0]) == {"lr", "loss", "smoothed"}
