@@ -31,6 +31,7 @@ CLASSES, SIDE = 20, 300  # classes; pixels of the input
 # SSD300's default boxes, as in configs/head/ssd_paper_300.yaml: 8732 of them
 GRIDS, STEPS = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
 SCALES, RATIOS = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ([2], *[[2, 3]] * 3, [2], [2])
+BATCH = 32  # pictures
 MEMORY, HELD = "[memory]", "Total Allocated"  # of the profiler's trace
 
 
@@ -46,7 +47,7 @@ class Peer(NamedTuple):
 
 
 def measure(
-    *, batch: int, slots: int, objects: list[int], repeats: int, seed: int
+    *, batch: int | None, slots: int, objects: list[int], repeats: int, seed: int
 ) -> list[dict[str, Any]]:
     """One row for each number of objects a picture and each peer.
 
@@ -57,7 +58,7 @@ def measure(
     torch.manual_seed(seed)
     rows = []
     for count in objects:
-        compared = peers(batch, slots, count)
+        compared = peers(batch or BATCH, slots, count)
         seconds = _alternate(compared, repeats)
         whole = median(seconds["torchvision"])
         rows += [

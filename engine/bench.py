@@ -1,4 +1,4 @@
-"""What a part costs beside its peers: python -m engine.bench part=loss, or part=data.
+"""What a part costs beside its peers: python -m engine.bench part=loss, data, step or index.
 
 Peers run in turn, in one process and on one thread, so that a busy machine slows all of them alike:
 trust the ratios more than the milliseconds. A table, then the same numbers as JSON, in one line.
@@ -18,8 +18,9 @@ PARTS = {
     "data": "detect.bench_data",
     "index": "detect.bench_index",
     "loss": "detect.bench_loss",
+    "step": "engine.bench_step",
 }  # modules with `measure`, by what part= says
-LEAST = ("batch", "slots", "repeats", "pictures", "side")  # whole numbers from 1 on
+LEAST = ("batch", "slots", "steps", "repeats", "pictures", "side")  # whole numbers from 1 on
 
 
 @command("bench")
@@ -50,7 +51,7 @@ def _check(cfg: Any) -> None:
         hint = did_you_mean(cfg.part, list(PARTS))
         raise UserError(f"part={cfg.part}: expected {' or '.join(PARTS)}{hint}")
     for key in LEAST:
-        if cfg[key] < 1:
+        if cfg[key] is not None and cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]}: expected at least 1")
     if not cfg.objects or min(cfg.objects) < 0:
         raise UserError(f"objects={list(cfg.objects)}: expected numbers a picture, like [1,20]")

@@ -10,12 +10,13 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from engine import weights
-from engine.config import CONFIGS, check_ranges, plain
+from engine.config import CONFIGS, plain
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.logging import say
 from engine.network import Network
 from engine.protocols import Dataset, Loss, Metric, Says
+from engine.ranges import check_ranges
 from engine.signature import check, part
 from engine.structures import Preprocessing
 
@@ -72,6 +73,8 @@ def load(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False
         cache_mb=cfg.loader.cache_mb if shuffle else 0,
         sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
         sizes_every=cfg.loader.sizes_every,
+        pictures=cfg.trainer.overfit,
+        limit=cfg.trainer.limit,
     )
 
 

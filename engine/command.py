@@ -44,6 +44,11 @@ def _groups() -> set[str]:
     return {p.name for p in CONFIGS.iterdir() if p.is_dir()}
 
 
+def _options(group: str) -> list[str]:
+    files = (CONFIGS / group).rglob("*.yaml")
+    return sorted(p.relative_to(CONFIGS / group).with_suffix("").as_posix() for p in files)
+
+
 def _known_keys(config_name: str) -> list[str]:
     """Every key of the configuration as the command line's own group choices compose it."""
     wanted = (*_groups(), "hydra.searchpath")
@@ -59,12 +64,11 @@ def _known_keys(config_name: str) -> list[str]:
 def _explain(error: Exception, config_name: str) -> str:
     """One line from Hydra's several: what was got, what was expected."""
     key = re.search(r"Could not override '([^']+)'", str(error))
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        near = did_you_mean(option, error.options)
-        return (
-            f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(error.options)}"
-        )
+    if isinstance(error, MissingConfigException) and (missing := error.missing_cfg_file):
+        group, _, option = missing.rpartition("/") if error.options else missing.partition("/")
+        options = error.options or _options(group)  # in folders Hydra knows of none
+        near = did_you_mean(option, options)
+        return f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
     group = key[1].split(".")[0] if key else ""

@@ -1,9 +1,7 @@
 """What the engine owns of the configuration. No torch here: see `engine.command`."""
 
-import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ class Precision(Enum):
 
     auto = "auto"  # bf16 where the hardware multiplies it natively, else fp32 (CPU) or fp16 (CUDA)
     fp32 = "fp32"
+    tf32 = "tf32"  # fp32 whose products a GPU may round to 10 bits; faster from Ampere on
     bf16 = "bf16"
     fp16 = "fp16"  # with a gradient scaler; not on the CPU
 
@@ -39,9 +38,13 @@ class Trainer:
     ema: float | None = 0.998  # decay a step of the averaged weights; null for none
     l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
+    overfit: int | None = None  # so many training pictures, as they are, train and validate
+    limit: int | None = None  # batches of an epoch, and of an evaluation
+    histograms: int | None = None  # steps between two of weights and gradients, for TensorBoard
     channels_last: bool = True
     compile: bool = False
     sync_bn: bool = False  # batch statistics of all processes together; on GPUs
+    benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Train:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None
+    profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
     trainer: Trainer = field(default_factory=Trainer)
     loader: Loader = field(default_factory=Loader)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -91,66 +95,6 @@ class Train:
 def _changes() -> Any:
     """A node that takes any key: what is said here changes the checkpoint's own configuration."""
     return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
-
-
-LEAST = {  # of whole numbers
-    "seed": 0,
-    "trainer.epochs": 1,
-    "trainer.accumulate": 1,
-    "trainer.eval_every": 1,
-    "trainer.max_skipped": 1,
-    "loader.batch_size": 1,
-    "loader.workers": 0,
-    "loader.prefetch": 1,
-    "loader.cache_mb": 0,
-    "loader.sizes_every": 1,
-}
-
-
-def check_ranges(cfg: DictConfig) -> None:
-    """Refuse values of the engine's own keys that make no sense, and keys that it does not have.
-
-    Raises:
-        UserError: naming the key.
-    """
-    for key in ("trainer.l1", "trainer.l2"):
-        if (value := OmegaConf.select(cfg, key)) < 0:
-            raise UserError(f"{key}={value}: expected 0 or more")
-    for key, least in LEAST.items():
-        if (value := OmegaConf.select(cfg, key)) < least:
-            raise UserError(f"{key}={value}: expected at least {least}")
-    sizes = cfg.loader.sizes
-    if sizes is not None and not (len(sizes) and all(s >= 32 and s % 32 == 0 for s in sizes)):
-        raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
-    save_interval(cfg.trainer.save_every)
-    if cfg.trainer.patience is not None and cfg.trainer.patience < 1:
-        raise UserError(f"trainer.patience={cfg.trainer.patience}: expected at least 1, or null")
-    if cfg.trainer.minutes is not None and not cfg.trainer.minutes > 0:
-        raise UserError(f"trainer.minutes={cfg.trainer.minutes}: expected more than 0, or null")
-    if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
-        raise UserError(f"trainer.ema={cfg.trainer.ema}: expected a decay between 0 and 1, or null")
-    for key in ("mean", "std"):
-        if (value := cfg.preprocessing[key]) is not None and len(value) != 3:
-            raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a colour")
-    if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
-        raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
-    known = [f.name for f in fields(Train)]
-    for key in (str(k) for k in cfg if k not in known):
-        raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
-
-
-def save_interval(said: Any) -> tuple[float, float]:
-    """`trainer.save_every` as steps and seconds, whichever comes first; inf where not said.
-
-    Raises:
-        UserError: neither a whole number of steps nor minutes.
-    """
-    if said is None:
-        return inf, inf
-    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in)?", str(said))
-    if not found or not float(found[1] or found[2]):
-        raise UserError(f"trainer.save_every={said}: expected steps (500) or minutes (10m)")
-    return (float(found[1]), inf) if found[1] else (inf, 60 * float(found[2]))
 
 
 @dataclass
@@ -180,11 +124,24 @@ class Check(Train):
 
 
 @dataclass
+class LRFind(Train):
+    """`python -m engine.lr_find`: the loss while the learning rate rises."""
+
+    steps: int = 200  # at most; a loss that diverges ends it
+    least: float = 1e-6  # the first rate
+    most: float = 10.0  # the last
+
+
+@dataclass
 class Bench:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
     part: str = "loss"
-    batch: int = 32  # pictures
+    batch: int | None = None  # pictures; null: what suits the part
+    models: list[str] = field(  # of part=step
+        default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
+    )
+    steps: int = 2  # of each in turn, of part=step
     slots: int = 8732  # a picture; SSD300's
     objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
     root: list[str] = field(  # folders in VOC's layout, of part=data
@@ -258,5 +215,6 @@ _store.store(name="train_schema", node=Train)
 _store.store(name="pretrained_schema", node=Pretrained)
 _store.store(name="summary_schema", node=Summary)
 _store.store(name="check_schema", node=Check)
+_store.store(name="lr_find_schema", node=LRFind)
 _store.store(name="bench_schema", node=Bench)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)

@@ -83,8 +83,10 @@ class Guard:
         return {"row": row}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Back to a state."""
+        """Back to a state; steps since then are as if they had not been."""
         self.row = saved["row"]
+        self.recent.clear()
+        self.bad, self.paths = torch.zeros_like(self.bad), []
 
 
 def _few(paths: list[str]) -> str:

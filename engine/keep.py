@@ -9,9 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from engine import build, checkpoint, distributed
-from engine.config import plain, save_interval
+from engine.config import plain
 from engine.errors import Diverged, Stopped
 from engine.logging import say
+from engine.ranges import save_interval
 from engine.run import Run
 
 

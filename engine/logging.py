@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import CONFIGS, plain
 from engine.distributed import first_only
 from engine.draw import Album
 from engine.errors import UserError
+from engine.protocols import Ranked
 from engine.structures import Meta
+
+THRESHOLDS = 127  # of a curve of precision and recall; TensorBoard's own number
 
 
 def say(text: str) -> None:
@@ -98,6 +102,30 @@ class RunLog:
                 self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
     @first_only
+    def curves(self, ranked: dict[str, Ranked], step: int) -> None:
+        """Precision over recall of each class, to TensorBoard."""
+        with self._going_on("tensorboard"):
+            for name, each in ranked.items():
+                columns = counts(each)
+                self.board.add_pr_curve_raw(f"val/{name}", *columns, global_step=step)
+
+    @first_only
+    def histograms(self, network: nn.Module, step: int) -> None:
+        """Weights and gradients of each parameter that has one, to TensorBoard."""
+        with self._going_on("tensorboard"):
+            for name, parameter in network.named_parameters():
+                if parameter.grad is not None:  # a step without any is skipped, and said elsewhere
+                    self.board.add_histogram(f"weight/{name}", parameter, step)
+                    self.board.add_histogram(f"gradient/{name}", parameter.grad, step)
+
+    @first_only
+    def choices(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
+        """What a job of a sweep was asked, beside what it reached, to TensorBoard's HPARAMS."""
+        asked = {key: _number(value) for key, _, value in (o.partition("=") for o in overrides)}
+        with self._going_on("tensorboard"):
+            self.board.add_hparams(asked, scores, run_name=".")  # its own folder, not a new one
+
+    @first_only
     def close(self) -> None:
         """Write what TensorBoard still holds."""
         with self._going_on("tensorboard"):
@@ -112,6 +140,33 @@ class RunLog:
             if name not in self.refused:
                 say(f"{self.folder / name} cannot be written: {error}; training goes on")
             self.refused.add(name)
+
+
+class Silent:
+    """Stands for a log where steps leave nothing behind."""
+
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Scalars of one training step, for nobody."""
+
+
+def counts(ranked: Ranked) -> tuple[np.ndarray, ...]:
+    """Right, wrong, rejected wrong, missed, precision and recall, [THRESHOLDS] each.
+
+    A threshold that nothing reaches has precision 1.
+    """
+    said = ranked.scores >= np.linspace(0, 1, THRESHOLDS)[:, None]  # [T, M]
+    right, wrong = (said & ranked.right).sum(1), (said & ~ranked.right).sum(1)
+    precision = np.where(right + wrong, right / (right + wrong).clip(1), 1.0)
+    rejected, missed = (~ranked.right).sum() - wrong, ranked.total - right
+    return right, wrong, rejected, missed, precision, right / max(ranked.total, 1)
+
+
+def _number(text: str) -> float | str:
+    """A number where it is one: TensorBoard orders numbers."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def told(entry: dict[str, Any]) -> str:

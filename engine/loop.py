@@ -36,36 +36,43 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hidden(),
                initial=progress.batches)  # fmt: skip
     for batch in bar:
+        run.lap("data")
         distributed.reseed(loader.sampler.seed, run.epoch, progress.batches)
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
         with autocast(run.precision, run.device):
-            output = network(batch.images)  # forward
-        losses = network.losses(output, batch.objects)  # losses
-        loss = torch.stack(list(losses.values())).sum()
+            output = network(batch.images)
+        run.lap("forward")
+        losses = network.losses(output, batch.objects)
         said = distributed.means(losses)
-        total = torch.stack(list(said.values())).sum()
-        progress.add_losses(said, run.guard.finite(total))
+        progress.add_losses(said, run.guard.finite(_sum(said)))
         progress.batches = loader.position
+        run.lap("losses")
         share = 1 / _group(progress.batches, run.accumulate, len(loader))
-        run.scaler.scale(loss * share).backward()  # backward
+        run.scaler.scale(_sum(losses) * share).backward()
+        run.lap("backward")
         if progress.batches % run.accumulate and progress.batches < len(loader):
             continue
         distributed.average(parameters)
         run.scaler.unscale_(run.optimizer)
-        norm, clipped = run.clip(parameters)  # clip
+        norm, clipped = run.clip(parameters)
         bad = run.guard.judge(norm)
-        run.step(bad)  # step
+        run.step(bad)
         progress.add_step(norm, clipped, bad)
+        run.lap("optimizer")
         if run.clock.step % LOG_EVERY == 0:
             run.guard.report(run.clock.step)
-            now = {"loss": float(total.detach()), "grad_norm": float(norm), "lr": run.rate}
+            now = {"loss": float(_sum(said).detach()), "grad_norm": float(norm), "lr": run.rate}
             log.step(now, run.clock.step)
             bar.set_postfix(loss=f"{now['loss']:.3f}")
         yield
         if run.clock.done >= 1:
             break
     run.guard.report(run.clock.step)
+
+
+def _sum(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
 
 
 def _hidden() -> bool | None:

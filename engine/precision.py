@@ -11,11 +11,20 @@ DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 def resolve(wanted: Precision, device: torch.device) -> Precision:
     """What `auto` means on this device; the others as they are.
 
+    From here on a GPU rounds the products of float32 for tf32, and for no other: torch by itself
+    lets convolutions do so.
+
     Raises:
-        UserError: fp16 on the CPU, whose narrow range would need a scaler and gain nothing.
+        UserError: fp16 on the CPU, whose narrow range would need a scaler and gain nothing; tf32
+            where there is none.
     """
     if wanted is Precision.fp16 and device.type == "cpu":
         raise UserError("trainer.precision=fp16: not on the cpu; use bf16, fp32 or auto")
+    if wanted is Precision.tf32 and device.type != "cuda":
+        raise UserError(f"trainer.precision=tf32: not on {device.type}; use fp32, bf16 or auto")
+    rounded = "tf32" if wanted is Precision.tf32 else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = rounded
+    torch.backends.cudnn.conv.fp32_precision = rounded  # type: ignore[attr-defined]
     if wanted is not Precision.auto:
         return wanted
     if device.type == "cuda":
@@ -27,6 +36,4 @@ def resolve(wanted: Precision, device: torch.device) -> Precision:
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context of a forward pass."""
-    return torch.autocast(
-        device.type, DTYPES.get(precision), enabled=precision is not Precision.fp32
-    )
+    return torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES)

@@ -5,7 +5,7 @@ the constructors that ask for them by name; all others come from the YAML. Nothi
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -66,10 +66,19 @@ class Loss(Protocol):
         ...
 
 
+class Ranked(NamedTuple):
+    """What a network says of one class, in any order."""
+
+    scores: np.ndarray  # [M] 0..1
+    right: np.ndarray  # [M] bool, whether each finds something
+    total: int  # how many there are to be found
+
+
 class Metric(Protocol):
     """Accumulates pictures, in pixels of the originals, on the CPU. Given: classes.
 
-    It may also have `pictures() -> {name: [H, W, 3] uint8}`; evaluation writes them. One with
+    It may also have `pictures() -> {name: [H, W, 3] uint8}`; evaluation writes them. The same goes
+    for `ranked() -> {class: Ranked}`, from which come the curves of precision and recall. One with
     `many_labels` True takes pictures of any number of labels.
     """
 

@@ -1,6 +1,7 @@
 """A run: everything that changes while it trains, and its state as plain values."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +101,8 @@ class Run:
     device: torch.device
     precision: Precision
     accumulate: int = 1
+    judge: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
+    lap: Any = lambda part: None  # told when a part of a step is over: engine.profile.Laps
     epoch: int = 0  # whole epochs behind
     progress: Progress = field(default_factory=Progress)  # of the epoch that is being trained
     best: float = float("-inf")
@@ -137,7 +140,14 @@ class Run:
             return False
         better = value > self.best
         self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
+        self._slow_down(self.judge(self.stale))
         return better
+
+    def _slow_down(self, factor: float) -> None:
+        """All rates from here on times `factor`; the schedule's state keeps it."""
+        self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
 
     def state(self) -> dict[str, Any]:
         """All of it between two steps, as plain tensors, numbers, strings, lists and dicts."""
@@ -170,6 +180,7 @@ class Run:
         self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])
         self.clock.step, self.clock.before = saved["step"], saved["seconds"]
+        self.clock.started = time.perf_counter()
         self.epoch, self.progress = saved["epoch"], Progress(**saved["progress"])
         self.best, self.stale, self.history = saved["best"], saved["stale"], saved["history"]
         restore(saved["random"])

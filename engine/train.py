@@ -1,5 +1,6 @@
 """The command `train.py`: build what the configuration names, fit, say where the results are."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from engine import build, distributed, draw, draw_slots, trained
+from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.errors import UserError
 from engine.guard import Guard
@@ -19,6 +21,7 @@ from engine.loop import evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
 from engine.precision import resolve
+from engine.profile import Laps
 from engine.protocols import Metric
 from engine.run import Clock, Run
 from engine.seed import seed_everything
@@ -42,8 +45,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     seed_everything(cfg.seed)
     backbone = build.backbone(cfg, pretrained=not saved)
     precision = resolve(cfg.trainer.precision, device)
-    train_loader = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=True)
-    val_loader = build.load(cfg, build.dataset(cfg, "val"), device)
+    train_loader, val_loader = _loaders(cfg, device)
     classes = train_loader.dataset.classes
     metric = build.metric(cfg, classes)
     network = build.network(cfg, len(classes), backbone)
@@ -57,11 +59,14 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
         say(_where(run, cfg, saved.get("processes", 1)))
     log.classes(train_loader.dataset)
     say(
-        f"{len(train_loader.dataset)} pictures train, {len(val_loader.dataset)} validate, "
+        f"{train_loader.pictures} pictures train, {val_loader.pictures} validate ({_judged(cfg)}), "
         f"{len(classes)} classes; on {device} in {precision.name}{_together()}"
     )
     if not saved:
         draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
+    if cfg.trainer.histograms:
+        run.optimizer.register_step_pre_hook(partial(_histograms, run, log, cfg.trainer.histograms))
+    run.lap("start")
     with Signals() as signals, keep.whatever_ends_it():
         while not _over(run, cfg):
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
@@ -69,9 +74,11 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
                 keep.if_due()
             with signals.at_once():
                 row = epoch_row(run, cfg, val_loader, metric, log)
+                run.lap("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             log.epoch(run.history, run.clock.step)
             keep(better)
+            run.lap("logs and checkpoints")
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log)
     if keep.failed:
@@ -79,11 +86,32 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     return value
 
 
+def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
+    """What trains and what validates: by heart the same pictures, in order and as they are."""
+    heart = bool(cfg.trainer.overfit)
+    train = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=not heart)
+    return train, build.load(cfg, build.dataset(cfg, "train" if heart else "val"), device)
+
+
+def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
+    """Every so many steps; the optimizer calls it while there still are gradients."""
+    step = run.clock.step + 1
+    if step % every == 0:
+        log.histograms(run.network, step)
+
+
 def _over(run: Run, cfg: DictConfig) -> bool:
     """Whether whole epochs, the budget of minutes or patience are used up."""
     between = not run.progress.batches
     tired = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
     return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
+
+
+def _judged(cfg: DictConfig) -> str:
+    """What validates, in words that keep a number of `trainer=debug/...` from being mistaken."""
+    heart, limit = cfg.trainer.overfit, cfg.trainer.limit
+    split = "val" if heart is None else f"train's first {heart} pictures, learned by heart"
+    return split if limit is None else f"{split}, trainer.limit={limit}"
 
 
 def _together() -> str:
@@ -111,6 +139,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     if cfg.trainer.compile:
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
+    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     finetune = build.part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
@@ -131,6 +160,8 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
+        judge=factor.judge,
+        lap=Laps(device) if cfg.profile else lambda part: None,
     )
 
 
@@ -154,6 +185,7 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)
     draw.charts(metric, log.folder / "pictures")
+    log.curves(getattr(metric, "ranked", dict)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
     say(
@@ -167,21 +199,26 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
     """Write metrics.json for the best epoch, say where everything is, return the primary value."""
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
+    split = _judged(cfg)
     write_metrics(
         log.folder,
         primary=metric.primary,
         metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
         protocol=metric.protocol,
-        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} val",
+        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
     )
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        log.choices(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
     log.close()
+    if cfg.profile:
+        say(run.lap.told())
     say(
-        f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on val at epoch {best['epoch']} "
+        f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
         f"({metric.protocol})\nresults, checkpoints and pictures: {log.folder}"
     )
-    hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         rows = leaderboard(Path(hydra.sweep.dir))
         say(f"{len(rows)} jobs done: {Path(hydra.sweep.dir) / 'leaderboard.csv'}")

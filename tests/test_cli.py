@@ -163,6 +163,7 @@ BAD = [
     ("trian.epochs=3", "did you mean 'trainer.epochs'"),
     ("optimizer.lr=abc", "optimizer.lr=abc: expected float"),
     ("loss=focl", "did you mean 'focal'"),
+    ("trainer=debug/fst", "trainer=debug/fst: no such trainer; did you mean 'debug/fast'"),
     ("head=linear loss=multibox", "Losses that do: bce, cross_entropy, focal"),
     ("dataset=voc dataset.root=nowhere", "dataset.root=nowhere: no such folder"),
     ("loader.batch_size=0", "loader.batch_size=0: expected at least 1"),

@@ -12,7 +12,7 @@ import numpy as np
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.errors import UserError
 from engine.predictions import refuse_nan
-from engine.protocols import Says
+from engine.protocols import Ranked, Says
 from engine.structures import Meta, Objects
 
 ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as VOC's per-class lists say it; DIFFICULT does not count
@@ -82,6 +82,16 @@ class MultiLabel:
             "mAP": sum(numbers.values()) / max(len(numbers), 1),
             "accuracy": float(right[counted].sum() / max(counted.sum(), 1)),
             **numbers,
+        }
+
+    def ranked(self) -> dict[str, Ranked]:
+        """The pictures by what they score for each class that some picture has."""
+        scores, truth = np.concatenate(self.scores), np.concatenate(self.truth)  # [N, K] each
+        mine = {k: truth[:, k] != DIFFICULT for k in np.flatnonzero((truth == PRESENT).any(0))}
+        right = {k: truth[m, k] == PRESENT for k, m in mine.items()}
+        return {
+            self.classes[k]: Ranked(scores[m, k], right[k], int(right[k].sum()))
+            for k, m in mine.items()
         }
 
     def _average(self, scores: np.ndarray, truth: np.ndarray) -> float:

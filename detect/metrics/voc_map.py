@@ -13,7 +13,7 @@ import numpy as np
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.errors import UserError
 from engine.predictions import refuse_nan
-from engine.protocols import Says
+from engine.protocols import Ranked, Says
 from engine.structures import Meta, Objects
 
 
@@ -84,7 +84,7 @@ class VOCMap:
 
     def compute(self) -> dict[str, float]:
         """mAP, the mean of the highest recalls, and the AP of each class with objects."""
-        label, right, wrong = self._judge()
+        label, _, right, wrong = self._judge()
         numbers = {
             k: self._average(right[label == k], wrong[label == k], self.num_true[k])
             for k in np.flatnonzero(self.num_true)
@@ -92,6 +92,16 @@ class VOCMap:
         ap, recall = np.array([*numbers.values()]).reshape(-1, 2).sum(0) / max(len(numbers), 1)
         each = {f"AP/{self.classes[k]}": number for k, (number, _) in numbers.items()}
         return {"mAP": float(ap), "recall": float(recall), **each}
+
+    def ranked(self) -> dict[str, Ranked]:
+        """The detections of each class with objects; those of difficult objects do not count."""
+        label, score, right, wrong = self._judge()
+        counts = right | wrong
+        mine = {k: counts & (label == k) for k in np.flatnonzero(self.num_true)}
+        return {
+            self.classes[k]: Ranked(score[m], right[m], int(self.num_true[k]))
+            for k, m in mine.items()
+        }
 
     def _best(self, predicted: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray]:
         """Each detection's largest overlap with a truth of its picture and class, and which."""
@@ -116,16 +126,16 @@ class VOCMap:
         areas = [(x[:, 2:] - x[:, :2] + self.inclusive).prod(1) for x in (a, b)]
         return np.divide(inter, areas[0] + areas[1] - inter, np.zeros(len(a)), where=inter > 0)
 
-    def _judge(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Label, right, wrong of every detection by falling score; on a difficult one neither."""
+    def _judge(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Label, score, right, wrong of all by falling score; on a difficult truth neither."""
         nothing = Matches(*(np.zeros(0, t) for t in (np.int64, np.float32, np.int64, bool)))
         every = Matches(*map(np.concatenate, zip(nothing, *self.matches, strict=True)))
         order = np.argsort(-every.score, kind="stable")
-        label, _, truth, ignore = (column[order] for column in every)
+        label, score, truth, ignore = (column[order] for column in every)
         first = np.zeros(len(order), bool)
         first[np.unique(truth, return_index=True)[1]] = True
         right = first & (truth >= 0) & ~ignore
-        return label, right, ~right & ~ignore
+        return label, score, right, ~right & ~ignore
 
     def _average(self, right: np.ndarray, wrong: np.ndarray, total: int) -> tuple[float, float]:
         """Average precision and highest recall of one class."""

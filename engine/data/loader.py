@@ -149,9 +149,10 @@ def _collate(samples: Sequence[Sample | Unread], fill: bool) -> tuple[Batch | No
 class Loader:
     """Batches of one split.
 
-    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone. Each
-    worker prepares `prefetch` batches ahead. `cache_mb` is the memory for decoded pictures, see
-    `engine.data.cache.Cache`; batches are the same with it and without.
+    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone; so is
+    `limit`. `pictures` takes the first few of the dataset alone. Each worker prepares `prefetch`
+    batches ahead. `cache_mb` is the memory for decoded pictures, see `engine.data.cache.Cache`;
+    batches are the same with it and without.
     A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
     left out and listed in `dataset.report`; others of a training batch stand in for it.
     """
@@ -171,10 +172,13 @@ class Loader:
         cache_mb: int = 0,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
+        pictures: int | None = None,
+        limit: int | None = None,
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
+        self.pictures = min(len(dataset), pictures or len(dataset))
         self.sampler = Batches(
-            length=len(dataset),
+            length=self.pictures,
             batch_size=batch_size,
             seed=seed,
             train=train,
@@ -182,6 +186,7 @@ class Loader:
             sizes_every=sizes_every,
             rank=distributed.rank(),
             world=distributed.world(),
+            limit=limit,
         )
         self.position = 0  # batches of the epoch that have been taken, those left out included
         cache = Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None

@@ -25,6 +25,7 @@ class Batches(Sampler[list[Key]]):
         sizes: sides of the network's square input, pixels; training draws one of them for every
             `sizes_every` batches, from (seed, epoch, batch), and says (epoch, index, side). Of
             arXiv 1612.08242, 3. None leaves the size alone.
+        limit: of an epoch so many batches at most.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Batches(Sampler[list[Key]]):
         train: bool,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
+        limit: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -45,6 +47,7 @@ class Batches(Sampler[list[Key]]):
                 f"{whole} pictures a batch (loader.batch_size={batch_size}, {length} to train on) "
                 f"cannot be shared equally among {world} processes: say a multiple of {world}"
             )
+        self.limit = limit
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
         self.sizes, self.sizes_every = sizes if train else None, sizes_every
         self.rank, self.world = rank, world
@@ -61,9 +64,12 @@ class Batches(Sampler[list[Key]]):
         return len(self._batches(0))
 
     def _batches(self, start: int) -> range:
-        if self.train:
-            return range(start, max(self.length // self.batch_size, 1))
-        return range(start + self.rank, -(-self.length // self.batch_size), self.world)
+        whole, rest = divmod(self.length, self.batch_size)
+        batches = max(whole, 1) if self.train else whole + bool(rest)
+        batches = min(batches, self.limit or batches)
+        return (
+            range(start, batches) if self.train else range(start + self.rank, batches, self.world)
+        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.arange(self.length)

@@ -3,8 +3,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from command_line import equal
 
 from engine.bench import text
+from engine.bench_step import peers
 from engine.config import CONFIGS
 
 SMALL = ("batch=2", "slots=60", "objects=[0,3]", "repeats=1")
@@ -46,11 +49,46 @@ def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
     assert [row["of_decoding"] for row in rows if row["way"] == "decoding"] == [1, 1]
 
 
+def test_step_prints_each_model_beside_its_bare_network():
+    done = bench("part=step", "models=[mobilenet_v1_025]", "batch=2", "steps=1", "repeats=1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [(r["model"], r["batch"], r["timed"]) for r in rows] == [
+        ("mobilenet_v1_025", 2, timed) for timed in ("bare", "step", "loop", "losses")
+    ]
+    for row in rows:
+        assert row["of_bare"] == pytest.approx(row["ms"] / rows[0]["ms"])
+
+
+def test_the_step_that_is_timed_is_the_loops_own():
+    timed = peers("mobilenet_v1_025", batch=2, steps=2)
+    step, loop = (timed[name].args[0] for name in ("step", "loop"))
+    loop.network.load_state_dict(step.network.state_dict())
+    loop.ema.module.load_state_dict(step.network.state_dict())
+    step.ema.module.load_state_dict(step.network.state_dict())
+    timed["step"]()
+    timed["loop"]()
+    assert equal(loop.network.state_dict(), step.network.state_dict())
+    assert equal(loop.ema.state_dict(), step.ema.state_dict())
+    assert step.clock.step == loop.clock.step == 2 and step.epoch == 1
+
+
+@pytest.mark.slow
+def test_torchvisions_ssd300_is_timed_beside_ours():
+    timed = peers("ssd300_vgg16", batch=1, steps=1)
+    model = timed["torchvision"].args[0]
+    before = [p.clone() for p in model.parameters()]
+    timed["torchvision"]()
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("part=los", "expected data or index or loss; did you mean 'loss'?"),
+        ("part=los", "expected data or index or loss or step; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
+        ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
+        (["part=step", "models=[resnet19]"], "model=resnet19: no such model; did you mean"),
         ("objects=[]", "objects=[]: expected"),
         ("objects=[-1]", "objects=[-1]: expected"),
         ("slot=3", "slots"),
@@ -58,7 +96,7 @@ def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
     ],
 )
 def test_a_wrong_argument_is_refused_in_one_line(wrong, says):
-    done = bench(wrong)
+    done = bench(*([wrong] if isinstance(wrong, str) else wrong))
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -36,7 +36,7 @@ def with_root(group, option):
 
 
 def test_every_group_has_options_and_every_part_a_group():
-    assert set(GROUPS) == {*build.GIVEN, "model", "experiment"}
+    assert set(GROUPS) == {*build.GIVEN, "model", "experiment", "trainer"}
     assert {group for group, _ in OPTIONS} == set(GROUPS)
 
 

@@ -23,10 +23,12 @@ from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.finetune import Finetune
 from engine.guard import Guard
-from engine.loop import detect, evaluate
+from engine.logging import Silent
+from engine.loop import detect, evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
 from engine.run import Clock, Run
+from engine.schedule import Plateau
 from engine.structures import Objects, Record
 
 CPU = torch.device("cpu")
@@ -244,3 +246,21 @@ def test_evaluate_before_anything_is_found(metric):
         scores, predicted = evaluate(network(Blind), loader(data, 2), judge, CPU, Precision.fp32)
         assert scores[judge.primary] == 0 and np.isfinite(scores["loss/class"])
         assert sum(len(objects) for objects, _ in predicted) == 0 and len(predicted) == 3
+
+
+def test_a_plateau_lowers_the_rate_for_good_and_through_a_resume():
+    def plateaued():
+        made = run(network(), lr=0.8)
+        made.judge = Plateau(patience=2, gamma=0.5).judge
+        return made
+
+    going, batches, rates = plateaued(), loader(Pictures(range(4)), 4, train=True), []
+    for value in (0.3, 0.2, 0.2, 0.1, 0.4, 0.4, None, 0.4, 0.4):
+        for _ in train_epoch(going, batches, Silent()):
+            rates.append(going.rate)  # as the epoch's last step leaves it
+        going.end_epoch({}, value)
+        again = plateaued()
+        again.restore(copy.deepcopy(going.state()), "")
+        going = again
+    # Stale are the 2nd, 3rd and 4th, then the 6th, 8th and 9th: it falls after the 3rd and the 8th.
+    assert rates == pytest.approx([0.8] * 3 + [0.4] * 5 + [0.2])

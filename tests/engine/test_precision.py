@@ -34,6 +34,21 @@ def test_fp16_on_the_cpu_is_refused():
         resolve(Precision.fp16, CPU)
 
 
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_tf32_is_of_cuda_alone(device):
+    with pytest.raises(UserError, match=f"^trainer.precision=tf32: not on {device}; use fp32"):
+        resolve(Precision.tf32, torch.device(device))
+
+
+@pytest.mark.parametrize(("wanted", "rounded"), [("tf32", "tf32"), ("fp32", "ieee")])
+def test_products_are_rounded_for_tf32_alone(wanted, rounded):
+    cuda = torch.device("cuda")
+    assert resolve(Precision[wanted], cuda) is Precision[wanted]
+    assert torch.backends.cuda.matmul.fp32_precision == rounded
+    assert torch.backends.cudnn.conv.fp32_precision == rounded
+    assert not autocast(Precision[wanted], CPU)._enabled
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"), [(Precision.fp32, torch.float32), (Precision.bf16, torch.bfloat16)]
 )

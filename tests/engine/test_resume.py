@@ -4,11 +4,12 @@ import hydra
 import pytest
 import torch
 from command_line import equal
-from epochs import Silent, epoch
+from epochs import epoch
 
 from engine import build, checkpoint
 from engine.config import CONFIGS
 from engine.keep import Keeper
+from engine.logging import Silent
 from engine.loop import train_epoch
 from engine.train import prepare
 

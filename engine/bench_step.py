@@ -1,0 +1,201 @@
+"""The training step beside the bare network: `python -m engine.bench part=step`.
+
+Each model of its preset, in float32, on drawn pictures:
+
+bare: forward, backward and optimizer of the network, its loss the plain sum of what it says.
+step: `engine.loop.train_epoch` over batches that are ready: to weights that are updated, with
+    losses, clipping, average, guard, schedule and the sums of the progress.
+loop: the same over the loader with one worker, whose pictures are drawn as they are needed.
+losses: of the step, the assignment and the losses, with their gradient by what the network says.
+torchvision: as its reference loop trains its own SSD300, for the model `ssd300_vgg16` alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import isfinite
+from statistics import median
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchvision.models.detection import ssd300_vgg16
+
+from engine import build
+from engine.config import CONFIGS
+from engine.data.loader import Loader
+from engine.logging import Silent
+from engine.loop import train_epoch
+from engine.run import Run
+from engine.signature import part
+from engine.structures import Batch, Output
+from engine.train import prepare
+
+CPU = torch.device("cpu")
+SIDE = 224  # pixels, of models that leave image_size to their weights
+BATCH = {"ssd300_vgg16": 1}  # pictures, of models whose pictures cost ten times as much
+
+
+class Ready:
+    """Batches that are there already, in place of a loader."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.sampler, self.batches, self.position = loader.sampler, list(loader), 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for position, batch in enumerate(self.batches, 1):
+            self.position = position
+            yield batch
+
+
+def measure(
+    *, models: list[str], batch: int | None, steps: int, repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    """One row for each model and what is timed of it.
+
+    Args:
+        models: options of model=, at the side that they say or `SIDE`.
+        batch: pictures; None for 8, or what `BATCH` says.
+        steps: that are timed at once; then it is the next one's turn.
+        repeats: turns of each.
+        seed: of the weights.
+
+    Keys: `ms` is a step's median over the turns, `fastest` and `slowest` its spread; `of_bare` is
+    the median of its share of the bare step in the same turn, and `cpu_of_bare` the same of the
+    process's own CPU seconds, which other processes hardly change; a worker's are not among them.
+    """
+    torch.set_num_threads(1)
+    rows = []
+    for model in models:
+        torch.manual_seed(seed)
+        pictures = batch or BATCH.get(model, 8)
+        wall, cpu = _alternate(peers(model, pictures, steps), repeats)
+        rows += [
+            {
+                "model": model,
+                "batch": pictures,
+                "timed": name,
+                "ms": 1e3 * median(mine) / steps,
+                "fastest": 1e3 * min(mine) / steps,
+                "slowest": 1e3 * max(mine) / steps,
+                "of_bare": _ratio(mine, wall["bare"]),
+                "cpu_of_bare": _ratio(cpu[name], cpu["bare"]),
+            }
+            for name, mine in wall.items()
+        ]
+    return rows
+
+
+Seconds = dict[str, list[float]]  # of each peer's turns
+
+
+def _ratio(mine: list[float], others: list[float]) -> float:
+    return median(a / b for a, b in zip(mine, others, strict=True))
+
+
+def _alternate(compared: dict[str, Callable[[], None]], repeats: int) -> tuple[Seconds, Seconds]:
+    """Seconds by the clock and of this process's CPU; the first turn does not count."""
+    wall: Seconds = {name: [] for name in compared}
+    cpu: Seconds = {name: [] for name in compared}
+    for turn in range(repeats + 1):
+        for name, steps in compared.items():
+            start, busy = time.perf_counter(), time.process_time()
+            steps()
+            if turn:
+                cpu[name].append(time.process_time() - busy)
+                wall[name].append(time.perf_counter() - start)
+    return wall, cpu
+
+
+def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
+    """What is timed of a model, by name; a call takes so many steps."""
+    cfg = _compose(model, batch, steps)
+    data = part(cfg.dataset, "dataset", split="train")  # a classifier takes its last object's label
+    loader = build.load(cfg, data, CPU, shuffle=True)
+    ready = Ready(loader)
+
+    def run() -> Run:
+        made = build.network(cfg, len(data.classes), build.backbone(cfg))
+        return prepare(cfg, made, steps, CPU)
+
+    bare = run()
+    compared = {
+        "bare": partial(_bare, bare, ready),
+        "step": partial(_epoch, run(), ready),
+        "loop": partial(_epoch, run(), loader),
+        "losses": partial(_losses, bare, ready, _outputs(bare, ready)),
+    }
+    if model == "ssd300_vgg16":
+        theirs = ssd300_vgg16(
+            weights=None, weights_backbone=None, num_classes=len(data.classes) + 1
+        )
+        optimizer = part(cfg.optimizer, "optimizer")(theirs.parameters())  # ours; its own is SGD
+        compared["torchvision"] = partial(_torchvision, theirs.train(), optimizer, ready)
+    return compared
+
+
+def _compose(model: str, batch: int, steps: int) -> DictConfig:
+    GlobalHydra.instance().clear()  # the command's own configuration is made by now
+    said = [f"model={model}", "dataset=shapes", "augment=light", "trainer.precision=fp32",
+            "trainer.epochs=100000", f"loader.batch_size={batch}", "loader.workers=1"]  # fmt: skip
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=said)
+    cfg.image_size = SIDE if cfg.image_size == "auto" else cfg.image_size
+    cfg.dataset.size, cfg.dataset.train = max(build.size_of(cfg)), batch * steps
+    return cfg
+
+
+def _epoch(run: Run, loader: Any) -> None:
+    for _ in train_epoch(run, loader, Silent()):
+        pass
+    run.end_epoch({}, None)
+
+
+def _bare(run: Run, ready: Ready) -> None:
+    for batch in ready:
+        output = run.network(batch.images)
+        torch.stack([x.sum() for x in _said(output)]).sum().backward()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+
+
+def _losses(run: Run, ready: Ready, outputs: list[Output]) -> None:
+    for batch, output in zip(ready, outputs, strict=True):
+        losses = run.network.losses(output, batch.objects)
+        torch.autograd.grad(torch.stack(list(losses.values())).sum(), _said(output))
+
+
+def _said(output: Output) -> list[Tensor]:
+    """What the network says: logits, boxes and objectness, where it has them."""
+    return [x for x in output[:3] if isinstance(x, Tensor)]
+
+
+def _outputs(run: Run, ready: Ready) -> list[Output]:
+    """What the network says of each batch, as inputs of the losses."""
+    with torch.no_grad():
+        found = [run.network(batch.images) for batch in ready]
+    for output in found:
+        for said in _said(output):
+            said.requires_grad_()
+    return found
+
+
+def _torchvision(model: nn.Module, optimizer: Optimizer, ready: Ready) -> None:
+    """The steps of train_one_epoch in torchvision's references/detection/engine.py."""
+    for batch in ready:
+        mine = [batch.objects.of(i) for i in range(len(batch.meta))]
+        targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in mine]  # 0: background
+        losses = model(list(batch.images / 255), targets)
+        loss = torch.stack(list(losses.values())).sum()
+        if not isfinite(loss.item()):
+            raise FloatingPointError(f"torchvision's loss is {loss.item()}")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
