@@ -29,9 +29,9 @@ def resolve(wanted: Precision, device: torch.device) -> Precision:
         return wanted
     if device.type == "cuda":
         return Precision.bf16 if torch.cuda.is_bf16_supported() else Precision.fp16
-    # Without AMX the CPU emulates bf16 and is slower than in fp32.
-    amx = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-    return Precision.bf16 if amx else Precision.fp32
+    # A CPU without bf16 products of its own emulates them, and is slower than in fp32.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Precision.bf16 if device.type == "cpu" and native else Precision.fp32
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

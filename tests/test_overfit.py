@@ -1,4 +1,4 @@
-"""Heads learn eight pictures by heart; every preset trains with every loss that fits it."""
+"""Presets learn eight pictures by heart; every preset trains with every loss that fits it."""
 
 import hydra
 import pytest
@@ -28,31 +28,68 @@ def prepared(cfg):
     return prepare(cfg, network, len(loader), CPU), loader
 
 
-LIGHTER = {
-    "yolo_v1": ["head.width=128", "head.hidden=512", "head.dropout=0"],
-    "yolo_v2": ["head.width=128"],
+LOSSES = sorted(p.stem for p in (CONFIGS / "loss").glob("*.yaml"))
+DETECTORS = sorted(
+    p.stem
+    for p in (CONFIGS / "model").glob("*.yaml")
+    if "override /metric: voc_map" in p.read_text()
+)
+SIDE, EPOCHS = 128, 150
+# Each preset's own network: where 128 pixels or a rate of .0005 does not do, what does.
+EIGHT = {
+    "ssd300_vgg16": ["image_size=300", "loader.batch_size=2", "optimizer.lr=0.0001"],
+    "ssd512_vgg16": ["image_size=384", "loader.batch_size=2", "optimizer.lr=0.0001"],
+    "ssdlite_mobilenet_v3": ["image_size=224", "schedule=cosine", "optimizer.lr=0.001"],
+    "retinanet_resnet50": ["optimizer.lr=0.0003"],
+    "faster_rcnn_resnet50": ["optimizer.lr=0.0003"],
+    "yolo_v1": ["head.dropout=0"],
 }
+
+
+@pytest.fixture(scope="session")
+def eight(shared_data, tmp_path_factory):
+    """VOC's layout over eight real pictures, 24 objects of ten classes."""
+    voc = shared_data / "voc2012_sub/VOCdevkit/VOC2012"
+    folder = tmp_path_factory.mktemp("eight")
+    names = (voc / "ImageSets/Main/train.txt").read_text().split()[:8]
+    for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (folder / part).mkdir()
+        for name in names:
+            (folder / part / f"{name}.{suffix}").symlink_to(voc / part / f"{name}.{suffix}")
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    for split in ("train", "val"):  # without a list of val, pictures of train would be held out
+        (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", DETECTORS)
+def test_every_preset_learns_eight_real_pictures_by_heart(model, eight):
+    cfg = compose(f"model={model}", "dataset=voc", f"dataset.root={eight}", f"image_size={SIDE}",
+                  "augment=none", "loader.workers=0", "loader.batch_size=8", "schedule=constant",
+                  "optimizer.lr=0.0005", f"trainer.epochs={EPOCHS}", "trainer.ema=null",
+                  "device=cpu", *EIGHT.get(model, []))  # fmt: skip
+    run, loader = prepared(cfg)
+    data = loader.dataset
+    metric = build.metric(cfg, data.classes)
+    for number in range(1, EPOCHS + 1):
+        epoch(run, loader)
+        if number % 10 == 0:
+            again = build.load(cfg, data, CPU)
+            scores, _ = evaluate(run.network, again, metric, CPU, run.precision)
+            if scores["mAP"] >= 0.9:
+                return
+    pytest.fail(f"mAP {scores['mAP']:.3f} after {EPOCHS} epochs, expected 0.9")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("head", "loss"),
-    [
-        ("ssd", "focal"),
-        ("ssd", "bce"),
-        ("ssd", "multibox"),
-        ("yolo_v3", "yolo_v3"),
-        ("faster_rcnn_small", "faster_rcnn"),
-        ("yolo_v2", "yolo_v2"),
-        ("yolo_v1", "yolo_v1"),
-        ("retina_light", "focal_retina"),
-    ],
+    ("head", "loss"), [("ssd", "bce"), ("ssd", "multibox"), ("retina_light", "focal_retina")]
 )
-def test_eight_pictures_by_heart(head, loss):
+def test_other_heads_and_losses_learn_eight_drawn_pictures(head, loss):
     overrides = [f"head={head}", f"loss={loss}", "backbone=resnet18", "image_size=128",
                  "augment=none", "dataset.train=8", "loader.workers=0", "schedule=constant",
                  "trainer.epochs=150", "trainer.ema=null", "device=cpu"]  # fmt: skip
-    overrides += LIGHTER.get(head, [])
     cfg = compose(*overrides)
     run, loader = prepared(cfg)
     for _ in range(150):
@@ -63,12 +100,6 @@ def test_eight_pictures_by_heart(head, loss):
     assert scores["mAP"] >= 0.9
 
 
-LOSSES = sorted(p.stem for p in (CONFIGS / "loss").glob("*.yaml"))
-DETECTORS = sorted(
-    p.stem
-    for p in (CONFIGS / "model").glob("*.yaml")
-    if "override /metric: voc_map" in p.read_text()
-)
 SIZES = {"ssd300_vgg16": 300, "ssd512_vgg16": 512, "ssdlite_mobilenet_v3": 320, "yolo_v1": 224}
 
 

@@ -8,10 +8,11 @@ from engine.precision import autocast, resolve
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("amx", "meant"), [(True, Precision.bf16), (False, Precision.fp32)])
-def test_auto_on_the_cpu_goes_by_amx(monkeypatch, amx, meant):
+@pytest.mark.parametrize(("avx", "amx"), [(False, False), (True, False), (False, True)])
+def test_auto_on_the_cpu_goes_by_its_own_products(monkeypatch, avx, amx):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert resolve(Precision.auto, CPU) is meant
+    assert resolve(Precision.auto, CPU) is (Precision.bf16 if avx or amx else Precision.fp32)
 
 
 @pytest.mark.parametrize(("native", "meant"), [(True, Precision.bf16), (False, Precision.fp16)])
