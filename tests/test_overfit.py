@@ -39,10 +39,16 @@ SIDE, EPOCHS = 128, 150
 EIGHT = {
     "ssd300_vgg16": ["image_size=300", "loader.batch_size=2", "optimizer.lr=0.0001"],
     "ssd512_vgg16": ["image_size=384", "loader.batch_size=2", "optimizer.lr=0.0001"],
-    "ssdlite_mobilenet_v3": ["image_size=224", "schedule=cosine", "optimizer.lr=0.001"],
+    # its batch normalisation forgets its first statistics by 3 % a step
+    "ssdlite_mobilenet_v3": [
+        "image_size=224",
+        "schedule=cosine",
+        "optimizer.lr=0.001",
+        "trainer.epochs=400",
+    ],
     "retinanet_resnet50": ["optimizer.lr=0.0003"],
     "faster_rcnn_resnet50": ["optimizer.lr=0.0003"],
-    "yolo_v1": ["head.dropout=0"],
+    "yolo_v1": ["image_size=224", "optimizer.lr=0.0001", "head.dropout=0"],
 }
 
 
@@ -72,14 +78,14 @@ def test_every_preset_learns_eight_real_pictures_by_heart(model, eight):
     run, loader = prepared(cfg)
     data = loader.dataset
     metric = build.metric(cfg, data.classes)
-    for number in range(1, EPOCHS + 1):
+    for number in range(1, cfg.trainer.epochs + 1):
         epoch(run, loader)
         if number % 10 == 0:
             again = build.load(cfg, data, CPU)
             scores, _ = evaluate(run.network, again, metric, CPU, run.precision)
             if scores["mAP"] >= 0.9:
                 return
-    pytest.fail(f"mAP {scores['mAP']:.3f} after {EPOCHS} epochs, expected 0.9")
+    pytest.fail(f"mAP {scores['mAP']:.3f} after {number} epochs, expected 0.9")
 
 
 @pytest.mark.slow
