@@ -32,6 +32,8 @@ def evaluate(cfg: DictConfig) -> float:
     if saved:
         build.check_all(full)
     data = truth(full, cfg.truth, cfg.split)
+    for note in data.notes:
+        say(f"data ({cfg.split}): {note}")
     if saved:
         trained.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
@@ -91,6 +93,8 @@ def write_found(
 def score_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
     """The metric's numbers for a predictions file; rows of unknown pictures are counted aloud."""
     found = predictions.read(path, data, predictions.categories(data))
+    if found.unknown and not len(found.objects):
+        raise UserError(f"{path}: not one row belongs to a picture of this truth; another split?")
     if found.unknown:
         say(
             f"{path}: {found.unknown.total()} rows belong to {len(found.unknown)} pictures that "

@@ -119,11 +119,11 @@ def _together() -> str:
 
 
 def _where(run: Run, cfg: DictConfig, before: int) -> str:
-    inside = f" and {run.progress.batches} batches" if run.progress.batches else ""
+    inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
     over = ": nothing is left to train, these are its results" if _over(run, cfg) else ""
     now = distributed.world()
     other = f"; trained by {before} until now, by {now} from here: the same batches, other draws "
-    return f"resumed after epoch {run.epoch}{inside} of {cfg.trainer.epochs}{over}" + (
+    return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{over}" + (
         f"{other}of the network" if now != before else ""
     )
 

@@ -335,6 +335,7 @@ VOC = [
     Case("row_blank", lambda root: voc_row(root, "   "), "", ""),
     Case("stray_picture", _stray_picture, "no split has this picture", "not used"),
     Case("stray_annotation", _stray_annotation, "an annotation without a picture", "not used"),
+    Case("leak", lambda root: voc_row(root, "a", "val"), "stands in the split train too", "kept"),
     Case("twin", _twin, r"the same pixels as .*a\.jpg \(train\)", "kept"),
 ]  # fmt: skip
 assert len({case.name for case in VOC}) == len(VOC)

@@ -2,8 +2,8 @@
 
     python tests/plain.py experiment=bccd_pretrained backbone.weights=FILE dataset.root=FOLDER
 
-The draws are those of `train.py`; only the pixels differ. It shows that the fused warp, which may
-decode at a fraction, snaps views to whole pixels and samples four of them, costs no accuracy.
+The draws are those of `train.py`; only the pixels differ. It shows what the fused warp costs in
+accuracy, which may decode at a fraction, snaps views to whole pixels and samples four of them.
 """
 
 import sys

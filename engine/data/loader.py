@@ -208,6 +208,7 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        read, unread = False, ""
         for position, (batch, errors) in enumerate(self.loader, self.sampler.start + 1):
             self.position = position
             for path, reason in (error.args for error in errors):
@@ -216,12 +217,16 @@ class Loader:
                 entry = {"file": path, "row": None, "reason": reason, "action": "left out"}
                 if entry not in self.dataset.report:
                     self.dataset.report.append(entry)
+                unread = unread or reason
             if batch is not None:
+                read = True
                 yield batch
             elif self.sampler.train and self.sampler.world > 1:  # the others wait for a gradient
                 raise UserError(
                     f"{errors[0].args[1]}, nor any other of a process's share of a batch"
                 )
+        if unread and not read:
+            raise UserError(f"not one picture could be read; the first: {unread}")
 
 
 def settle() -> None:
@@ -235,9 +240,11 @@ def settle() -> None:
 @atexit.register
 def _end_workers() -> None:
     """End workers that are left, for Python would ask them by SIGTERM and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
+            process.join()
 
 
 def _worker(_: int) -> None:

@@ -65,8 +65,10 @@ def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[
         report += [row(record.path, why, "kept", number) for number, why in _outside(look)]
         digest = _digest(image)
         where, first = seen.setdefault(digest, (split, record.path))
-        if first != record.path:
-            report.append(row(record.path, f"the same pixels as {first} ({where})", "kept"))
+        if (where, first) != (split, record.path):
+            why = f"the same pixels as {first} ({where})"
+            why = why if first != record.path else f"stands in the split {where} too"
+            report.append(row(record.path, why, "kept"))
         yield look
 
 

@@ -368,6 +368,13 @@ def test_other_pictures_of_a_training_batch_stand_in_for_a_bad_one_and_none_does
         assert len(data.report) == 1
 
 
+def test_a_set_of_which_nothing_can_be_read_is_no_success():
+    data = Tiny(length=1, bad=0, on_error="skip")
+    for train in (True, False):
+        with pytest.raises(UserError, match="^not one picture could be read; the first: "):
+            list(loader(data, train=train))
+
+
 def test_python_ends_though_workers_are_left():
     left = """
 import sys
@@ -378,4 +385,7 @@ left.itself = left  # a cycle, as the frames of an exception make it
 going = iter(left)
 next(going)
 """
-    subprocess.run([sys.executable, "-c", left], cwd=ROOT, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", left], cwd=ROOT, check=True, timeout=60, capture_output=True
+    )
+    assert done.stderr == b""
