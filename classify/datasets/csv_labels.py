@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.pictures import Pictures, check_classes, climbs
+from engine.data.pictures import Pictures, check_classes, climbs, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
-from engine.errors import did_you_mean
 
 COLUMNS = {"filename": "filename", "label": "label"}
 
@@ -60,9 +59,10 @@ class CSVLabels(Pictures):
 
     def _read(self, file: Path) -> Index:
         labels: dict[str, list[int]] = {}
+        known = {name: label for label, name in enumerate(self.classes)}
         for number, row in self._rows(file):
             try:
-                label = self._label(row["filename"], row["label"])
+                label = self._label(row["filename"], row["label"], known)
                 if label in (mine := labels.setdefault(row["filename"], [])):
                     raise ValueError(
                         f"{row['filename']} is '{row['label']}' in another row already"
@@ -74,14 +74,10 @@ class CSVLabels(Pictures):
         each = np.array([label for mine in labels.values() for label in mine], np.int64)
         return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
 
-    def _label(self, name: str, label: str) -> int:
+    def _label(self, name: str, label: str, known: dict[str, int]) -> int:
         """The row's label; ValueError where there is no such class or picture."""
         if not name or climbs(name):
             raise ValueError(f"filename '{name}' is none below the folder of the pictures")
         if not Path(self.folder, name).is_file():
             raise ValueError(f"no picture {name} in {self.folder}")
-        if label not in self.classes:
-            known = ", ".join(self.classes)
-            hint = did_you_mean(label, self.classes)
-            raise ValueError(f"unknown class '{label}', expected one of {known}{hint}")
-        return self.classes.index(label)
+        return label_of(label, known)

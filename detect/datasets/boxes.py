@@ -1,12 +1,11 @@
 """Boxes as annotation files state them: read, refused, or told of."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from engine.data.index import Box
 from engine.data.pictures import Pictures
-from engine.errors import did_you_mean
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -31,14 +30,6 @@ def check_corners(box: Box) -> Box:
     if box[0] > box[2] or box[1] > box[3]:
         raise ValueError(f"box {show(box)} is inverted, expected xmin < xmax and ymin < ymax")
     return box
-
-
-def label_of(name: str, labels: Mapping[str, int]) -> int:
-    """The label of a class; ValueError where there is no such class."""
-    if name not in labels:
-        hint = did_you_mean(name, labels)
-        raise ValueError(f"unknown class '{name}', expected one of {', '.join(labels)}{hint}")
-    return labels[name]
 
 
 def is_flat(

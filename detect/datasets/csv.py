@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from detect.datasets.boxes import CORNERS, check_corners, is_flat, label_of, numbers
+from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, climbs
+from engine.data.pictures import Pictures, check_classes, climbs, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
 

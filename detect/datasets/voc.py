@@ -12,7 +12,7 @@ from pathlib import Path
 from detect.datasets import boxes
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, climbs
+from engine.data.pictures import Pictures, check_classes, climbs, label_of
 from engine.data.splits import list_rows, plan
 from engine.errors import UserError
 
@@ -103,7 +103,7 @@ class VOC(Pictures):
         """The good rows of one annotation."""
         for number, thing in enumerate(root.findall("object"), 1):
             try:
-                box, label = _box(thing), boxes.label_of(_name(thing), labels)
+                box, label = _box(thing), label_of(_name(thing), labels)
             except ValueError as error:
                 self.leave_out(file, number, str(error), "object")
                 continue

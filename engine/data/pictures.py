@@ -1,6 +1,7 @@
 """What every data set of files has in common: arrays, splits, and what is said of its defects."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from engine.data import splits, views
 from engine.data.image import read_rgb
 from engine.data.index import Index, unique_stems
-from engine.errors import UserError
+from engine.errors import UserError, did_you_mean
 from engine.record import Record
 
 
@@ -109,3 +110,11 @@ def check_classes(names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise UserError(f"dataset.classes must name each class once, got {names}")
     return names
+
+
+def label_of(name: str, labels: Mapping[str, int]) -> int:
+    """The label of a class; ValueError where there is no such class."""
+    if name not in labels:
+        hint = did_you_mean(name, labels)
+        raise ValueError(f"unknown class '{name}', expected one of {', '.join(labels)}{hint}")
+    return labels[name]
