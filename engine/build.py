@@ -88,26 +88,28 @@ def _check_slots(cfg: DictConfig, data: Dataset) -> None:
             f"the metric {metric.__name__} is for pictures of several classes, a softmax knows "
             "one: say loss=bce, or metric=top_k"
         )
-    records = [data.record(i) for i in range(min(len(data), 1000))]
-    if not any(len(record.labels) for record in records):
+    if not any(len(data.record(i).labels) for i in range(len(data))):
         raise UserError(
-            f"dataset: no object of the classes {', '.join(data.classes)} in {len(records)} "
+            f"dataset: no object of the classes {', '.join(data.classes)} in {len(data)} "
             "pictures: say which there are, dataset.classes=[...]"
         )
+    has_boxes = data.record(0).boxes is not None
     if "boxes" in says(cfg.head):
-        if records[0].boxes is None:
+        if not has_boxes:
             raise UserError(
                 f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
                 "model=resnet18, or a dataset with boxes (dataset=voc)"
             )
         return
+    records = () if many else (data.record(i) for i in range(len(data)))
     for record in records:
-        if len(record.labels) != 1 and not many:
+        if len(record.labels) != 1:
+            how = "loss=bce metric=multi_label"
+            if has_boxes:
+                how = f"model=ssd_resnet34, dataset.view=largest, or {how} dataset.view=multilabel"
             raise UserError(
                 f"head {head.__name__} says one class a picture, {record.path or record.id} has "
-                f"{len(record.labels)} objects: say model=ssd_resnet34, or a dataset of one label "
-                "a picture (dataset=image_folder, dataset.view=largest), or loss=bce "
-                "metric=multi_label dataset.view=multilabel"
+                f"{len(record.labels)}: say {how}"
             )
 
 

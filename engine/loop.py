@@ -98,8 +98,8 @@ def detect(
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     """What the network finds, batch by batch.
 
-    Every batch is filled up to the full size, so that the arithmetic of a picture, and with it the
-    last bit of its scores, is the same wherever it stands.
+    Every batch is filled up to the size of the largest, so that the arithmetic of a picture, and
+    with it the last bit of its scores, is the same wherever it stands.
 
     Yields:
         the objects in pixels of the originals, on the CPU; the batch; the losses.

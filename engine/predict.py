@@ -26,6 +26,8 @@ def predict(cfg: DictConfig) -> None:
         raise UserError("say source=FILE, FOLDER, GLOB or VIDEO")
     if not cfg.get("checkpoint", "model="):
         raise UserError("say checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
+    if not 0 <= cfg.show <= 1:
+        raise UserError(f"show={cfg.show}: expected a score, 0 to 1")
     device = build.device(cfg.device)
     if "checkpoint" in cfg:
         saved, full = trained.from_checkpoint(cfg.checkpoint, cfg, device)
@@ -60,5 +62,6 @@ def predict(cfg: DictConfig) -> None:
                 say(f"{meta.path}: {named or 'nothing found'}")
     for entry in data.report:
         say(f"left out: {entry['reason']}")
-    pictures = f"{len(data)} picture{'s' * (len(data) != 1)}"
+    count = len(data) - len(data.report)
+    pictures = f"{count} picture{'s' * (count != 1)}"
     say(f"{pictures}, {writer.count} rows in predictions.json; both: {folder}")

@@ -140,7 +140,7 @@ def score(dataset: Dataset, metric: Metric, predictions: Mapping[int, Objects]) 
     metric.reset()
     for index in range(len(dataset)):
         record = dataset.record(index)
-        meta = Meta(index, record.id, record.path, (0, 0), np.eye(2, 3))
+        meta = Meta(index, record.id, record.path, record.size or (0, 0), np.eye(2, 3))
         true = Objects.from_record(record, meta.size)
         metric.update(predictions.get(index, Objects.empty()), true, [meta])
     return metric.compute()

@@ -91,7 +91,10 @@ class Objects:
 
     @classmethod
     def from_records(cls, records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Self:
-        """The truth of one or more pictures of (height, width) as a batch, in order."""
+        """The truth of one or more pictures of (height, width) as a batch, in order.
+
+        What lies outside its picture is ignored: nobody could find it.
+        """
         columns = zip(*map(_columns, records, sizes), strict=True)
         boxes, labels, ignore, area = (torch.from_numpy(np.concatenate(c)) for c in columns)
         rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
@@ -107,7 +110,19 @@ def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     if area is None:
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
+    if record.boxes is not None:
+        ignore = ignore | is_outside(boxes, size)
     return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)
+
+
+def is_outside(boxes: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """[M] bool: which boxes xyxy [M, 4] have no part in a picture of (height, width) `size`.
+
+    A side of 0 is not known.
+    """
+    far = (size[1] or np.inf, size[0] or np.inf)
+    sides = np.hstack([boxes[:, 2:] <= 0, boxes[:, :2] >= far])
+    return np.logical_or.reduce(sides, axis=1)
 
 
 class Meta(NamedTuple):

@@ -71,9 +71,9 @@ def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
     scored = metrics(tmp_path / "eval")
     assert scored["protocol"] in out and "IoU 0.50" in out
     assert scored["primary_value"] == metrics(trained)["primary_value"]
-    # predict sees all eight pictures, in other batches; eval scores the three of val
-    run("predict.py", checkpoint, f"source={voc / 'JPEGImages'}", f"hydra.run.dir={tmp_path}/pred",
-        cwd=tmp_path)  # fmt: skip
+    # predict sees all eight pictures, in other batches of three; eval scores the three of val
+    run("predict.py", checkpoint, f"source={voc / 'JPEGImages'}", "loader.batch_size=3",
+        f"hydra.run.dir={tmp_path}/pred", cwd=tmp_path)  # fmt: skip
     assert len(list((tmp_path / "pred/pictures").glob("*.jpg"))) == 8
     file = tmp_path / "pred/predictions.json"
     rows = json.loads(file.read_text())
@@ -97,6 +97,9 @@ def test_predict_reads_and_writes_video(trained, tmp_path):
         f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
     annotated = cv2.VideoCapture(str(tmp_path / "out/pictures/film.mp4"))
     assert int(annotated.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
+    process = start("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", "show=40",
+                    f"source={path}", cwd=tmp_path)  # fmt: skip
+    assert "show=40.0: expected a score, 0 to 1" in process.communicate()[1]
 
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):

@@ -53,6 +53,11 @@ class CSVLabels(Pictures):
         self.classes = check_classes(classes)
         self.index = self._read(one or own[how.source])
         self.cut(how, split, val_share, seed)
+        if several := int((np.diff(self.index.first) > 1).sum()):
+            self.notes.append(
+                f"{several} of {len(self)} pictures have several labels: train with loss=bce "
+                "metric=multi_label"
+            )
 
     def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         return read_table(file, self._columns)

@@ -4,8 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from engine.data.index import Box
 from engine.data.pictures import Pictures
+from engine.structures import is_outside
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -38,11 +41,14 @@ def is_flat(
     """Whether a box is without area; told of, as is one that leaves its picture.
 
     `size` is the picture's (height, width), where it is known; a box may reach `slack` pixels over
-    the border by rounding alone.
+    the border by rounding alone. What lies outside is ignored by the picture's own size, see
+    `Objects.from_records`.
     """
     flat = box[0] == box[2] or box[1] == box[3]
     if flat:
         data.tell(file, row, f"box {show(box)} has no area", "ignored")
+    elif size and is_outside(np.array([box]), size).any():
+        data.tell(file, row, f"box {show(box)} lies outside the picture", "ignored")
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
         data.tell(file, row, f"box {show(box)} leaves the picture", "kept")
     return flat

@@ -10,6 +10,7 @@ from engine.data.index import Index, file_names
 from engine.data.pictures import Pictures, check_classes
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
+from engine.structures import is_outside
 
 FILES = "annotations/instances_*.json"
 SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding
@@ -19,8 +20,9 @@ class COCO(Pictures):
     """Pictures and boxes of a split, from COCO's JSON.
 
     Pictures stand in the order of their ids and classes in the order of theirs, as in pycocotools,
-    so that equal scores rank alike; a record's id is the file's image id. Crowds and boxes without
-    area are kept and ignored; the latter are in `report`, whose row is the annotation's id.
+    so that equal scores rank alike; a record's id is the file's image id. Crowds, and boxes without
+    area or outside their picture, are kept and ignored; such boxes are in `report`, whose row is
+    the annotation's id.
 
     Args:
         root: holds annotations/instances_<name>.json and the pictures in a folder <name>, below
@@ -121,8 +123,10 @@ class COCO(Pictures):
         out = (boxes[:, :2] < -SLACK) | ((boxes[:, 2:] > side + SLACK) & (side > 0))
         for i in np.flatnonzero(out.any(1)):
             box = ", ".join(f"{value:g}" for value in boxes[i])
-            reason = f"box with the corners [{box}] leaves the picture"
-            self.tell(self.file, int(number[i]), reason, "kept")
+            gone = is_outside(boxes[i : i + 1], size[picture[i]].tolist()).any()
+            how, action = ("lies outside", "ignored") if gone else ("leaves", "kept")
+            reason = f"box with the corners [{box}] {how} the picture"
+            self.tell(self.file, int(number[i]), reason, action)
 
 
 def _own(root: Path) -> dict[str, Path]:

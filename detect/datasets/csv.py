@@ -17,8 +17,8 @@ class CSV(Pictures):
     """Pictures and boxes of one split.
 
     Pictures stand in the order of their first rows. Those beside them without a row are not of the
-    set, which is noted, unless a list of `splits` names them. Boxes without area are kept and
-    ignored, and reported.
+    set, which is noted, unless a list of `splits` names them. Boxes without area or outside their
+    picture are kept and ignored, and reported.
 
     Args:
         root: the folder of the pictures, with <split>.csv.

@@ -7,7 +7,7 @@ Of 70,776 boxes of VOC2007 and VOC2012 none leaves its picture, none is without 
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from detect.datasets import boxes
 from engine.data.image import IMAGE_SUFFIXES
@@ -22,9 +22,9 @@ PICTURES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets
 class VOC(Pictures):
     """Pictures and boxes of one split, `ImageSets/Main/<split>.txt`.
 
-    Difficult objects and boxes without area are kept with `ignore`: neither trained nor scored.
-    Boxes without area, and boxes that leave the picture (kept as they are), are reported. Without
-    the folder JPEGImages the truth alone can be read.
+    Difficult objects, and boxes without area or outside their picture, are kept with `ignore`:
+    neither trained nor scored. Such boxes, and those that leave the picture (kept as they are), are
+    reported. Without the folder JPEGImages the truth alone can be read.
 
     Args:
         root: the folder with the three folders, or one above a single VOC* folder.
@@ -81,7 +81,10 @@ class VOC(Pictures):
             if climbs(name):
                 self.leave_out(split_file, number, f"'{name}' leaves the folder")
             elif pictures is not None and name not in pictures:
-                self.leave_out(split_file, number, f"no picture JPEGImages/{name}.jpg (or .png)")
+                stem = PurePath(name).stem
+                hint = f"; names stand without ending: {stem}" if stem in pictures else ""
+                reason = f"no picture JPEGImages/{name}.jpg (or .png){hint}"
+                self.leave_out(split_file, number, reason)
             elif name in seen:
                 self.leave_out(split_file, number, f"{name} stands in row {seen[name]} already")
             else:

@@ -175,8 +175,9 @@ class Loader:
         pictures: int | None = None,
         limit: int | None = None,
     ) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset = dataset
         self.pictures = min(len(dataset), pictures or len(dataset))
+        self.batch_size = min(batch_size, self.pictures)  # no batch has more
         self.sampler = Batches(
             length=self.pictures,
             batch_size=batch_size,

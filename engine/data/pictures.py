@@ -64,8 +64,12 @@ class Pictures:
                 ]
             self.index = self.index.take(np.flatnonzero(held == (split == "val")))
         if not len(self):
+            rows = [row for row in self.report if row["action"] == "left out"]
+            why = f"of {len(rows)} rows left out the first: {rows[0]['reason']}" if rows else ""
             left = " left" if plan.carved else ""
-            raise UserError(f"{self.folder}: no picture{left} for '{split}'; add some to it")
+            raise UserError(
+                f"{self.folder}: no picture{left} for '{split}'; {why or 'add some to it'}"
+            )
 
     def _listed(self, file: Path) -> np.ndarray:
         """The pictures that a list names by path, and where no stem repeats by name or stem."""

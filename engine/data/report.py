@@ -11,7 +11,7 @@ from engine import build, draw_samples
 from engine.bench import text
 from engine.data.convert import CocoWriter
 from engine.data.scan import Row, Seen, looks, strays
-from engine.data.statistics import Statistics, table
+from engine.data.statistics import Statistics, misspelt, table
 from engine.errors import UserError
 from engine.logging import say, told
 from engine.predictions import categories
@@ -43,6 +43,7 @@ def check(cfg: DictConfig, folder: Path) -> None:
         row = {"file": None, "row": None, "reason": str(error), "action": "stops"}
         reports[split] = [row]
     stops = why_it_stops(cfg, splits, reports)
+    reports = once(reports)
     content = {**reports, "statistics": facts, "stops": stops}
     path = folder / "data_report.json"
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")
@@ -130,6 +131,15 @@ def why_it_stops(
     return None
 
 
+def once(reports: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Each row in the first split that has it: a file that lists divide is read for each."""
+    told: list[Row] = []
+    for split, rows in reports.items():
+        reports[split] = [row for row in rows if row not in told]
+        told += [row for row in rows if row["row"] is not None]
+    return reports
+
+
 def show(
     splits: dict[str, Dataset],
     facts: dict[str, dict[str, Any]],
@@ -138,6 +148,8 @@ def show(
 ) -> None:
     """The table, the notes and the defects on the console."""
     say(text(table(facts)) + "\n(three numbers: the least, the median, the most)")
+    for hint in misspelt(facts):
+        say(hint)
     for split, rows in reports.items():
         notes = splits[split].notes if split in splits else []
         lines = [*notes, *map(told, rows[:SHOWN])]

@@ -17,7 +17,7 @@ from engine.data.image import IMAGE_SUFFIXES, read_header
 from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.protocols import Dataset
-from engine.structures import Record
+from engine.structures import Record, is_outside
 
 Row = dict[str, Any]
 Seen = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
@@ -62,7 +62,7 @@ def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[
         header = read_header(record.path) if Path(record.path).is_file() else None
         look = Look(record, upright(record, turn, size), size, header)
         report += [row(record.path, *said) for said in _defects(look)]
-        report += [row(record.path, why, "kept", number) for number, why in _outside(look)]
+        report += _outside(look)
         digest = _digest(image)
         where, first = seen.setdefault(digest, (split, record.path))
         if (where, first) != (split, record.path):
@@ -99,19 +99,19 @@ def _defects(look: Look) -> Iterator[tuple[str, str]]:
         yield "its name is not UTF-8", "kept"
 
 
-def _outside(look: Look) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and reason of each box that leaves the picture.
-
-    Where the declared size is right, the dataset has told by that.
-    """
+def _outside(look: Look) -> Iterator[Row]:
+    """Each box that leaves the picture; where the declared size is right, the dataset has told."""
     boxes = look.seen.boxes
     if boxes is None or look.record.size == look.counted:
         return
     height, width = look.size
     over = np.maximum(-boxes[:, :2], boxes[:, 2:] - (width, height)).max(1) > SLACK
-    for number in np.flatnonzero(over):
-        box = ", ".join(f"{x:g}" for x in boxes[number].tolist())
-        yield int(number) + 1, f"box {box} leaves the picture of {width} x {height}"
+    gone = is_outside(boxes, look.size)
+    for i in np.flatnonzero(over):
+        box = ", ".join(f"{x:g}" for x in boxes[i].tolist())
+        how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
+        reason = f"box {box} {how} the picture of {width} x {height}"
+        yield row(look.record.path, reason, action, int(i) + 1)
 
 
 def _is_utf8(text: str) -> bool:

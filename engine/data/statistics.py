@@ -1,6 +1,8 @@
 """What there is in a split, in numbers."""
 
 from collections import Counter
+from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,17 @@ class Statistics:
             "transparent": self.alpha,
             "turned by EXIF": self.turned,
         }
+
+
+def misspelt(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What to say of a class whose name is nearly that of one with a hundred times its objects."""
+    counts: Counter[str] = Counter()
+    for facts in splits.values():
+        counts.update(facts["classes"])
+    for name, count in counts.items():
+        many = [other for other in counts if counts[other] >= 100 * max(count, 1)]
+        for near in get_close_matches(name, many, n=1, cutoff=0.6):
+            yield f"'{name}' has {count} of the objects, '{near}' {counts[near]}: is it a typo?"
 
 
 def _quantiles(values: np.ndarray) -> list[float]:

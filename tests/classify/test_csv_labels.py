@@ -33,6 +33,15 @@ def test_a_label_a_row_classes_of_all_splits(table):
 def test_several_rows_are_several_labels(table):
     data = table("a.png,cat", "b.png,bee", "a.png,bee")
     assert labels(data) == {"a": [1, 0], "b": [0]}
+    assert data.notes == [
+        "1 of 2 pictures have several labels: train with loss=bce metric=multi_label"
+    ]
+
+
+def test_pictures_that_lie_elsewhere_are_named(table, tmp_path):
+    with pytest.raises(UserError, match=r"no picture for 'train'; of 2 rows left out the "
+                                        rf"first: no picture y\.png in {tmp_path}"):  # fmt: skip
+        table("y.png,cat", "z.png,cat", on_error="skip")
 
 
 @pytest.mark.parametrize(

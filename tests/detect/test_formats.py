@@ -9,6 +9,7 @@ from detect.datasets.csv import CSV
 from detect.datasets.voc import VOC
 from detect.datasets.yolo import YOLO
 from engine.errors import UserError
+from engine.structures import Objects
 
 FORMATS = {
     "voc": (VOC, sets.write_voc, {}),
@@ -106,15 +107,18 @@ def test_a_share_is_below_one(tmp_path, name):
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_boxes_that_leave_or_have_no_area_are_told(tmp_path, name, split):
     truth = {"a": [("cat", 5, 1, 5, 8), ("cat", 50, 1, 80, 8), ("cat", 1, 1, 9, 9)]}
+    truth["a"].append(("cat", 70, 1, 80, 8))
     truth |= {"b": truth["a"]}
     splits = {"train": ["a"], "val": ["b"]}
     data = load(name, tmp_path, splits, truth, split=split)
-    assert [e["action"] for e in data.report] == ["ignored", "kept"]
+    assert [e["action"] for e in data.report] == ["ignored", "kept", "ignored"]
     assert "has no area" in data.report[0]["reason"]
     assert "leaves the picture" in data.report[1]["reason"]
+    assert "lies outside" in data.report[2]["reason"]
     record = data.record(0)
-    assert record.ignore.tolist() == [True, False, False]
-    assert record.boxes.tolist() == [[5, 1, 5, 8], [50, 1, 80, 8], [1, 1, 9, 9]]
+    assert record.boxes.tolist() == [[5, 1, 5, 8], [50, 1, 80, 8], [1, 1, 9, 9], [70, 1, 80, 8]]
+    judged = Objects.from_record(record, data.image(0).shape[:2])
+    assert judged.ignore.tolist() == [True, False, False, True]
 
 
 def in_one_piece(name, folder):

@@ -192,7 +192,10 @@ def test_a_head_of_one_slot_wants_one_label_a_picture():
     # Shapes has pictures of several objects.
     message = refusal(build.dataset, compose("model=resnet18", "dataset=shapes"), "train")
     assert message.startswith("head Linear says one class a picture, ")
-    assert "model=ssd_resnet34" in message and "dataset=image_folder" in message
+    assert message.endswith(
+        "has 6: say model=ssd_resnet34, dataset.view=largest, or loss=bce metric=multi_label "
+        "dataset.view=multilabel"
+    )
     assert len(build.dataset(compose("dataset.train=7"), "train")) == 7
 
 

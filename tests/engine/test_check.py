@@ -12,6 +12,8 @@ from corpus import (
     TURNED,
     annotation,
     corners,
+    csv_rows,
+    good_csv,
     good_folder,
     good_voc,
     thing,
@@ -25,7 +27,7 @@ from engine.config import CONFIGS
 from engine.data.convert import CocoWriter
 from engine.data.report import check, open_split
 from engine.data.scan import looks
-from engine.data.statistics import table
+from engine.data.statistics import misspelt, table
 from engine.errors import UserError
 
 
@@ -221,3 +223,24 @@ def test_real_blood_cells_have_two_boxes_without_area(shared_data, tmp_path):
     assert [f["pictures"] for f in facts] == [205, 87, 72] and found["stops"] is None
     total = {name: sum(f["classes"][name] for f in facts) for name in ("RBC", "WBC", "Platelets")}
     assert total == {"RBC": 4155, "WBC": 372, "Platelets": 361}
+
+
+def test_a_row_of_a_file_that_lists_divide_is_told_once(tmp_path):
+    (tmp_path / "set").mkdir()
+    good_csv(tmp_path / "set")
+    csv_rows(tmp_path / "set", "a.jpg,cat,30,6,5,25", "lost.jpg,cat,1,1,5,5")
+    for split, names in {"train": "ab", "val": "cd"}.items():
+        (tmp_path / f"lists/{split}.txt").parent.mkdir(exist_ok=True)
+        (tmp_path / f"lists/{split}.txt").write_text("\n".join(names))
+    cfg = configured(
+        "dataset=csv", f"dataset.root={tmp_path}/set", f"dataset.splits={tmp_path}/lists",
+        f"dataset.annotations={tmp_path}/set/train.csv", "dataset.on_error=skip",
+    )  # fmt: skip
+    found = reported(cfg, tmp_path / "run")
+    assert [row["row"] for row in found["train"]] == [10, 11] and found["val"] == []
+
+
+def test_a_class_that_looks_misspelt_is_said():
+    facts = {"train": {"classes": {"dog": 90, "dgo": 1, "cat": 50, "car": 60, "emu": 0}},
+             "val": {"classes": {"dog": 10, "dgo": 0, "cat": 9, "car": 9, "emu": 0}}}  # fmt: skip
+    assert list(misspelt(facts)) == ["'dgo' has 1 of the objects, 'dog' 100: is it a typo?"]

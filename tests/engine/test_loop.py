@@ -206,7 +206,7 @@ def found(numbers, batch_size):
 def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_fill():
     forward = found(range(10), 4)  # the last batch holds two
     assert found(reversed(range(10)), 4) == forward
-    assert found([9], 4)[9] == forward[9]
+    assert found([1, 2, 3, 4, 9], 4)[9] == forward[9]
     assert len(forward) == 10 and len({tuple(s) for s, _ in forward.values()}) == 10
 
 
@@ -216,6 +216,13 @@ def test_the_network_sees_full_batches_only():
     results = list(detect(net, loader(Pictures(range(6)), 4), CPU, Precision.fp32))
     assert sizes == [4, 4] and [len(batch.meta) for _, batch, _ in results] == [4, 2]
     assert results[1][0].image.max() == 1  # nothing is said about the filling
+
+
+def test_few_pictures_are_not_filled_up_to_a_large_batch():
+    net, sizes = network(), []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    list(detect(net, loader(Pictures(range(3)), 10**9), CPU, Precision.fp32))
+    assert sizes == [3]
 
 
 def test_detect_changes_no_weight_and_keeps_no_graph():

@@ -173,3 +173,11 @@ def test_output_float():
     output = Output(torch.ones(1, 2, 3, dtype=torch.bfloat16), slots=torch.ones(2, 4)).float()
     assert output.logits.dtype == output.slots.dtype == torch.float32
     assert output.boxes is None
+
+
+def test_what_lies_outside_its_picture_is_ignored():
+    boxes = np.array([[-9, 2, 0, 6], [1, 9, 4, 12], [8, 8, 30, 30], [12, 0, 14, 3]], np.float32)
+    record = Record("a", "", np.zeros(4, np.int64), boxes)
+    assert Objects.from_record(record, (9, 12)).ignore.tolist() == [True, True, False, True]
+    assert Objects.from_record(record, (0, 0)).ignore.tolist() == [True, False, False, False]
+    assert not Objects.from_record(Record("a", "", np.array([3])), (0, 0)).ignore.any()
