@@ -26,7 +26,8 @@ from engine.config import CONFIGS
 from engine.data.augment import Augment
 from engine.data.files import Files
 from engine.data.image import read_rgb
-from engine.data.loader import Samples, settle
+from engine.data.loader import settle
+from engine.data.samples import Samples
 from engine.logging import say
 from engine.structures import Sample, collate
 

@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from engine import build
 from engine.data.image import write_rgb
-from engine.data.loader import Samples, Unread
+from engine.data.picture import Unread
+from engine.data.samples import Samples
 from engine.data.upright import turn_of, upright
 from engine.draw import SMALLEST, annotate
 from engine.protocols import Dataset

@@ -37,10 +37,10 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 def main() -> None:
     """Put the plain way in place of the fused one, and train."""
     sys.path.insert(0, str(ROOT))
-    from engine.data import loader, view
+    from engine.data import samples, view
     from train import main as train
 
-    loader.warp = warp
+    samples.warp = warp
     view.View.snap = lambda self, *_: self  # type: ignore[method-assign]
     view.View.reduce = lambda *_: 1  # type: ignore[method-assign]
     sys.argv[0] = "train.py"

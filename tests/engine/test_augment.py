@@ -9,7 +9,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from engine.data.augment import Augment
 from engine.data.colour import blot, recolour
-from engine.data.loader import Samples
+from engine.data.samples import Samples
 from engine.data.view import FILL, View, centre_crop, cut, warp, warp_boxes, warp_record
 from engine.errors import UserError
 from engine.structures import Meta, Objects, Record, to_original

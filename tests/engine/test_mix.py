@@ -13,8 +13,8 @@ from engine.build import part
 from engine.config import CONFIGS
 from engine.data.augment import Augment
 from engine.data.colour import BLURS, salt_and_pepper
-from engine.data.loader import Samples
 from engine.data.overlap_crop import overlap_crop
+from engine.data.samples import Samples
 from engine.data.view import View, warp, warp_boxes, warp_record
 from engine.errors import UserError
 from engine.structures import Record, collate, to_original
