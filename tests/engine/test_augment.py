@@ -53,7 +53,7 @@ def truth(*boxes, **more):
 
 def seen(*record_and_view, **more):
     """What `warp_record` makes of a truth, as objects."""
-    return Objects.from_record(warp_record(*record_and_view, **more), (1, 1))
+    return Objects.from_record(warp_record(*record_and_view, **more), (0, 0))
 
 
 def painted(rng, height, width):
@@ -215,7 +215,7 @@ def test_the_full_view_of_any_size_goes_back_exactly(height, width, target, fit)
     assert longest.max() == pytest.approx(1)  # it touches the sides,
     assert (whole[:2] + whole[2:]).tolist() == pytest.approx([target[1], target[0]])  # centred
     back = to_original(
-        Objects.from_record(truth(whole), (1, 1)), [Meta(0, 0, "", (height, width), matrix)]
+        Objects.from_record(truth(whole), (0, 0)), [Meta(0, 0, "", (height, width), matrix)]
     )
     assert back.boxes[0].tolist() == pytest.approx([0, 0, width, height], rel=1e-4, abs=1e-2)
 
