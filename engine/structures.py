@@ -96,9 +96,15 @@ class Objects:
         What lies outside its picture is ignored: nobody could find it.
         """
         columns = zip(*map(_columns, records, sizes), strict=True)
-        boxes, labels, ignore, area = (torch.from_numpy(np.concatenate(c)) for c in columns)
+        boxes, labels, ignore, area = map(np.concatenate, columns)
         rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
-        return cls(boxes, labels, torch.from_numpy(rows), ignore=ignore, area=area)
+        boxed = np.array([r.boxes is not None for r in records])[rows]
+        ignore |= is_outside(boxes, np.array(sizes)[rows]) & boxed
+        return cls(
+            *map(torch.from_numpy, (boxes, labels, rows)),
+            ignore=torch.from_numpy(ignore),
+            area=torch.from_numpy(area),
+        )
 
 
 def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -110,19 +116,16 @@ def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     if area is None:
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
-    if record.boxes is not None:
-        ignore = ignore | is_outside(boxes, size)
     return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)
 
 
-def is_outside(boxes: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """[M] bool: which boxes xyxy [M, 4] have no part in a picture of (height, width) `size`.
 
-    A side of 0 is not known.
+    `size` is [2] or [M, 2]; a side of 0 is not known.
     """
-    far = (size[1] or np.inf, size[0] or np.inf)
-    sides = np.hstack([boxes[:, 2:] <= 0, boxes[:, :2] >= far])
-    return np.logical_or.reduce(sides, axis=1)
+    sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
+    return sides[:, 0] | sides[:, 1]
 
 
 class Meta(NamedTuple):

@@ -47,7 +47,7 @@ def is_flat(
     flat = box[0] == box[2] or box[1] == box[3]
     if flat:
         data.tell(file, row, f"box {show(box)} has no area", "ignored")
-    elif size and is_outside(np.array([box]), size).any():
+    elif size and is_outside(np.array([box]), np.array(size)).any():
         data.tell(file, row, f"box {show(box)} lies outside the picture", "ignored")
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
         data.tell(file, row, f"box {show(box)} leaves the picture", "kept")

@@ -106,7 +106,7 @@ def _outside(look: Look) -> Iterator[Row]:
         return
     height, width = look.size
     over = np.maximum(-boxes[:, :2], boxes[:, 2:] - (width, height)).max(1) > SLACK
-    gone = is_outside(boxes, look.size)
+    gone = is_outside(boxes, np.array(look.size))
     for i in np.flatnonzero(over):
         box = ", ".join(f"{x:g}" for x in boxes[i].tolist())
         how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
