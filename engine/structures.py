@@ -100,11 +100,10 @@ class Objects:
         rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
         boxed = np.array([r.boxes is not None for r in records])[rows]
         ignore |= is_outside(boxes, np.array(sizes)[rows]) & boxed
-        return cls(
-            *map(torch.from_numpy, (boxes, labels, rows)),
-            ignore=torch.from_numpy(ignore),
-            area=torch.from_numpy(area),
+        boxes, labels, rows, ignore, area = map(
+            torch.from_numpy, (boxes, labels, rows, ignore, area)
         )
+        return cls(boxes, labels, rows, ignore=ignore, area=area)
 
 
 def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:

@@ -47,10 +47,10 @@ def is_flat(
     flat = box[0] == box[2] or box[1] == box[3]
     if flat:
         data.tell(file, row, f"box {show(box)} has no area", "ignored")
-    elif size and is_outside(np.array([box]), np.array(size)).any():
-        data.tell(file, row, f"box {show(box)} lies outside the picture", "ignored")
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
-        data.tell(file, row, f"box {show(box)} leaves the picture", "kept")
+        gone = is_outside(np.array([box]), np.array(size)).any()
+        how, action = ("lies outside", "ignored") if gone else ("leaves", "kept")
+        data.tell(file, row, f"box {show(box)} {how} the picture", action)
     return flat
 
 

@@ -121,10 +121,10 @@ class COCO(Pictures):
             return
         side = size[picture][:, ::-1]  # [M, 2] width, height
         out = (boxes[:, :2] < -SLACK) | ((boxes[:, 2:] > side + SLACK) & (side > 0))
-        gone = is_outside(boxes, size[picture])
-        for i in np.flatnonzero(out.any(1)):
+        rows = np.flatnonzero(out.any(1))
+        for i, gone in zip(rows, is_outside(boxes[rows], size[picture[rows]]), strict=True):
             box = ", ".join(f"{value:g}" for value in boxes[i])
-            how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
+            how, action = ("lies outside", "ignored") if gone else ("leaves", "kept")
             reason = f"box with the corners [{box}] {how} the picture"
             self.tell(self.file, int(number[i]), reason, action)
 
