@@ -157,7 +157,9 @@ def _albumentations(dataset: VOC, side: int) -> Callable[[int], Any]:
             A.RandomSizedBBoxSafeCrop(side, side, p=1.0),
             A.HorizontalFlip(p=0.5),
         ],
-        bbox_params=A.BboxParams(format="pascal_voc", label_fields=["labels"], clip=True),
+        bbox_params=A.BboxParams(
+            format="pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True
+        ),
     )
 
     def one(index: int) -> Any:
