@@ -175,6 +175,13 @@ class FromCheckpoint:
     metric: Any = _changes()
 
 
+@dataclass
+class Resume(FromCheckpoint):
+    """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
+
+    profile: bool | None = None  # of the rest of the run; null: as the run had it
+
+
 def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     """The checkpoint's configuration with what the user said on top.
 
@@ -185,6 +192,8 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     """
     merged: Any = OmegaConf.merge(OmegaConf.structured(Train), saved)
     merged.device = cfg.device
+    if cfg.get("profile") is not None:
+        merged.profile = cfg.profile
     for name in ("trainer", "loader", "head", "dataset", "metric"):
         if "_target_" in cfg[name]:
             merged[name] = cfg[name]
@@ -218,3 +227,4 @@ _store.store(name="check_schema", node=Check)
 _store.store(name="lr_find_schema", node=LRFind)
 _store.store(name="bench_schema", node=Bench)
 _store.store(name="checkpoint_schema", node=FromCheckpoint)
+_store.store(name="resume_schema", node=Resume)

@@ -3,7 +3,7 @@
 import hydra
 import pytest
 import torch
-from command_line import SHAPES, metrics, run, table
+from command_line import SHAPES, metrics, run, start, table
 from hydra.errors import ConfigCompositionException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -66,6 +66,16 @@ def test_fast_runs_everything_once_and_says_so(tmp_path):
     assert list(parts) == ["start", "data", "forward", "losses", "backward", "optimizer",
                            "evaluation", "logs and checkpoints"]  # fmt: skip
     assert sum(parts.values()) == pytest.approx(100, abs=0.5)
+
+
+def test_the_rest_of_a_resumed_run_can_be_profiled_or_no_longer(tmp_path):
+    last = tmp_path / "checkpoints/last.pt"
+    run("train.py", *SMALL, "trainer=debug/fast", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    more = run("train.py", f"resume={last}", "trainer.epochs=2", "profile=true", cwd=tmp_path)
+    assert "where " in more and "%  forward" in more and "%  evaluation" in more
+    assert "where " not in run("train.py", f"resume={last}", "profile=false", cwd=tmp_path)
+    refused = start("eval.py", f"checkpoint={last}", "profile=true", cwd=tmp_path)
+    assert "profile: no such key" in refused.communicate()[1] and refused.returncode == 2
 
 
 def test_overfit_validates_on_what_it_trains_on(tmp_path):
