@@ -11,10 +11,11 @@ import numpy as np
 from classify.metrics.confusion import draw_confusion
 from engine.errors import UserError
 from engine.predictions import refuse_nan
-from engine.protocols import Says
+from engine.protocols import Ranked, Says
 from engine.structures import Meta, Objects
 
 NAMES = ("precision", "recall", "f1")
+CURVES = 100  # classes; of more the scores are not kept: ImageNet's would take 200 MB
 
 
 class TopK:
@@ -57,6 +58,7 @@ class TopK:
         self.ranks = [np.zeros(0)]  # of the true class, from 0; infinite where it is not named
         self.true = [np.zeros(0, np.int64)]
         self.best = [np.zeros(0, np.int64)]  # class of the highest score, -1 where none is named
+        self.scores = [np.zeros((0, len(self.classes)), np.float32)]  # NaN where not named
         self.entropy = 0.0  # the sum over the pictures, NaN once one does not name every class
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
@@ -77,7 +79,11 @@ class TopK:
         self.ranks.append(rank[counted])
         self.true.append(label[counted])
         self.best.append(best[counted])
-        self.entropy += float(self._entropies(predicted, len(meta))[counted].sum())
+        scores = np.full((len(meta), len(self.classes)), np.nan)  # [B, K]
+        scores[image, labels] = predicted.scores.numpy()[order]
+        self.entropy += float(_entropies(scores[counted]).sum())
+        if len(self.classes) <= CURVES:
+            self.scores.append(scores[counted].astype(np.float32))
 
     def compute(self) -> dict[str, float]:
         """{"top1": share, ...}."""
@@ -97,13 +103,16 @@ class TopK:
         """The confusion matrix [H, W, 3], uint8 RGB."""
         return {"confusion": draw_confusion(self._confusion()[:, :-1], self.classes)}
 
-    def _entropies(self, predicted: Objects, pictures: int) -> np.ndarray:
-        """Of each picture's scores [B]; NaN where it does not name every class."""
-        scores = np.full((pictures, len(self.classes)), np.nan)  # [B, K]
-        scores[predicted.image.numpy(), predicted.labels.numpy()] = predicted.scores.numpy()
-        total = scores.sum(1, keepdims=True)
-        share = np.divide(scores, total, np.zeros_like(scores), where=total != 0)
-        return -np.sum(share * np.log(np.where(share > 0, share, 1)), 1)
+    def ranked(self) -> dict[str, Ranked]:
+        """The pictures by what they score for each class that some have, 0 where not named.
+
+        Nothing where there are more than CURVES classes.
+        """
+        if len(self.classes) > CURVES:
+            return {}
+        scores, true = np.nan_to_num(np.concatenate(self.scores)), np.concatenate(self.true)
+        right = {k: true == k for k in np.unique(true).tolist()}
+        return {self.classes[k]: Ranked(scores[:, k], r, int(r.sum())) for k, r in right.items()}
 
     def _confusion(self) -> np.ndarray:
         """Pictures by true and best class [K, K + 1]; the last column named nothing."""
@@ -117,6 +126,13 @@ class TopK:
         right, predicted, true = counts.diagonal(), counts.sum(0)[:-1], counts.sum(1)
         parts = [right / predicted.clip(1), right / true.clip(1)]
         return np.stack([*parts, 2 * right / (predicted + true).clip(1)], 1)
+
+
+def _entropies(scores: np.ndarray) -> np.ndarray:
+    """Of each picture's [N, K] shares of the sum [N]; NaN where it does not name every class."""
+    total = scores.sum(1, keepdims=True)
+    share = np.divide(scores, total, np.zeros_like(scores), where=total != 0)
+    return -np.sum(share * np.log(np.where(share > 0, share, 1)), 1)
 
 
 def _check_one(true: Objects, meta: Sequence[Meta]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 
 from engine.predictions import refuse_nan
-from engine.protocols import Says
+from engine.protocols import Ranked, Says
 from engine.structures import Meta, Objects
 
 
@@ -50,8 +50,7 @@ class COCOMap:
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl."""
-        truth = self._truth()
-        judge = COCOeval(truth, truth.load_res(np.concatenate(self.predicted)), "bbox")
+        judge = self._judge()
         judge.evaluate()
         judge.accumulate()
         with contextlib.redirect_stdout(io.StringIO()):
@@ -60,6 +59,26 @@ class COCOMap:
         # hotcoco says -1 for "no such object in the truth"
         numbers = {key: float(x) if x >= 0 else float("nan") for key, x in stats}
         return {**numbers, self.primary: float(np.nan_to_num(numbers[self.primary]))}
+
+    def ranked(self) -> dict[str, Ranked]:
+        """The detections of each class with objects, judged at IoU 0.50; on crowds none counts."""
+        judge = self._judge()
+        rules = judge.params
+        rules.iou_thrs, rules.area_rng, rules.area_rng_lbl = [0.5], rules.area_rng[:1], ["all"]
+        judge.evaluate()
+        parts: dict[int, list[np.ndarray]] = {k["id"]: [np.zeros((2, 0))] for k in self.categories}
+        for picture in filter(None, judge.eval_imgs):
+            said = np.array([picture["dtScores"], picture["dtMatched"][0]])  # [2, M]
+            parts[picture["category_id"]].append(said[:, ~np.array(picture["dtIgnore"][0], bool)])
+        *_, category, _, crowd = np.concatenate(self.true).T
+        total = {k: int((category[crowd == 0] == k).sum()) for k in parts}
+        found = {k: np.hstack(columns) for k, columns in parts.items() if total[k]}
+        names = {k["id"]: k["name"] for k in self.categories}
+        return {names[k]: Ranked(s, right > 0, total[k]) for k, (s, right) in found.items()}
+
+    def _judge(self) -> COCOeval:
+        truth = self._truth()
+        return COCOeval(truth, truth.load_res(np.concatenate(self.predicted)), "bbox")
 
     def _truth(self) -> COCO:
         """The truth as a COCO dataset; ids from 1, since pycocotools takes 0 for "no match"."""

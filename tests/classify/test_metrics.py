@@ -157,6 +157,29 @@ def test_no_entropy_where_a_picture_does_not_name_every_class():
     assert "entropy" not in metric.compute()
 
 
+def test_curves_of_each_class_against_the_rest_by_hand():
+    # Three pictures of a, b, a, the last ignored, and one of b that is said to be a alone.
+    predicted = whole(
+        [0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 2, 2, 3], [0.75, 0.25, 0.5, 0.5, 1.0, 0.0, 0.25]
+    )
+    true = whole([0, 1, 0, 1], [0, 1, 2, 3], ignore=[False, False, True, False])
+    metric = TopK(classes=["a", "b", "c"])
+    metric.update(predicted, true, metas(4))
+    found = {name: (s.tolist(), r.tolist(), n) for name, (s, r, n) in metric.ranked().items()}
+    assert found == {  # no picture has a c
+        "a": ([0.75, 0.5, 0.25], [True, False, False], 1),
+        "b": ([0.25, 0.5, 0.0], [False, True, True], 2),
+    }
+
+
+def test_more_than_a_hundred_classes_have_no_curves_and_keep_no_scores():
+    for count, curves in ((100, ["0"]), (101, [])):
+        metric = TopK(classes=list(map(str, range(count))))
+        metric.update(whole([0], [0], [1.0]), whole([0], [0]), metas(1))
+        assert list(metric.ranked()) == curves
+        assert sum(map(len, metric.scores)) == len(curves)
+
+
 def cell(image, row, column, size):
     """The colour in a corner of a cell, beside its count."""
     inch = 0.34 * 100

@@ -92,6 +92,26 @@ def test_equals_pycocotools_bit_for_bit(seed, capfd):
     assert capfd.readouterr().out == ""
 
 
+def average(scores, right, total):
+    """AP by COCO's 101 points."""
+    right = right[np.argsort(-scores, kind="stable")].cumsum()
+    precision = np.maximum.accumulate((right / np.arange(1, len(right) + 1))[::-1])[::-1]
+    at = np.searchsorted(right / total, np.linspace(0, 1, 101))
+    return np.append(precision, 0)[at].mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_curves_have_the_area_that_pycocotools_finds_at_half_overlap(seed):
+    predicted, true = random_data(seed)
+    metric = COCOMap(classes=[*CLASSES, "nowhere"])
+    metric.update(predicted, true, metas(20))
+    ranked = metric.ranked()
+    assert list(ranked) == CLASSES
+    assert sum(each.total for each in ranked.values()) == int((~true.ignore).sum()) < len(true)
+    area = np.mean([average(*each) for each in ranked.values()])
+    assert area == pytest.approx(pycocotools_stats(predicted, true, 20)[1], abs=1e-12) and area > 0
+
+
 def test_batches_and_single_pictures_agree_and_reset_forgets():
     predicted, true = random_data(0)
     metric = COCOMap(classes=CLASSES)
@@ -140,7 +160,11 @@ def test_nothing_predicted_is_zero():
 
 
 @pytest.mark.parametrize("predicted", [Objects.empty(), square(40)])
-def test_without_truth_only_the_primary_is_a_number(predicted):
+def test_without_truth_only_the_primary_is_a_number_and_no_curve(predicted):
+    metric = COCOMap(classes=CLASSES)
+    assert metric.ranked() == {}
+    metric.update(predicted, Objects.empty(), metas())
+    assert metric.ranked() == {}
     for numbers in (compute(predicted, Objects.empty()), COCOMap(classes=CLASSES).compute()):
         assert list(numbers) == KEYS
         assert numbers["AP"] == 0
@@ -156,6 +180,10 @@ def test_any_number_of_detections_may_fall_on_a_crowd():
     predicted = true.select(torch.tensor([0, 1, 1]))
     predicted.scores = torch.tensor([0.5, 0.9, 0.8])
     assert compute(predicted, true)["AP"] == pytest.approx(1)
+    metric = COCOMap(classes=CLASSES)
+    metric.update(predicted, true, metas())
+    (found,) = metric.ranked().values()  # the two on the crowd are neither right nor wrong
+    assert found.scores.tolist() == [0.5] and found.right.tolist() == [True] and found.total == 1
     true.ignore = torch.tensor([False, False])
     assert compute(predicted, true)["AP"] < 0.9
 
