@@ -22,6 +22,8 @@ from engine.train import prepare
 MEMORY = 0.9  # of the running mean that judges divergence
 DIVERGED = 3.0  # times the least running mean
 BOTTOM = 0.1  # of the fall of the loss
+NOISE = 4.0  # standard errors that a fall exceeds: one flat curve of 200 steps in 1000 does
+LEAST_FALL = 0.01  # of the first loss
 WIDTH = 0.04  # standard deviation of the smoothing, in shares of the planned steps
 
 
@@ -36,10 +38,26 @@ class Curve:
     @property
     def smoothed(self) -> np.ndarray:
         """[N], by a Gaussian over the steps: unlike a running mean it lags behind nothing."""
+        return self._weights() @ self.losses
+
+    def _weights(self) -> np.ndarray:
+        """[N, N], of each loss in each smoothed one."""
         place = np.arange(len(self.losses))
         away = (place[:, None] - place) / max(WIDTH * self.planned, 1e-9)
         weight = np.exp(-(away**2) / 2)
-        return weight @ self.losses / weight.sum(1)
+        return weight / weight.sum(1, keepdims=True)
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss comes down from its start by more than noise could make it.
+
+        The noise of a step is read off the second differences, which a slope leaves alone: their
+        median is 0.6745 standard deviations, each of sqrt(1 + 4 + 1) steps' noise.
+        """
+        weights, loss = self._weights(), self.smoothed
+        noise = np.median(np.abs(np.diff(self.losses, 2))) / (0.6745 * 6**0.5)
+        error = noise * np.linalg.norm(weights[0] - weights[loss.argmin()])
+        return bool(loss[0] - loss.min() > max(NOISE * error, LEAST_FALL * abs(loss[0])))
 
     def suggestions(self) -> dict[str, float]:
         """Rates by name.
@@ -63,11 +81,20 @@ class Curve:
         }
 
     def told(self) -> str:
-        """The suggestions to read."""
+        """The suggestions to read, and a warning where the loss does not fall."""
         steps = f"{len(self.rates)} steps, rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         ended = "; there the loss diverged" if len(self.rates) < self.planned else ""
         lines = [f"{name:>12}: optimizer.lr={x:.2g}" for name, x in self.suggestions().items()]
-        return "\n".join([f"{steps}{ended}", *lines])
+        return "\n".join([f"{steps}{ended}", *self._doubts(), *lines])
+
+    def _doubts(self) -> list[str]:
+        loss = self.smoothed
+        doubts = (
+            f"the curve shows no fall: the loss starts at {loss[0]:.4g} and its least, "
+            f"{loss.min():.4g}, is not clear of its noise. Do not trust these rates; say a smaller "
+            "least= if it rises, more steps= or a larger most= if it is flat"
+        )
+        return [] if self.falls else [doubts]
 
     def write(self, folder: Path) -> None:
         """lr_find.csv and lr_find.png."""
