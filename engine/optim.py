@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -26,3 +27,23 @@ def optimizer(
             {"params": [p for p in held if p.ndim <= 1], "weight_decay": 0.0, **rate},
         ]
     return make([g for g in groups if g["params"]])
+
+
+def laid_out(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """A saved state whose moments lie in memory as the parameters do.
+
+    Fused optimizers go through both in the order of memory, whatever the strides say.
+    """
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {
+        i: {key: like(value, own[i]) for key, value in kept.items()}
+        for i, kept in state["state"].items()
+    }
+    return {**state, "state": moments}
+
+
+def like(value: Any, own: Tensor) -> Any:
+    """A tensor of the shape of `own` in its layout and on its device; others as they are."""
+    if not isinstance(value, Tensor) or value.shape != own.shape:
+        return value
+    return torch.empty_like(own, dtype=value.dtype, requires_grad=False).copy_(value)

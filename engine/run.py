@@ -16,6 +16,7 @@ from engine.config import Precision
 from engine.finetune import Finetune
 from engine.guard import Guard, guarded_step
 from engine.network import Network
+from engine.optim import laid_out
 from engine.seed import random_states, restore
 
 
@@ -175,7 +176,7 @@ class Run:
         if self.ema is not None and saved["ema"] is not None:
             checkpoint.load_weights(self.ema.module, saved["ema"], path)
             self.ema.n_averaged.fill_(saved["ema_updates"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(laid_out(saved["optimizer"], self.optimizer))
         self.schedule.load_state_dict(saved["schedule"])
         self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])
