@@ -1,4 +1,4 @@
-"""What a part costs beside its peers: python -m engine.bench part=loss, data, step or index.
+"""What a part costs beside its peers: python -m engine.bench part=loss, data, step, keys or index.
 
 Peers run in turn, in one process and on one thread, so that a busy machine slows all of them alike:
 trust the ratios more than the milliseconds. A table, then the same numbers as JSON, in one line.
@@ -17,6 +17,7 @@ from engine.errors import UserError, did_you_mean
 PARTS = {
     "data": "detect.bench_data",
     "index": "detect.bench_index",
+    "keys": "engine.bench_keys",
     "loss": "detect.bench_loss",
     "step": "engine.bench_step",
 }  # modules with `measure`, by what part= says

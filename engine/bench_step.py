@@ -7,11 +7,13 @@ step: `engine.loop.train_epoch` over batches that are ready: to weights that are
     losses, clipping, average, guard, schedule and the sums of the progress.
 loop: the same over the loader with one worker, whose pictures are drawn as they are needed.
 losses: of the step, the assignment and the losses, with their gradient by what the network says.
-torchvision: as its reference loop trains its own SSD300, for the model `ssd300_vgg16` alone.
+torchvision: as its reference loop trains its own SSD300 or RetinaNet, beside ours on the same
+    backbone.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import isfinite
 from statistics import median
@@ -23,7 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchvision.models.detection import ssd300_vgg16
+from torchvision.models.detection import retinanet_resnet50_fpn, ssd300_vgg16
 
 from engine import build
 from engine.config import CONFIGS
@@ -36,6 +38,7 @@ from engine.structures import Batch, Output
 from engine.train import prepare
 
 CPU = torch.device("cpu")
+THEIRS = {"ssd300_vgg16": ssd300_vgg16, "retinanet_resnet50": retinanet_resnet50_fpn}
 SIDE = 224  # pixels, of models that leave image_size to their weights
 BATCH = {"ssd300_vgg16": 1}  # pictures, of models whose pictures cost ten times as much
 
@@ -116,7 +119,7 @@ def _alternate(compared: dict[str, Callable[[], None]], repeats: int) -> tuple[S
 
 def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
     """What is timed of a model, by name; a call takes so many steps."""
-    cfg = _compose(model, batch, steps)
+    cfg = compose(model, batch, steps, "trainer.precision=fp32")
     data = part(cfg.dataset, "dataset", split="train")  # a classifier takes its last object's label
     loader = build.load(cfg, data, CPU, shuffle=True)
     ready = Ready(loader)
@@ -128,31 +131,33 @@ def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
     bare = run()
     compared = {
         "bare": partial(_bare, bare, ready),
-        "step": partial(_epoch, run(), ready),
-        "loop": partial(_epoch, run(), loader),
+        "step": partial(steps_of_ours, run(), ready),
+        "loop": partial(steps_of_ours, run(), loader),
         "losses": partial(_losses, bare, ready, _outputs(bare, ready)),
     }
-    if model == "ssd300_vgg16":
-        theirs = ssd300_vgg16(
+    if model in THEIRS:
+        theirs = THEIRS[model](
             weights=None, weights_backbone=None, num_classes=len(data.classes) + 1
-        )
+        ).train()
         optimizer = part(cfg.optimizer, "optimizer")(theirs.parameters())  # ours; its own is SGD
-        compared["torchvision"] = partial(_torchvision, theirs.train(), optimizer, ready)
+        compared["torchvision"] = partial(steps_of_torchvision, theirs, optimizer, ready)
     return compared
 
 
-def _compose(model: str, batch: int, steps: int) -> DictConfig:
+def compose(model: str, batch: int, steps: int, *said: str) -> DictConfig:
+    """A preset's configuration on so many batches of drawn pictures."""
     GlobalHydra.instance().clear()  # the command's own configuration is made by now
-    said = [f"model={model}", "dataset=shapes", "augment=light", "trainer.precision=fp32",
-            "trainer.epochs=100000", f"loader.batch_size={batch}", "loader.workers=1"]  # fmt: skip
+    all_said = [f"model={model}", "dataset=shapes", "augment=light", "trainer.epochs=100000",
+                f"loader.batch_size={batch}", "loader.workers=1", *said]  # fmt: skip
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("train", overrides=said)
+        cfg = hydra.compose("train", overrides=all_said)
     cfg.image_size = SIDE if cfg.image_size == "auto" else cfg.image_size
     cfg.dataset.size, cfg.dataset.train = max(build.size_of(cfg)), batch * steps
     return cfg
 
 
-def _epoch(run: Run, loader: Any) -> None:
+def steps_of_ours(run: Run, loader: Any) -> None:
+    """An epoch of ours that leaves nothing behind but weights."""
     for _ in train_epoch(run, loader, Silent()):
         pass
     run.end_epoch({}, None)
@@ -187,13 +192,21 @@ def _outputs(run: Run, ready: Ready) -> list[Output]:
     return found
 
 
-def _torchvision(model: nn.Module, optimizer: Optimizer, ready: Ready) -> None:
+def steps_of_torchvision(
+    model: nn.Module,
+    optimizer: Optimizer,
+    ready: Ready,
+    device: torch.device = CPU,
+    precision: AbstractContextManager[Any] = nullcontext(),  # noqa: B008, it keeps nothing
+) -> None:
     """The steps of train_one_epoch in torchvision's references/detection/engine.py."""
     for batch in ready:
+        batch = batch.to(device)
         mine = [batch.objects.of(i) for i in range(len(batch.meta))]
         targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in mine]  # 0: background
-        losses = model(list(batch.images / 255), targets)
-        loss = torch.stack(list(losses.values())).sum()
+        with precision:
+            losses = model(list(batch.images / 255), targets)
+            loss = torch.stack(list(losses.values())).sum()
         if not isfinite(loss.item()):
             raise FloatingPointError(f"torchvision's loss is {loss.item()}")
         optimizer.zero_grad()

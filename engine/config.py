@@ -141,7 +141,8 @@ class Bench:
     models: list[str] = field(  # of part=step
         default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
     )
-    steps: int = 2  # of each in turn, of part=step
+    steps: int = 2  # of each in turn, of part=step and keys
+    device: str = "auto"  # of part=keys
     slots: int = 8732  # a picture; SSD300's
     objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
     root: list[str] = field(  # folders in VOC's layout, of part=data

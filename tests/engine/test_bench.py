@@ -7,6 +7,7 @@ import torch
 from command_line import equal
 
 from engine.bench import text
+from engine.bench_keys import KEYS
 from engine.bench_step import peers
 from engine.config import CONFIGS
 
@@ -60,6 +61,17 @@ def test_step_prints_each_model_beside_its_bare_network():
         assert row["of_bare"] == pytest.approx(row["ms"] / rows[0]["ms"])
 
 
+def test_keys_are_timed_one_at_a_time():
+    done = bench("part=keys", "models=[mobilenet_v1_025]", "batch=2", "steps=1", "repeats=1",
+                 "device=cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [row["key"] for row in rows] == ["default", *KEYS]
+    for row in rows:
+        assert row["of_default"] == row["a_second"] / rows[0]["a_second"] > 0
+        assert row["slowest"] <= row["a_second"] <= row["fastest"] and row["busy"] > 0
+
+
 def test_the_step_that_is_timed_is_the_loops_own():
     timed = peers("mobilenet_v1_025", batch=2, steps=2)
     step, loop = (timed[name].args[0] for name in ("step", "loop"))
@@ -86,7 +98,7 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("part=los", "expected data or index or loss or step; did you mean 'loss'?"),
+        ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
         ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
         (["part=step", "models=[resnet19]"], "model=resnet19: no such model; did you mean"),
