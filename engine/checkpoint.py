@@ -11,6 +11,7 @@ import torch
 from engine.distributed import first_only
 from engine.errors import UserError
 from engine.logging import say
+from engine.shard import weights_like
 
 FORMAT = 4
 MOVED = {
@@ -121,7 +122,7 @@ def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -
         UserError: keys or shapes differ.
     """
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights_like(weights, network))
     except RuntimeError as error:
         first = str(error).split("\n")[1].strip()[:200]
         raise UserError(

@@ -5,11 +5,13 @@ Each call returns the global norm before, and whether anything was clipped, both
 
 from collections.abc import Iterable
 from math import inf
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.shard import full
 
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
@@ -27,12 +29,14 @@ class NoClip:
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """The global norm of the gradients; nothing is clipped."""
-        norm = torch.nn.utils.get_total_norm(_gradients(parameters))
+        norm = full(torch.nn.utils.get_total_norm(_gradients(parameters)))
         return norm, torch.zeros_like(norm, dtype=torch.bool)
 
 
 class Value:
     """Each element into [-max, max]."""
+
+    in_shards: ClassVar[bool] = False  # torch has no largest element of a gradient in slices
 
     def __init__(self, *, max: float) -> None:
         self.max = _checked(max)
@@ -54,7 +58,7 @@ class Norm:
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Clip; the global norm before, and whether any parameter's own was too large."""
-        norms = torch.stack(torch._foreach_norm(_gradients(parameters)))
+        norms = full(torch.stack(torch._foreach_norm(_gradients(parameters))))
         for parameter in parameters:
             torch.nn.utils.clip_grad_norm_(parameter, self.max)
         return norms.norm(), norms.max() > self.max
@@ -68,5 +72,5 @@ class GlobalNorm:
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Clip; the norm before, and whether it was too large."""
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max)
+        norm = full(torch.nn.utils.clip_grad_norm_(parameters, self.max))
         return norm, norm > self.max

@@ -44,6 +44,7 @@ class Trainer:
     channels_last: bool = True
     compile: bool = False
     sync_bn: bool = False  # batch statistics of all processes together; on GPUs
+    shard: bool = False  # each process keeps a slice of weights and moments; for large networks
     benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from engine.errors import Stopped, UserError
 
@@ -160,10 +161,11 @@ def means(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def average(parameters: Iterable[nn.Parameter]) -> None:
-    """Every gradient becomes the mean of the processes'."""
-    if world() == 1:
-        return
+    """Every gradient becomes the mean of the processes'; one in shards is it already."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [g for g in gradients if not isinstance(g, DTensor)]
+    if world() == 1 or not gradients:
+        return
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     parts = flat.div_(world()).split([g.numel() for g in gradients])
@@ -172,9 +174,9 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def spread(network: nn.Module) -> None:
-    """The first process's weights and buffers, batch statistics too, in all of them."""
-    if world() > 1:
-        for value in network.state_dict().values():
+    """The first process's weights and buffers, batch statistics too, in all; not its shards."""
+    for value in network.state_dict().values() if world() > 1 else ():
+        if not isinstance(value, DTensor):
             dist.broadcast(value, 0)
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from engine.shard import local
+
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """The average, buffers included; it warms up, so that a short run does not keep its start.
@@ -17,7 +19,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
         n = int(count)
         share = 1 - min(decay, (1 + n) / (10 + n))
         if old[0].is_floating_point():
-            torch._foreach_lerp_(list(old), list(new), share)
+            torch._foreach_lerp_([*map(local, old)], [*map(local, new)], share)
         else:  # the batch counter of batch normalisation
             torch._foreach_copy_(list(old), list(new))
 

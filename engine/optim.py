@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
+
+from engine.shard import like
 
 
 def optimizer(
@@ -30,7 +31,7 @@ def optimizer(
 
 
 def laid_out(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """A saved state whose moments lie in memory as the parameters do.
+    """A saved state whose moments lie in memory as the parameters do, in slices where they are.
 
     Fused optimizers go through both in the order of memory, whatever the strides say.
     """
@@ -40,10 +41,3 @@ def laid_out(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
         for i, kept in state["state"].items()
     }
     return {**state, "state": moments}
-
-
-def like(value: Any, own: Tensor) -> Any:
-    """A tensor of the shape of `own` in its layout and on its device; others as they are."""
-    if not isinstance(value, Tensor) or value.shape != own.shape:
-        return value
-    return torch.empty_like(own, dtype=value.dtype, requires_grad=False).copy_(value)

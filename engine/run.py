@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from engine import checkpoint, distributed
+from engine import checkpoint, distributed, shard
 from engine.config import Precision
 from engine.finetune import Finetune
 from engine.guard import Guard, guarded_step
@@ -152,23 +152,25 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """All of it between two steps, as plain tensors, numbers, strings, lists and dicts."""
-        return {
-            "model": self.network.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "ema_updates": 0 if self.ema is None else int(self.ema.n_averaged),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "guard": self.guard.state(),
-            "step": self.clock.step,
-            "seconds": self.clock.seconds,
-            "epoch": self.epoch,
-            "progress": vars(self.progress),
-            "best": self.best,
-            "stale": self.stale,
-            "history": self.history,
-            "random": random_states(),
-        }
+        return shard.whole(
+            {
+                "model": self.network.state_dict(),
+                "ema": None if self.ema is None else self.ema.module.state_dict(),
+                "ema_updates": 0 if self.ema is None else int(self.ema.n_averaged),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "guard": self.guard.state(),
+                "step": self.clock.step,
+                "seconds": self.clock.seconds,
+                "epoch": self.epoch,
+                "progress": vars(self.progress),
+                "best": self.best,
+                "stale": self.stale,
+                "history": self.history,
+                "random": random_states(),
+            }
+        )
 
     def restore(self, saved: dict[str, Any], path: str) -> None:
         """Go back to where `state` was taken; `path` names the file in messages."""

@@ -38,10 +38,14 @@ class Signals:
             raise Stopped(number)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, a signal stops at once instead of waiting to be looked at."""
+    def at_once(self, alone: bool = True) -> Iterator[None]:
+        """Inside, a signal stops at once instead of waiting to be looked at.
+
+        Args:
+            alone: whether a process can stop without the others; it waits where it cannot.
+        """
         self.stop()
-        self.waiting = True
+        self.waiting = alone
         try:
             self.stop()  # what has come since, or what the first call heard late
             yield

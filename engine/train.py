@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, distributed, draw, draw_slots, trained
+from engine import build, distributed, draw, draw_slots, shard, trained
 from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.errors import UserError
@@ -72,7 +72,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
                 signals.stop()
                 keep.if_due()
-            with signals.at_once():
+            with signals.at_once(not cfg.trainer.shard):  # it takes all to save what is sharded
                 row = epoch_row(run, cfg, val_loader, metric, log)
                 run.lap("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
@@ -140,6 +140,11 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         network.compile()
     precision = resolve(cfg.trainer.precision, device)
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
+    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    if cfg.trainer.shard:
+        shard.check(cfg, network, precision)
+        for net in (network,) if ema is None else (network, ema.module):
+            shard.shard(net, device)
     finetune = build.part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
@@ -149,7 +154,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     factor = build.part(cfg.schedule, "schedule")
     return Run(
         network=network,
-        ema=averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None,
+        ema=ema,
         optimizer=optim,
         schedule=LambdaLR(optim, lambda _: factor(clock.done)),
         scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
@@ -181,7 +186,8 @@ def epoch_row(
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
     """One evaluation: its numbers, and a few pictures of what was found."""
     distributed.spread(run.evaluated)  # each process has batch statistics of its own
-    scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
+    with shard.complete(run.evaluated):
+        scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)
     draw.charts(metric, log.folder / "pictures")

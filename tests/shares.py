@@ -4,6 +4,7 @@ Writes what each came to into `1.pt`, `2.pt` and `3.pt` of a folder. Processes a
 that has torch loaded, or their start would take most of the time.
 """
 
+import copy
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from epochs import epoch
 from torch import nn
 
-from engine import build, distributed
+from engine import build, checkpoint, distributed, shard
 from engine.config import CONFIGS, Precision
 from engine.guard import Guard
 from engine.loop import evaluate
@@ -25,19 +26,24 @@ from engine.structures import Meta
 from engine.train import prepare
 
 CPU = torch.device("cpu")
-SMALL = ["backbone=mobilenet_v1_025", "image_size=64", "loader.batch_size=6", "loader.workers=0",
+SMALL = ["image_size=64", "loader.batch_size=6", "loader.workers=0",
          "trainer.epochs=4", "trainer.ema=0.9", "trainer.precision=fp32", "device=cpu",
          "optimizer=momentum", "optimizer.lr=0.001"]  # fmt: skip
-SHAPES = ["dataset=shapes", "dataset.size=64", "dataset.train=30", "dataset.val=101"]
+MOBILE = "backbone=mobilenet_v1_025"
+SHAPES = [MOBILE, "dataset=shapes", "dataset.size=64", "dataset.train=30", "dataset.val=101"]
 NETWORKS = {
-    "classifier": ["head=linear", "loss=cross_entropy", "metric=top_k", "dataset=image_folder"],
+    "classifier": [MOBILE, "head=linear", "loss=cross_entropy", "metric=top_k",
+                   "dataset=image_folder"],
     "focal": [*SHAPES, "head.levels=2", "trainer.accumulate=2", "metric=coco_map"],
     "multibox": [*SHAPES, "head.levels=2", "loss=multibox", "loss/box=giou"],
     "per_picture": [*SHAPES, "head=retina_light", "loss=focal_retina", "trainer.l2=1e-4"],
-}
+    "shards": ["model=vit_tiny", "image_size=32", "backbone.positions=32", "dataset=image_folder",
+               "optimizer.fused=false", "clip=global_norm", "clip.max=1", "trainer.shard=true",
+               "optimizer.lr=0.002", "trainer.epochs=2"],
+}  # fmt: skip
 
 
-JUDGED = ["classifier", "focal"]
+JUDGED = ["classifier", "focal", "shards"]
 
 
 def draw(folder):
@@ -68,7 +74,8 @@ def compose(name, folder):
 
 
 def trained(name, cfg, folder):
-    """Weights after 20 batches, their rows, and the evaluation of one process's weights."""
+    """Weights after 10 or 20 batches, their rows, and the evaluation of one process's weights."""
+    cfg.trainer.shard &= distributed.world() > 1
     torch.manual_seed(distributed.rank())  # the first process's weights count
     train = build.load(cfg, build.dataset(cfg, "train"), CPU, shuffle=True)
     val = build.load(cfg, build.dataset(cfg, "val"), CPU)
@@ -76,15 +83,35 @@ def trained(name, cfg, folder):
     net = build.network(cfg, len(classes), build.backbone(cfg))
     without_batch_statistics(net)
     run = prepare(cfg, net, len(train), CPU)
-    rows = [epoch(run, train) for _ in range(4)]
-    ends = {"weights": run.network.state_dict(), "ema": run.evaluated.state_dict(), "rows": rows}
+    rows = [epoch(run, train) for _ in range(cfg.trainer.epochs)]
+    state = copy.deepcopy(run.state())
+    ends = {"weights": state["model"], "ema": state["ema"], "rows": rows}
     if name not in JUDGED:
         return ends
     if distributed.world() > 1:
-        run.evaluated.load_state_dict(torch.load(folder / "1.pt", weights_only=True)[name]["ema"])
+        first = torch.load(folder / "1.pt", weights_only=True)[name]["ema"]
+        checkpoint.load_weights(run.evaluated, first, "1.pt")
     metric = build.metric(cfg, classes)
-    scores, predicted = evaluate(run.evaluated, val, metric, CPU, Precision.fp32)
+    with shard.complete(run.evaluated):
+        scores, predicted = evaluate(run.evaluated, val, metric, CPU, Precision.fp32)
+    ends["poisoned"] = poisoned(run, train)
     return ends | {"scores": scores, "found": [m.id for _, meta in predicted for m in meta]}
+
+
+def poisoned(run, train):
+    """How many steps an epoch skips, and whether each process's weights stay.
+
+    The loss is not finite in the last process alone.
+    """
+    losses, last = run.network.losses, distributed.rank() == distributed.world() - 1
+    run.network.losses = lambda *given: {
+        name: value * (float("nan") if last else 1) for name, value in losses(*given).items()
+    }
+    weights = [shard.local(p) for p in run.network.parameters()]
+    before = [w.clone() for w in weights]
+    row = epoch(run, train)
+    still = all(map(torch.equal, before, weights))
+    return {"skipped": row["train/skipped"], "still": distributed.gathered([still])}
 
 
 def judged():

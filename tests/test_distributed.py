@@ -8,18 +8,27 @@ import sys
 import time
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
-from command_line import ROOT, SHAPES, TINY, assert_same_end, run
+from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run
 from shares import JUDGED, NETWORKS
 
-from engine import distributed
+from engine import build, distributed, shard
+from engine.config import CONFIGS, Precision
 from engine.data.sampler import Batches
 from engine.errors import UserError
+from engine.train import prepare
 
 RUN = [*TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64",
        "head=attention", "head.kind=hard", "loss=bce", "metric=multi_label",
        "dataset.train=24", "dataset.val=5", "trainer.epochs=2", "trainer.ema=0.9"]  # fmt: skip
+
+
+SHARDS = [*TINY, *SHAPES, "backbone=vit_tiny", "backbone.positions=32", "image_size=32",
+          "head=linear", "loss=bce", "metric=multi_label", "dataset.train=24", "dataset.val=5",
+          "trainer.epochs=2", "trainer.ema=0.9", "optimizer=adamw",
+          "optimizer.lr=1e-4"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +56,13 @@ def test_shares_of_101_pictures_have_the_numbers_of_one_process(name, world, end
     assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
     assert many["found"] == one["found"] and len(one["found"]) == len(set(one["found"])) == 101
     assert 0 < next(iter(one["scores"].values())) < 1
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_loss_that_is_not_finite_in_one_process_moves_no_weight(name, world, ends):
+    found = ends[world][name]["poisoned"]
+    assert found == {"skipped": 1, "still": [True] * world}  # the run is over: an epoch is one step
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -151,10 +167,64 @@ def test_stopped_killed_and_resumed_two_processes_end_with_the_same_bits(tmp_pat
     assert_same_end(tmp_path / "whole", tmp_path / "it")
 
 
+def finished(process):
+    """What a run that must end well wrote."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out + err
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(True, True), *(pytest.param(b, not b, marks=pytest.mark.slow) for b in (True, False))],
+)
+def test_a_checkpoint_is_the_same_with_shards_and_without(before, after, tmp_path):
+    said = finished(torchrun(tmp_path / "whole", *SHARDS, f"trainer.shard={after}"))
+    assert "Warning" not in said
+    last = tmp_path / "it/checkpoints/last.pt"
+    stopped = torchrun(tmp_path / "it", *SHARDS, f"trainer.shard={before}", "trainer.save_every=1")
+    wait_for(last, stopped)
+    os.kill(member(stopped, 1), signal.SIGTERM)
+    assert "stopped after step" in stopped.communicate()[1]
+    finished(torchrun(tmp_path / "it", "resume=auto", f"trainer.shard={after}"))
+    if before == after:
+        assert_same_end(tmp_path / "whole", tmp_path / "it")
+    one, other = (torch.load(tmp_path / f / "checkpoints/last.pt") for f in ("whole", "it"))
+    for part in ("model", "ema", "optimizer"):
+        torch.testing.assert_close(one[part], other[part], rtol=0, atol=1e-5)
+
+    run("eval.py", f"checkpoint={last}", f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path)
+    row = other["history"][-1].items()
+    numbers = {key.removeprefix("val/"): value for key, value in row if key.startswith("val/")}
+    assert metrics(tmp_path / "eval")["metrics"] == numbers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["trainer.compile=true", "trainer.l2=1e-4"], "trainer.compile, trainer.l2"),
+        (["optimizer=momentum"], "optimizer.fused of SGD"),
+        (["clip=value"], "a clip by value"),
+        (["head=ssd", "loss=focal", "metric=voc_map", "head.levels=1"], "a head that finds boxes"),
+    ],
+)
+def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=[*SHARDS, "trainer.shard=true", *arguments])
+    net = build.network(cfg, 3, build.backbone(cfg))
+    with pytest.raises(UserError, match="expected several processes"):
+        prepare(cfg, net, 1, torch.device("cpu"))
+    monkeypatch.setattr("engine.shard.world", lambda: 2)
+    with pytest.raises(UserError, match=f"does not go with {named}: change one"):
+        shard.check(cfg, net, Precision.fp32)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["trainer.shard=true", "optimizer=sgd"], "does not go with optimizer.fused of SGD"),
         (["loader.batch_size=5"], "5 pictures a batch"),
         (["trainer.sync_bn=true"], "expected several processes on GPUs"),
         (["trainer.epoch=5"], "no such key; did you mean 'trainer.epochs'"),
