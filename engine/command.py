@@ -3,6 +3,7 @@
 No torch here: a command composes and checks its configuration before anything heavy loads.
 """
 
+import atexit
 import functools
 import glob
 import logging
@@ -133,6 +134,28 @@ def _join(name: str) -> None:
         sys.argv += SILENT
 
 
+def _ending(main: Callable[[], None]) -> Callable[[], None]:
+    """A command that leaves Python's last steps out where it is one of torchrun's processes.
+
+    Torch's caches of what is in shards keep gloo's threads alive to the end. One of them that lets
+    go of a tensor only then, late by a moment after the last exchange, would abort the process.
+    """
+
+    @functools.wraps(main)
+    def ended() -> None:
+        try:
+            main()
+        except SystemExit as end:
+            if not _launched() or not isinstance(end.code, int):
+                raise
+            atexit._run_exitfuncs()  # it ends the loader's workers
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+
+    return ended
+
+
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make `task` a command with the configuration `configs/<name>.yaml`.
 
@@ -180,7 +203,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 sys.exit(_once(f"{error.strerror}: {error.filename}; say hydra.run.dir=FOLDER"))
             sys.exit(failed[0] if failed else 0)
 
-        return main
+        return _ending(main)
 
     return decorate
 
