@@ -17,6 +17,8 @@ from engine.structures import Record
 FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
 Pair = Sequence[float] | np.ndarray
 
+LARGER = 4 / 3  # by how much a picture that was decoded smaller may be enlarged again
+ALIASES = 1.25  # reduction from which sampling four pixels needs a blur before
 WHOLE = 1e-4  # pixels by which an edge may miss a whole number
 
 
@@ -43,9 +45,13 @@ class View(NamedTuple):
         return np.array([[a, b, shift_x], [d, e, shift_y]])
 
     def reduce(self, size: tuple[int, int]) -> int:
-        """By how much, 1, 2, 4 or 8, a picture may be decoded smaller and still fill the input."""
+        """By how much, 1, 2, 4 or 8, a picture may be decoded smaller and still fill the input.
+
+        It may have to be enlarged again by up to `LARGER`, which blurs little more than reducing
+        all of it by the rest would.
+        """
         shrink = min(self.width / size[1], self.height / size[0])
-        return next((factor for factor in (8, 4, 2) if factor <= shrink), 1)
+        return next((factor for factor in (8, 4, 2) if factor <= shrink * LARGER), 1)
 
     def snap(self, picture: tuple[int, int], size: tuple[int, int], step: int = 1) -> "View":
         """The near view that shows whole pixels of the picture as whole pixels of the input.
@@ -116,8 +122,8 @@ def cut(image: np.ndarray, view: View, size: tuple[int, int], interpolation: str
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`image` [h, w, 3] under the affine map to (height, width); outside it the mean colour.
 
-    Strong reductions first shrink by a whole factor over areas, since what follows samples only
-    four pixels and would alias.
+    Reductions first shrink by a whole factor over areas, then blur for what is left, since what
+    follows samples only four pixels and would alias.
     """
     (sx, turn_x, shift_x), (turn_y, sy, shift_y) = matrix.tolist()
     if turn_x == turn_y == 0:
@@ -125,11 +131,12 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
         rows = _Span.find(sy, shift_y, image.shape[0], size[0])
         if rows and columns:
             return _resize(image, rows, columns, size)
-    shrink = int(1 / max(np.linalg.norm(matrix[:, 0]), np.linalg.norm(matrix[:, 1])))
+    shrink = int(1 / np.linalg.norm(matrix[:, :2], axis=0).max())
     if shrink >= 2:
         height, width = image.shape[:2]
         image = _shrink(image, shrink)
         matrix = matrix * (width / image.shape[1], height / image.shape[0], 1)
+    image = _soften(image, *(1 / np.linalg.norm(matrix[:, :2], axis=0)))
     # OpenCV counts from pixel centres, we from edges.
     linear, offset = matrix[:, :2], matrix[:, 2]
     centred = np.column_stack([linear, offset + linear @ (0.5, 0.5) - 0.5])
@@ -167,6 +174,7 @@ def _resize(image: np.ndarray, rows: _Span, columns: _Span, size: tuple[int, int
     shrink = min(part.shape[0] // height, part.shape[1] // width)
     if shrink >= 2:
         part = _shrink(part, shrink)
+    part = _soften(part, part.shape[1] / width, part.shape[0] / height)
     seen = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
     if rows.flip or columns.flip:
         seen = cv2.flip(seen, -1 if rows.flip and columns.flip else int(columns.flip))
@@ -175,6 +183,17 @@ def _resize(image: np.ndarray, rows: _Span, columns: _Span, size: tuple[int, int
     below, right = size[0] - rows.stop, size[1] - columns.stop
     border = (rows.start, below, columns.start, right)
     return cv2.copyMakeBorder(seen, *border, cv2.BORDER_CONSTANT, value=FILL)
+
+
+def _soften(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    """A picture to be sampled at every `x` and `y` pixels, bilinearly: what would alias is blurred.
+
+    Antialiasing has a triangle of variance x² / 6, of which bilinear sampling gives 1 / 6.
+    """
+    if max(x, y) < ALIASES:
+        return image
+    across, down = (math.sqrt(max(r * r - 1, 0.01) / 6) for r in (x, y))
+    return cv2.GaussianBlur(image, (3, 3), sigmaX=across, sigmaY=down)
 
 
 def _shrink(image: np.ndarray, by: int) -> np.ndarray:
