@@ -1,8 +1,17 @@
 """What data sets say of a picture; without torch, so that a reader of files starts at once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+Row = dict[str, Any]  # of a data report: file, row, reason, action
+
+
+def defect(file: Any, reason: str, action: str, number: int | None = None) -> Row:
+    """What is wrong in a file, in which of its rows where it has some, and what was done."""
+    return {"file": None if file is None else str(file), "row": number, "reason": reason,
+            "action": action}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from engine.data.picture import Unread
 from engine.data.sampler import Batches
 from engine.data.samples import Samples
 from engine.errors import UserError
+from engine.record import defect
 from engine.structures import Batch, Sample, collate
 
 SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
@@ -103,7 +104,7 @@ class Loader:
             for path, reason in (error.args for error in errors):
                 if getattr(self.dataset, "on_error", "fail") != "skip":
                     raise UserError(f"{reason}; to leave such pictures out: {SKIP}")
-                entry = {"file": path, "row": None, "reason": reason, "action": "left out"}
+                entry = defect(path, reason, "left out")
                 if entry not in self.dataset.report:
                     self.dataset.report.append(entry)
                 unread = unread or reason

@@ -11,7 +11,7 @@ from engine.data import splits, views
 from engine.data.image import read_rgb
 from engine.data.index import Index, unique_stems
 from engine.errors import UserError, did_you_mean
-from engine.record import Record
+from engine.record import Record, Row, defect
 
 
 class Pictures:
@@ -34,7 +34,7 @@ class Pictures:
     def __init__(self, *, view: str = "all", on_error: str = "fail") -> None:
         if on_error not in ("fail", "skip"):
             raise UserError(f"dataset.on_error is '{on_error}', expected 'fail' or 'skip'")
-        self.report: list[dict[str, Any]] = []
+        self.report: list[Row] = []
         self.notes: list[str] = []
         self.on_error, self.view = on_error, views.check_view(view)
 
@@ -97,7 +97,7 @@ class Pictures:
 
     def tell(self, file: Any, row: int | None, reason: str, action: str) -> None:
         """Note a defect, and what was done: "left out", "ignored", "kept"."""
-        self.report.append({"file": str(file), "row": row, "reason": reason, "action": action})
+        self.report.append(defect(file, reason, action, row))
 
 
 def climbs(file: str) -> bool:

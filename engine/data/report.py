@@ -10,12 +10,13 @@ from omegaconf import DictConfig
 from engine import build, draw_samples
 from engine.bench import text
 from engine.data.convert import CocoWriter
-from engine.data.scan import Row, Seen, looks, strays
+from engine.data.scan import Seen, looks, strays
 from engine.data.statistics import Statistics, misspelt, table
 from engine.errors import UserError
 from engine.logging import say, told
 from engine.predictions import categories
 from engine.protocols import Dataset
+from engine.record import Row, defect
 from engine.signature import check as check_node
 from engine.signature import part
 
@@ -40,8 +41,7 @@ def check(cfg: DictConfig, folder: Path) -> None:
         said = {Path(row["file"]).stem for rows in reports.values() for row in rows}
         reports["no split"] = list(strays(used, said))
     for split, error in failed.items():
-        row = {"file": None, "row": None, "reason": str(error), "action": "stops"}
-        reports[split] = [row]
+        reports[split] = [defect(None, str(error), "stops")]
     stops = why_it_stops(cfg, splits, reports)
     reports = once(reports)
     content = {**reports, "statistics": facts, "stops": stops}

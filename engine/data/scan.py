@@ -7,7 +7,7 @@ here is what takes the picture. Rows are those of `Dataset.report`: file, row, r
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,9 +17,9 @@ from engine.data.image import IMAGE_SUFFIXES, read_header
 from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.protocols import Dataset
-from engine.structures import Record, is_outside
+from engine.record import Record, Row, defect
+from engine.structures import is_outside
 
-Row = dict[str, Any]
 Seen = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
 
 SLACK = 1.0  # pixels that a box may reach over the border by rounding alone
@@ -40,11 +40,6 @@ class Look(NamedTuple):
         return self.size if self.seen is self.record else (self.size[1], self.size[0])
 
 
-def row(file: Any, reason: str, action: str, number: int | None = None) -> Row:
-    """A row of a report."""
-    return {"file": str(file), "row": number, "reason": reason, "action": action}
-
-
 def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[Look]:
     """Every picture of a split that can be read; what is wrong with any is added to `report`.
 
@@ -55,20 +50,20 @@ def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[
         try:
             image = data.image(index)
         except UserError as error:
-            report.append(row(record.path, str(error), "left out"))
+            report.append(defect(record.path, str(error), "left out"))
             continue
         size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
         turn = turn_of(record, size)
         header = read_header(record.path) if Path(record.path).is_file() else None
         look = Look(record, upright(record, turn, size), size, header)
-        report += [row(record.path, *said) for said in _defects(look)]
+        report += [defect(record.path, *said) for said in _defects(look)]
         report += _outside(look)
         digest = _digest(image)
         where, first = seen.setdefault(digest, (split, record.path))
         if (where, first) != (split, record.path):
             why = f"the same pixels as {first} ({where})"
             why = why if first != record.path else f"stands in the split {where} too"
-            report.append(row(record.path, why, "kept"))
+            report.append(defect(record.path, why, "kept"))
         yield look
 
 
@@ -111,7 +106,7 @@ def _outside(look: Look) -> Iterator[Row]:
         box = ", ".join(f"{x:g}" for x in boxes[i].tolist())
         how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
         reason = f"box {box} {how} the picture of {width} x {height}"
-        yield row(look.record.path, reason, action, int(i) + 1)
+        yield defect(look.record.path, reason, action, int(i) + 1)
 
 
 def _is_utf8(text: str) -> bool:
@@ -133,7 +128,7 @@ def strays(used: set[str], told: set[str]) -> Iterator[Row]:
     pictures = [p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if _is_picture(p)]
     for path in pictures:
         if str(path) not in used and path.stem not in told:
-            yield row(path, "no split has this picture", "not used")
+            yield defect(path, "no split has this picture", "not used")
     stems = {p.stem for p in pictures} | told
     for name, suffix in ANNOTATIONS.items():
         for folder in sorted(
@@ -141,7 +136,7 @@ def strays(used: set[str], told: set[str]) -> Iterator[Row]:
         ):
             for file in sorted(folder.rglob(f"*{suffix}")):
                 if file.stem not in stems and file.stem != "classes":
-                    yield row(file, "an annotation without a picture", "not used")
+                    yield defect(file, "an annotation without a picture", "not used")
 
 
 def _is_picture(path: Path) -> bool:
