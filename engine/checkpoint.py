@@ -54,7 +54,8 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
             pickled objects (named).
     """
     if not Path(path).is_file():
-        raise UserError(f"checkpoint {path}: no such file; runs keep theirs in checkpoints/best.pt")
+        got = "a folder" if Path(path).is_dir() else "no such file"
+        raise UserError(f"checkpoint {path}: {got}; runs keep theirs in RUN/checkpoints/best.pt")
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
             warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.pictures import Pictures, check_classes, climbs, label_of
+from engine.data.pictures import Pictures, check_classes, climbs, existing, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
 
@@ -42,7 +42,7 @@ class CSVLabels(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(on_error=on_error)
-        base = Path(root).expanduser()
+        base = existing(root)
         self.folder = str(base)
         self._columns = COLUMNS | (columns or {})
         own, one = csv_files(base, annotations)

@@ -7,7 +7,7 @@ import numpy as np
 
 from detect.datasets.coco_file import COCOFile
 from engine.data.index import Index, file_names
-from engine.data.pictures import Pictures, check_classes
+from engine.data.pictures import Pictures, check_classes, existing
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
 from engine.structures import is_outside
@@ -58,7 +58,7 @@ class COCO(Pictures):
             raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: say one of them")
         if split is None:  # `truth=` of eval.py, which has no key on_error
             self.mend = "mend or remove it"
-        own = {} if root is None else _own(Path(root).expanduser())
+        own = {} if root is None else _own(existing(root))
         how = plan(
             split or "train",
             root=str(root or annotations),

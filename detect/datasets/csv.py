@@ -6,7 +6,7 @@ from pathlib import Path
 from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, climbs, label_of
+from engine.data.pictures import Pictures, check_classes, climbs, existing, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
 
@@ -47,7 +47,7 @@ class CSV(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        base = Path(root).expanduser()
+        base = existing(root)
         self.folder = str(base)
         self._columns = {k: name for k, name in (COLUMNS | (columns or {})).items() if name}
         own, one = csv_files(base, annotations)

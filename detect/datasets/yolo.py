@@ -13,7 +13,7 @@ import yaml
 from detect.datasets.boxes import is_flat, numbers
 from engine.data.image import IMAGE_SUFFIXES, picture_size
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes
+from engine.data.pictures import Pictures, check_classes, existing
 from engine.data.splits import list_rows, plan
 from engine.errors import UserError
 
@@ -50,7 +50,7 @@ class YOLO(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        base = Path(root).expanduser()
+        base = existing(root)
         self.classes = check_classes(_class_names(base) if classes is None else classes)
         own = _own(base)
         how = plan(split, root=base, own=own, lists=splits, val_share=val_share)

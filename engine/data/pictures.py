@@ -100,6 +100,14 @@ class Pictures:
         self.report.append(defect(file, reason, action, row))
 
 
+def existing(root: str) -> Path:
+    """The folder that `dataset.root` names; UserError where there is none."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder; check the path")
+    return folder
+
+
 def climbs(file: str) -> bool:
     """Whether a path that a file states leaves the folder of the pictures."""
     if ".." not in file and not file.startswith(("/", "\\")):  # nearly all, of 100,000

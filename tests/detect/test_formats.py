@@ -98,6 +98,12 @@ def test_a_missing_split_lists_those_there(tmp_path, name):
 
 
 @every_format
+def test_a_folder_that_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(UserError, match=r"dataset\.root=.*nowhere: no such folder"):
+        FORMATS[name][0](root=str(tmp_path / "nowhere"), split="train")
+
+
+@every_format
 def test_a_share_is_below_one(tmp_path, name):
     with pytest.raises(UserError, match="val_share is 1, expected 0 <= val_share < 1"):
         load(name, tmp_path, split="val", val_share=1)
