@@ -33,3 +33,12 @@ class Record:
     ignore: np.ndarray | None = None  # [M] bool
     area: np.ndarray | None = None  # [M] float32
     size: tuple[int, int] | None = None
+
+
+def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """[M] bool: which boxes xyxy [M, 4] have no part in a picture of (height, width) `size`.
+
+    `size` is [2] or [M, 2]; a side of 0 is not known.
+    """
+    sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
+    return sides[:, 0] | sides[:, 1]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.record import Record
+from engine.record import Record, is_outside
 
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
 IGNORE = -2  # a slot that no loss may look at
@@ -116,15 +116,6 @@ def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
     return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)
-
-
-def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """[M] bool: which boxes xyxy [M, 4] have no part in a picture of (height, width) `size`.
-
-    `size` is [2] or [M, 2]; a side of 0 is not known.
-    """
-    sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
-    return sides[:, 0] | sides[:, 1]
 
 
 class Meta(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.data.index import Box
 from engine.data.pictures import Pictures
-from engine.structures import is_outside
+from engine.record import is_outside
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -10,7 +10,7 @@ from engine.data.index import Index, file_names
 from engine.data.pictures import Pictures, check_classes, existing
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
-from engine.structures import is_outside
+from engine.record import is_outside
 
 FILES = "annotations/instances_*.json"
 SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding

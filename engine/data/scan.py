@@ -17,8 +17,7 @@ from engine.data.image import IMAGE_SUFFIXES, read_header
 from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.protocols import Dataset
-from engine.record import Record, Row, defect
-from engine.structures import is_outside
+from engine.record import Record, Row, defect, is_outside
 
 Seen = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
 
