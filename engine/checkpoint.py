@@ -55,7 +55,8 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "no such file"
-        raise UserError(f"checkpoint {path}: {got}; runs keep theirs in RUN/checkpoints/best.pt")
+        where = "RUN/checkpoints/last.pt, and after their first evaluation in best.pt beside it"
+        raise UserError(f"checkpoint {path}: {got}; runs keep theirs in {where}")
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
             warnings.simplefilter("ignore")

@@ -73,7 +73,8 @@ def _explain(error: Exception, config_name: str) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
     group = key[1].split(".")[0] if key else ""
-    if key and config_name in ("eval", "predict", "resume") and group in _groups():
+    own = {*_groups(), "image_size", "preprocessing"}
+    if key and config_name in ("eval", "predict", "resume") and group in own:
         return f"{key[1]}: a checkpoint keeps its own {group}; choose it when training starts"
     if key:
         near = did_you_mean(key[1], _known_keys(config_name))

@@ -1,6 +1,8 @@
 """The number format of the forward pass, and what it needs around it."""
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from engine.config import Precision
 from engine.errors import UserError
@@ -37,3 +39,21 @@ def resolve(wanted: Precision, device: torch.device) -> Precision:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context of a forward pass."""
     return torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES)
+
+
+def widen(network: nn.Module) -> None:
+    """Have convolutions of stride 2 see a map one cell wide as two, the second of zeros.
+
+    It is what their padding says already, so nothing changes but this: in bf16 on a CPU (torch
+    2.14) the gradient of their weights over such a map is garbage, often finite.
+    """
+    for module in network.modules():
+        shape = (3, 3), (2, 2), (1, 1)
+        if isinstance(module, nn.Conv2d) and shape == (
+            module.kernel_size, module.stride, module.padding
+        ):  # fmt: skip
+            module.register_forward_pre_hook(_widened)
+
+
+def _widened(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
+    return (pad(args[0], (0, 1)),) if args[0].shape[-1] == 1 else None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from engine import build, distributed, draw, draw_slots, shard, trained
+from engine.config import Precision
 from engine.data.loader import Loader
 from engine.ema import averaged
 from engine.errors import UserError
@@ -20,7 +21,7 @@ from engine.logging import RunLog, leaderboard, say, write_metrics
 from engine.loop import evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
-from engine.precision import resolve
+from engine.precision import resolve, widen
 from engine.profile import Laps
 from engine.protocols import Metric
 from engine.run import Clock, Run
@@ -136,9 +137,11 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     if cfg.trainer.sync_bn:
         network = distributed.sync_bn(network, device)
     distributed.spread(network)
+    precision = resolve(cfg.trainer.precision, device)
+    if device.type == "cpu" and precision is Precision.bf16:
+        widen(network)
     if cfg.trainer.compile:
         network.compile()
-    precision = resolve(cfg.trainer.precision, device)
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from detect.datasets.boxes import OUTSIDE
+
 SIDE, HIGH = 48, 36  # of the pictures, pixels
 CLASSES = ["cat", "dog"]
 GOOD = ("a", "b", "c", "d")  # train; "v" validates
@@ -319,13 +321,13 @@ VOC = [
     _said("no_width", thing(box=corners(5, 6, 5, 20)), "has no area", "ignored"),
     _said("outside", thing(box=corners(5, 6, 90, 20)), "leaves the picture", "kept"),
     _said("negative", thing(box=corners(-9, 6, 20, 20)), "leaves the picture", "kept"),
-    _said("far_outside", thing(box=corners(1e6, 1e6, 2e6, 3e6)), "lies outside", "ignored"),
+    _said("far_outside", thing(box=corners(1e6, 1e6, 2e6, 3e6)), "lies outside", OUTSIDE),
     _xml("size_wrong", annotation(size="<width>90</width><height>80</height>"),
          "declared 90 x 80, the picture is 48 x 36", "kept", 1, 2),
     _xml("size_interchanged", annotation(size=UPRIGHT_SIZE),
          "declared 36 x 48, the picture is 48 x 36", "kept", 1, 2),
     _xml("size_missing", annotation(thing(), thing(box=corners(5, 6, 90, 20)), size=""),
-         "box 5, 6, 90, 20 leaves the picture of 48 x 36", "kept", 1, 2),
+         "its box 2, 5, 6, 90, 20, leaves the picture of 48 x 36", "kept", 1, 2),
     _xml("size_text", annotation(size="<width>wide</width><height>high</height>"), "", "", 1, 2),
     Case("row_unknown", lambda root: voc_row(root, "nobody"), "no picture JPEGImages/nobody"),
     Case("row_twice", lambda root: voc_row(root, "a"), "a stands in row 1 already"),
@@ -410,7 +412,7 @@ COCO = [
     _changed("box_too_large", "annotations", {"bbox": [1, 2, 1e300, 4]}, "bbox"),
     _changed("box_negative", "annotations", {"bbox": [30, 20, -9, 4]}, "bbox"),
     _changed("box_flat", "annotations", {"bbox": [5, 5, 0, 9]}, "has no area", "ignored"),
-    _changed("box_outside", "annotations", {"bbox": [60, 5, 9, 9]}, "lies outside", "ignored"),
+    _changed("box_outside", "annotations", {"bbox": [60, 5, 9, 9]}, "lies outside", OUTSIDE),
     _changed("area_nan", "annotations", {"area": float("nan")}, "area|NaN"),
 ]
 
@@ -510,7 +512,7 @@ YOLO = [
     _shares("pixels", "0 24 18 10 12", "expected shares of the picture, not pixels"),
     _shares("flat", "0 0.5 0.5 0 0.4", "has no area", "ignored", 2),
     _shares("outside", "0 0.9 0.5 0.9 0.4", "leaves the picture", "kept", 2),
-    _shares("far_outside", "0 1.3 0.5 0.4 0.4", "lies outside", "ignored", 2),
+    _shares("far_outside", "0 1.3 0.5 0.4 0.4", "lies outside", OUTSIDE, 2),
     Case("bytes", lambda root: yolo_picture(root, "bytes", b"\xff\xfe\n"), "1 values, expected",
          "left out", 1),
     Case("no_rows", lambda root: yolo_picture(root, "no_rows", ""), "", "", 1),

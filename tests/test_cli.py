@@ -175,6 +175,7 @@ BAD = [
     ("hydra.run.dir='a=b", "quote odd characters"),
     ("resume=nothing.pt", "nothing.pt: no such file"),
     ("resume=nothing.pt model=resnet18", "a checkpoint keeps its own model"),
+    ("resume=nothing.pt image_size=64", "a checkpoint keeps its own image_size"),
     ("resume=text.pt", "text.pt: not one, or a broken one"),
     ("resume=pickled.pt", "pickled.pt: it holds a pickled object, posix.system"),
     ("resume=state.pt", "state.pt: not written by train.py"),

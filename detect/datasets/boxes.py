@@ -10,6 +10,7 @@ from engine.data.index import Box
 from engine.data.pictures import Pictures
 from engine.record import is_outside
 
+OUTSIDE = "ignored unless the picture is larger"  # than declared
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -49,8 +50,9 @@ def is_flat(
         data.tell(file, row, f"box {show(box)} has no area", "ignored")
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
         gone = is_outside(np.array([box]), np.array(size)).any()
-        how, action = ("lies outside", "ignored") if gone else ("leaves", "kept")
-        data.tell(file, row, f"box {show(box)} {how} the picture", action)
+        how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
+        reason = f"box {show(box)} {how} the picture of {size[1]} x {size[0]}"
+        data.tell(file, row, reason, action)
     return flat
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco_file import COCOFile
 from engine.data.index import Index, file_names
 from engine.data.pictures import Pictures, check_classes, existing
@@ -124,7 +125,7 @@ class COCO(Pictures):
         rows = np.flatnonzero(out.any(1))
         for i, gone in zip(rows, is_outside(boxes[rows], size[picture[rows]]), strict=True):
             box = ", ".join(f"{value:g}" for value in boxes[i])
-            how, action = ("lies outside", "ignored") if gone else ("leaves", "kept")
+            how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
             reason = f"box with the corners [{box}] {how} the picture"
             self.tell(self.file, int(number[i]), reason, action)
 

@@ -94,7 +94,7 @@ def _defects(look: Look) -> Iterator[tuple[str, str]]:
 
 
 def _outside(look: Look) -> Iterator[Row]:
-    """Each box that leaves the picture; where the declared size is right, the dataset has told."""
+    """Each box, by number, that leaves the picture; by a right declared size the dataset told."""
     boxes = look.seen.boxes
     if boxes is None or look.record.size == look.counted:
         return
@@ -104,8 +104,8 @@ def _outside(look: Look) -> Iterator[Row]:
     for i in np.flatnonzero(over):
         box = ", ".join(f"{x:g}" for x in boxes[i].tolist())
         how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
-        reason = f"box {box} {how} the picture of {width} x {height}"
-        yield defect(look.record.path, reason, action, int(i) + 1)
+        reason = f"its box {i + 1}, {box}, {how} the picture of {width} x {height}"
+        yield defect(look.record.path, reason, action)
 
 
 def _is_utf8(text: str) -> bool:

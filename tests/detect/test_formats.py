@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sets
 
+from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco import COCO
 from detect.datasets.csv import CSV
 from detect.datasets.voc import VOC
@@ -117,7 +118,7 @@ def test_boxes_that_leave_or_have_no_area_are_told(tmp_path, name, split):
     truth |= {"b": truth["a"]}
     splits = {"train": ["a"], "val": ["b"]}
     data = load(name, tmp_path, splits, truth, split=split)
-    assert [e["action"] for e in data.report] == ["ignored", "kept", "ignored"]
+    assert [e["action"] for e in data.report] == ["ignored", "kept", OUTSIDE]
     assert "has no area" in data.report[0]["reason"]
     assert "leaves the picture" in data.report[1]["reason"]
     assert "lies outside" in data.report[2]["reason"]

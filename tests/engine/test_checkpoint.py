@@ -81,7 +81,7 @@ def test_a_broken_file_is_named(tmp_path, content):
 
 def test_no_file_and_a_folder(tmp_path):
     assert refusal(tmp_path / "none.pt").startswith("no such file; runs keep theirs in")
-    assert refusal(tmp_path).startswith("a folder; runs keep theirs in RUN/checkpoints/best.pt")
+    assert refusal(tmp_path).startswith("a folder; runs keep theirs in RUN/checkpoints/last.pt")
 
 
 @pytest.mark.parametrize(
