@@ -18,7 +18,7 @@ FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
 Pair = Sequence[float] | np.ndarray
 
 LARGER = 4 / 3  # by how much a picture that was decoded smaller may be enlarged again
-ALIASES = 1.25  # reduction from which sampling four pixels needs a blur before
+ALIASES = 1.5  # reduction from which sampling four pixels needs a blur before
 WHOLE = 1e-4  # pixels by which an edge may miss a whole number
 
 

@@ -34,6 +34,7 @@ def test_loss_prints_a_table_and_json_last():
         assert row["of_torchvision"] == pytest.approx(row["ms"] / peer["ms"])
         # At least the gradient by the logits, 2 * 60 * 21 floats
         assert row["peak_mb"] > 2 * 60 * 21 * 4 / 1e6
+    assert not (CONFIGS.parent / "bench.log").exists()
     assert table[0].split() == list(rows[0])
     assert len(table) == 1 + len(rows)
 
