@@ -15,7 +15,14 @@ from typing import Any
 import torch
 
 from engine import build
-from engine.bench_step import THEIRS, Ready, compose, steps_of_ours, steps_of_torchvision
+from engine.bench_step import (
+    THEIRS,
+    Ready,
+    compose,
+    steps_of_ours,
+    steps_of_torchvision,
+    torchvisions,
+)
 from engine.logging import say
 from engine.precision import autocast, resolve
 from engine.signature import part
@@ -93,11 +100,9 @@ def _theirs(
     torch.manual_seed(seed)
     cfg = compose(model, batch, steps)
     ready, count = _ready(cfg, device)
-    network = THEIRS[model](weights=None, weights_backbone=None, num_classes=count + 1)
-    network = network.to(device).train()
-    optimizer = part(cfg.optimizer, "optimizer")(network.parameters())
+    theirs = torchvisions(model, cfg, count, device)
     precision = autocast(resolve(cfg.trainer.precision, device), device)
-    return partial(steps_of_torchvision, network, optimizer, ready, device, precision)
+    return partial(steps_of_torchvision, *theirs, ready, device, precision)
 
 
 def _timed(

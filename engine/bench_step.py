@@ -136,12 +136,18 @@ def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
         "losses": partial(_losses, bare, ready, _outputs(bare, ready)),
     }
     if model in THEIRS:
-        theirs = THEIRS[model](
-            weights=None, weights_backbone=None, num_classes=len(data.classes) + 1
-        ).train()
-        optimizer = part(cfg.optimizer, "optimizer")(theirs.parameters())  # ours; its own is SGD
-        compared["torchvision"] = partial(steps_of_torchvision, theirs, optimizer, ready)
+        theirs = torchvisions(model, cfg, len(data.classes), CPU)
+        compared["torchvision"] = partial(steps_of_torchvision, *theirs, ready)
     return compared
+
+
+def torchvisions(
+    model: str, cfg: DictConfig, classes: int, device: torch.device
+) -> tuple[nn.Module, Optimizer]:
+    """Torchvision's own network of that name, and an optimizer of ours; its own is SGD."""
+    made = THEIRS[model](weights=None, weights_backbone=None, num_classes=classes + 1)
+    made = made.to(device).train()
+    return made, part(cfg.optimizer, "optimizer")(made.parameters())
 
 
 def compose(model: str, batch: int, steps: int, *said: str) -> DictConfig:

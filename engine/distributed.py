@@ -162,9 +162,10 @@ def means(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def average(parameters: Iterable[nn.Parameter]) -> None:
     """Every gradient becomes the mean of the processes'; one in shards is it already."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    gradients = [g for g in gradients if not isinstance(g, DTensor)]
-    if world() == 1 or not gradients:
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if not isinstance(p.grad, DTensor | None)]
+    if not gradients:
         return
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)

@@ -133,11 +133,12 @@ def why_it_stops(
 
 def once(reports: dict[str, list[Row]]) -> dict[str, list[Row]]:
     """Each row in the first split that has it: a file that lists divide is read for each."""
-    told: list[Row] = []
+    told: set[tuple[Any, ...]] = set()
+    kept = {}
     for split, rows in reports.items():
-        reports[split] = [row for row in rows if row not in told]
-        told += [row for row in rows if row["row"] is not None]
-    return reports
+        kept[split] = [row for row in rows if tuple(row.values()) not in told]
+        told.update(tuple(row.values()) for row in rows if row["row"] is not None)
+    return kept
 
 
 def show(
