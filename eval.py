@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.command import command
+from engine.cli import command
 
 
 @command("eval")

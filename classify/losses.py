@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.distributed import divisor
+from engine.distributed.collectives import divisor
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from hydra.core.config_store import ConfigStore
 
-from engine.command import command
-from engine.config import Train
+from engine.cli import command
+from engine.config.schema import Train
 from engine.errors import UserError, did_you_mean
 
 FORMATS = ("text", "json")
@@ -65,11 +65,11 @@ def sizes(cfg: Any) -> np.ndarray:
     """(width, height) [N, 2] of the split's boxes in pixels of the network's input."""
     import torch  # loads only now
 
-    from engine import build
+    from engine.builders import parts
 
-    data = build.dataset(cfg, cfg.split)
+    data = parts.dataset(cfg, cfg.split)
     found = [np.zeros((0, 2), np.float32)]
-    for batch in build.load(cfg, data, torch.device("cpu")):
+    for batch in parts.loader(cfg, data, torch.device("cpu")):
         boxes = batch.objects.boxes[~batch.objects.ignore]
         found.append((boxes[:, 2:] - boxes[:, :2]).numpy())
     return np.concatenate(found)

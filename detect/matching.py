@@ -1,8 +1,8 @@
 """Which slot answers for which object, for a whole batch at once.
 
-On a CPU only the pairs that matter are compared (`detect.near`). Elsewhere how many they are could
-not be known without a device sync, so all are: time grows with objects x slots; memory with
-pictures x slots and a fixed workspace, for they are compared a few groups at a time.
+On a CPU only the pairs that matter are compared (`detect.matching_cpu`). Elsewhere how many they
+are could not be known without a device sync, so all are: time grows with objects x slots; memory
+with pictures x slots and a fixed workspace, for they are compared a few groups at a time.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detect.near import near
+from detect.matching_cpu import near
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 # Pairs compared at a time: on the CPU what stays in its cache, elsewhere enough for a launch.

@@ -5,16 +5,17 @@ from contextlib import closing
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from engine import build, draw, loop, predictions, trained
+from engine.builders import from_checkpoint, parts
+from engine.console import say
 from engine.errors import UserError
-from engine.logging import say, write_metrics
-from engine.precision import resolve
+from engine.output import draw, predictions
+from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
 from engine.structures import Meta, Objects
-
-TRUTH = "detect.datasets.coco.COCO"  # reads the file of truth=
+from engine.training import loop
+from engine.training.precision import resolve
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -23,27 +24,29 @@ def evaluate(cfg: DictConfig) -> float:
         raise UserError(f"pictures={cfg.pictures}: expected 0 or more")
     started = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    device = build.device(cfg.device)
+    device = parts.device(cfg.device)
     saved, full = {}, cfg
     if cfg.checkpoint:
-        saved, full = trained.from_checkpoint(cfg.checkpoint, cfg, device)
+        saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
     if not cfg.predictions and not saved:
         raise UserError("say checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
     if saved:
-        build.check_all(full)
-    data = truth(full, cfg.truth, cfg.split)
+        parts.check_all(full)
+    if "_target_" not in full.dataset:
+        raise UserError("predictions= needs a truth: say truth=GT.json or dataset=... (and split=)")
+    data = parts.dataset(full, cfg.split)
     for note in data.notes:
         say(f"data ({cfg.split}): {note}")
     if saved:
-        trained.check_classes(saved["classes"], data.classes, cfg.checkpoint)
+        from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
         raise UserError("say which metric: metric=voc_map, metric=coco_map or metric=top_k")
-    metric = build.metric(full, data.classes)
+    metric = parts.metric(full, data.classes)
     if cfg.predictions:
         scores = score_file(cfg.predictions, data, metric)
     else:
-        network = trained.network(full, saved, cfg.checkpoint, device)
-        loader = build.load(full, data, device)
+        network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
+        loader = parts.loader(full, data, device)
         precision = resolve(full.trainer.precision, device)
         scores, found = loop.evaluate(network, loader, metric, device, precision)
         write_found(folder, data, found, cfg.pictures, cfg.show)
@@ -61,15 +64,6 @@ def evaluate(cfg: DictConfig) -> float:
     say("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
     say(f"{len(data)} pictures{split}; {metric.protocol}\nresults: {folder}")
     return scores[metric.primary]
-
-
-def truth(cfg: DictConfig, file: str | None, split: str) -> Dataset:
-    """The COCO truth file of `truth=`, or a split of the dataset."""
-    if file:
-        return build.part(OmegaConf.create({"_target_": TRUTH, "annotations": file}), "truth")
-    if "_target_" not in cfg.dataset:
-        raise UserError("predictions= needs a truth: say truth=GT.json or dataset=... (and split=)")
-    return build.dataset(cfg, split)
 
 
 def write_found(

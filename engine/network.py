@@ -1,6 +1,6 @@
 """A backbone, a head and a loss as one module: from uint8 pictures to losses or to objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from engine.structures import Objects, Output, Preprocessing
 
 IMAGENET = Preprocessing()
+Group = Sequence[nn.Module | nn.Parameter]
 
 
 class Network(nn.Module):
@@ -68,3 +69,19 @@ class Network(nn.Module):
     def decode(self, output: Output) -> Objects:
         """Objects in pixels of the network's input."""
         return self.head.decode(output.float())
+
+
+def groups(network: Any) -> list[Group]:
+    """Groups by depth; a part without `groups` is one."""
+    parts = (network.backbone, network.head)
+    return [
+        group
+        for part in parts
+        for group in (part.groups() if hasattr(part, "groups") else [[part]])
+    ]
+
+
+def parameters(group: Group) -> Iterator[nn.Parameter]:
+    """All parameters of a group."""
+    for member in group:
+        yield from [member] if isinstance(member, nn.Parameter) else member.parameters()

@@ -10,12 +10,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from engine import build, draw, predictions, trained
+from engine.builders import from_checkpoint, parts
+from engine.config.image_size import size_of
+from engine.console import say
 from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
-from engine.logging import say
-from engine.loop import detect
-from engine.precision import resolve
+from engine.output import draw, predictions
+from engine.training.loop import detect
+from engine.training.precision import resolve
 
 LINE = 5  # objects a picture that the console names
 
@@ -28,17 +30,20 @@ def predict(cfg: DictConfig) -> None:
         raise UserError("say checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     if not 0 <= cfg.show <= 1:
         raise UserError(f"show={cfg.show}: expected a score, 0 to 1")
-    device = build.device(cfg.device)
+    device = parts.device(cfg.device)
     if "checkpoint" in cfg:
-        saved, full = trained.from_checkpoint(cfg.checkpoint, cfg, device)
-        network, classes = trained.network(full, saved, cfg.checkpoint, device), saved["classes"]
+        saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
+        network, classes = (
+            from_checkpoint.network(full, saved, cfg.checkpoint, device),
+            saved["classes"],
+        )
     else:
         full = cfg
-        network, classes = trained.pretrained(full, device)
+        network, classes = from_checkpoint.pretrained(full, device)
     video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
     data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
-    loader = build.load(full, data, device)
+    loader = parts.loader(full, data, device)
     folder = Path(HydraConfig.get().runtime.output_dir)
     album = draw.Album(folder / "pictures", data.rate if isinstance(data, Video) else None)
     writer = predictions.Writer(folder / "predictions.json", range(1, len(classes) + 1))
@@ -51,7 +56,7 @@ def predict(cfg: DictConfig) -> None:
                 mine, image = objects.of(i), data.image(meta.index)
                 if (attention := getattr(network.head, "attention", None)) is not None:
                     weights = attention[i].float().cpu().numpy()
-                    image = draw.heat(image, weights, meta.matrix, build.size_of(full))
+                    image = draw.heat(image, weights, meta.matrix, size_of(full))
                 album.add(draw.annotate(image, mine, classes, cfg.show), meta)
                 if "boxes" in network.head.says:
                     mine = mine.select(mine.scores >= cfg.show)

@@ -1,7 +1,8 @@
 """The parts a user can add, as protocols: one file with the class, one YAML with its `_target_`.
 
-Constructors take keyword arguments only. Those named under `Given` come from `engine.build`, to
-the constructors that ask for them by name; all others come from the YAML. Nothing here needs Hydra.
+Constructors take keyword arguments only. Those named under `Given` come from
+`engine.builders.parts`, to the constructors that ask for them by name; all others come from the
+YAML. Nothing here needs Hydra.
 """
 
 from collections.abc import Sequence

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.errors import UserError
 from engine.record import Record, is_outside
 
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
@@ -169,6 +170,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
         if sample.scores is not None:
             objects.scores[objects.image == row] = torch.from_numpy(sample.scores)
     return Batch(images.permute(0, 3, 1, 2), objects, [s.meta for s in samples])
+
+
+def refuse_nan(objects: Objects, meta: Sequence[Meta]) -> None:
+    """Raise UserError naming the first picture with a NaN or infinite box or score."""
+    finite = objects.boxes.isfinite().all(1) & objects.scores.isfinite()  # [M]
+    if not finite.all():
+        bad = int((~finite).nonzero()[0])
+        where = meta[int(objects.image[bad])]
+        raise UserError(
+            f"{where.path or where.id}: got box {objects.boxes[bad].tolist()} with score "
+            f"{float(objects.scores[bad])}, expected finite numbers: if these are predictions, "
+            "training has diverged (lower optimizer.lr); if truth, mend the annotation"
+        )
 
 
 def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:

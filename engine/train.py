@@ -8,54 +8,51 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from torch.optim.lr_scheduler import LambdaLR
 
-from engine import build, distributed, draw, draw_slots, shard, trained
-from engine.config import Precision
+from engine.builders import from_checkpoint, parts
+from engine.builders.run import prepare
+from engine.console import say
 from engine.data.loader import Loader
-from engine.ema import averaged
+from engine.distributed import collectives, fsdp
 from engine.errors import UserError
-from engine.guard import Guard
-from engine.keep import Keeper
-from engine.logging import RunLog, leaderboard, say, write_metrics
-from engine.loop import evaluate, train_epoch
-from engine.network import Network
-from engine.optim import optimizer
-from engine.precision import resolve, widen
-from engine.profile import Laps
+from engine.output import draw, draw_anchors
+from engine.output.run_log import RunLog, leaderboard, write_metrics
 from engine.protocols import Metric
-from engine.run import Clock, Run
-from engine.seed import seed_everything
-from engine.signals import Signals
+from engine.training.checkpointer import Keeper
+from engine.training.loop import evaluate, train_epoch
+from engine.training.precision import resolve
+from engine.training.run import Run
+from engine.training.seed import seed_everything
+from engine.training.signals import Signals
 
 PICTURES = 16  # validation pictures an evaluation draws, the first 4 for TensorBoard too
 
 
 def train(cfg: DictConfig) -> float:
     """Train, and return the best value of the primary metric to a sweeper."""
-    device = distributed.own(build.device(cfg.device))
-    with distributed.together(device):
+    device = collectives.own(parts.device(cfg.device))
+    with collectives.together(device):
         return _train(cfg, device)
 
 
 def _train(cfg: DictConfig, device: torch.device) -> float:
     saved, resume = {}, cfg.resume
     if resume:
-        saved, cfg = trained.from_checkpoint(resume, cfg, device)
-    build.check_all(cfg)
+        saved, cfg = from_checkpoint.load(resume, cfg, device)
+    parts.check_all(cfg)
     seed_everything(cfg.seed)
-    backbone = build.backbone(cfg, pretrained=not saved)
+    backbone = parts.backbone(cfg, pretrained=not saved)
     precision = resolve(cfg.trainer.precision, device)
     train_loader, val_loader = _loaders(cfg, device)
     classes = train_loader.dataset.classes
-    metric = build.metric(cfg, classes)
-    network = build.network(cfg, len(classes), backbone)
+    metric = parts.metric(cfg, classes)
+    network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     keep = Keeper(run, cfg, classes, log.folder / "checkpoints")
     if saved:
-        trained.check_classes(saved["classes"], classes, resume)
+        from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
         say(_where(run, cfg, saved.get("processes", 1)))
     log.classes(train_loader.dataset)
@@ -64,7 +61,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
         f"{len(classes)} classes; on {device} in {precision.name}{_together()}"
     )
     if not saved:
-        draw_slots.write(run.network, train_loader, val_loader, log.folder / "pictures")
+        draw_anchors.write(run.network, train_loader, val_loader, log.folder / "pictures")
     if cfg.trainer.histograms:
         run.optimizer.register_step_pre_hook(partial(_histograms, run, log, cfg.trainer.histograms))
     run.lap("start")
@@ -90,8 +87,8 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
 def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
     """What trains and what validates: by heart the same pictures, in order and as they are."""
     heart = bool(cfg.trainer.overfit)
-    train = build.load(cfg, build.dataset(cfg, "train"), device, shuffle=not heart)
-    return train, build.load(cfg, build.dataset(cfg, "train" if heart else "val"), device)
+    train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=not heart)
+    return train, parts.loader(cfg, parts.dataset(cfg, "train" if heart else "val"), device)
 
 
 def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
@@ -116,60 +113,16 @@ def _judged(cfg: DictConfig) -> str:
 
 
 def _together() -> str:
-    return f", {count} processes" if (count := distributed.world()) > 1 else ""
+    return f", {count} processes" if (count := collectives.world()) > 1 else ""
 
 
 def _where(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
     over = ": nothing is left to train, these are its results" if _over(run, cfg) else ""
-    now = distributed.world()
+    now = collectives.world()
     other = f"; trained by {before} until now, by {now} from here: the same batches, other draws "
     return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{over}" + (
         f"{other}of the network" if now != before else ""
-    )
-
-
-def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
-    """A run at its first step."""
-    network = network.to(device)
-    if cfg.trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cfg.trainer.sync_bn:
-        network = distributed.sync_bn(network, device)
-    distributed.spread(network)
-    precision = resolve(cfg.trainer.precision, device)
-    if device.type == "cpu" and precision is Precision.bf16:
-        widen(network)
-    if cfg.trainer.compile:
-        network.compile()
-    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
-    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
-    if cfg.trainer.shard:
-        shard.check(cfg, network, precision)
-        for net in (network,) if ema is None else (network, ema.module):
-            shard.shard(net, device)
-    finetune = build.part(cfg.finetune, "finetune")
-    clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
-    try:
-        optim = optimizer(finetune.rates(network), build.part(cfg.optimizer, "optimizer"))
-    except ValueError as error:  # torch's own check of its arguments
-        raise UserError(f"optimizer: {error}") from error
-    factor = build.part(cfg.schedule, "schedule")
-    return Run(
-        network=network,
-        ema=ema,
-        optimizer=optim,
-        schedule=LambdaLR(optim, lambda _: factor(clock.done)),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
-        clip=build.part(cfg.clip, "clip"),
-        finetune=finetune,
-        guard=Guard(network=network, limit=cfg.trainer.max_skipped, device=device),
-        clock=clock,
-        device=device,
-        precision=precision,
-        accumulate=cfg.trainer.accumulate,
-        judge=factor.judge,
-        lap=Laps(device) if cfg.profile else lambda part: None,
     )
 
 
@@ -188,8 +141,8 @@ def epoch_row(
 
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
     """One evaluation: its numbers, and a few pictures of what was found."""
-    distributed.spread(run.evaluated)  # each process has batch statistics of its own
-    with shard.complete(run.evaluated):
+    collectives.spread(run.evaluated)  # each process has batch statistics of its own
+    with fsdp.complete(run.evaluated):
         scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.picture(image, meta, run.clock.step, board=i < 4)

@@ -1,7 +1,7 @@
 """An epoch as the tests train it: every step, without a log."""
 
-from engine.logging import Silent
-from engine.loop import train_epoch
+from engine.output.run_log import Silent
+from engine.training.loop import train_epoch
 
 
 def epoch(run, loader):

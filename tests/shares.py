@@ -18,12 +18,14 @@ import torch.distributed as dist
 from epochs import epoch
 from torch import nn
 
-from engine import build, checkpoint, distributed, shard
-from engine.config import CONFIGS, Precision
-from engine.guard import Guard
-from engine.loop import evaluate
+from engine.builders import parts
+from engine.builders.run import prepare
+from engine.config.schema import CONFIGS, Precision
+from engine.distributed import collectives, fsdp
 from engine.structures import Meta
-from engine.train import prepare
+from engine.training.guard import Guard
+from engine.training.loop import evaluate
+from engine.weights import checkpoint
 
 CPU = torch.device("cpu")
 SMALL = ["image_size=64", "loader.batch_size=6", "loader.workers=0",
@@ -75,12 +77,12 @@ def compose(name, folder):
 
 def trained(name, cfg, folder):
     """Weights after 10 or 20 batches, their rows, and the evaluation of one process's weights."""
-    cfg.trainer.shard &= distributed.world() > 1
-    torch.manual_seed(distributed.rank())  # the first process's weights count
-    train = build.load(cfg, build.dataset(cfg, "train"), CPU, shuffle=True)
-    val = build.load(cfg, build.dataset(cfg, "val"), CPU)
+    cfg.trainer.shard &= collectives.world() > 1
+    torch.manual_seed(collectives.rank())  # the first process's weights count
+    train = parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=True)
+    val = parts.loader(cfg, parts.dataset(cfg, "val"), CPU)
     classes = train.dataset.classes
-    net = build.network(cfg, len(classes), build.backbone(cfg))
+    net = parts.network(cfg, len(classes), parts.backbone(cfg))
     without_batch_statistics(net)
     run = prepare(cfg, net, len(train), CPU)
     rows = [epoch(run, train) for _ in range(cfg.trainer.epochs)]
@@ -88,11 +90,11 @@ def trained(name, cfg, folder):
     ends = {"weights": state["model"], "ema": state["ema"], "rows": rows}
     if name not in JUDGED:
         return ends
-    if distributed.world() > 1:
+    if collectives.world() > 1:
         first = torch.load(folder / "1.pt", weights_only=True)[name]["ema"]
         checkpoint.load_weights(run.evaluated, first, "1.pt")
-    metric = build.metric(cfg, classes)
-    with shard.complete(run.evaluated):
+    metric = parts.metric(cfg, classes)
+    with fsdp.complete(run.evaluated):
         scores, predicted = evaluate(run.evaluated, val, metric, CPU, Precision.fp32)
     ends["poisoned"] = poisoned(run, train)
     return ends | {"scores": scores, "found": [m.id for _, meta in predicted for m in meta]}
@@ -103,15 +105,15 @@ def poisoned(run, train):
 
     The loss is not finite in the last process alone.
     """
-    losses, last = run.network.losses, distributed.rank() == distributed.world() - 1
+    losses, last = run.network.losses, collectives.rank() == collectives.world() - 1
     run.network.losses = lambda *given: {
         name: value * (float("nan") if last else 1) for name, value in losses(*given).items()
     }
-    weights = [shard.local(p) for p in run.network.parameters()]
+    weights = [fsdp.local(p) for p in run.network.parameters()]
     before = [w.clone() for w in weights]
     row = epoch(run, train)
     still = all(map(torch.equal, before, weights))
-    return {"skipped": row["train/skipped"], "still": distributed.gathered([still])}
+    return {"skipped": row["train/skipped"], "still": collectives.gathered([still])}
 
 
 def judged():
@@ -121,10 +123,10 @@ def judged():
     listener.emit = lambda record: said.append(record.getMessage())
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
-    last = distributed.rank() == distributed.world() - 1
-    watch.watch([Meta(0, 0, f"{distributed.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
+    last = collectives.rank() == collectives.world() - 1
+    watch.watch([Meta(0, 0, f"{collectives.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
     loss = torch.tensor(float("nan" if last else "1"))
-    watch.finite(distributed.means({"class": loss})["class"])
+    watch.finite(collectives.means({"class": loss})["class"])
     watch.judge(torch.tensor(1.0))
     watch.report(1)
     logger.removeHandler(listener)
@@ -133,8 +135,8 @@ def judged():
 
 def late():
     """What each process hears when the last one has something to say in the second call."""
-    ask, last = distributed.Late(), distributed.rank() == distributed.world() - 1
-    return distributed.gathered([[ask(15 if last and i == 1 else 0) for i in range(4)]])
+    ask, last = collectives.Late(), collectives.rank() == collectives.world() - 1
+    return collectives.gathered([[ask(15 if last and i == 1 else 0) for i in range(4)]])
 
 
 def work(configurations, folder):
@@ -142,11 +144,11 @@ def work(configurations, folder):
     torch.set_num_threads(1)
     found = {name: trained(name, cfg, folder) for name, cfg in configurations.items()}
     found |= {"judged": judged(), "late": late()}
-    found["order"] = list(distributed.in_order(range(distributed.rank(), 7, distributed.world())))
-    said = distributed.gathered([repr([found[name]["scores"] for name in JUDGED])])
+    found["order"] = list(collectives.in_order(range(collectives.rank(), 7, collectives.world())))
+    said = collectives.gathered([repr([found[name]["scores"] for name in JUDGED])])
     assert len(set(said)) == 1, said
-    if distributed.rank() == 0:
-        torch.save(found, folder / f"{distributed.world()}.pt")
+    if collectives.rank() == 0:
+        torch.save(found, folder / f"{collectives.world()}.pt")
 
 
 def main():

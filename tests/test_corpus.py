@@ -26,9 +26,9 @@ from corpus import (
     tree_hash,
 )
 
-from engine import build
-from engine.config import CONFIGS
-from engine.data.report import check, open_split
+from engine.builders import parts
+from engine.check.report import check, open_split
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
 SECONDS, MEGABYTES = 20, 200
@@ -128,7 +128,7 @@ def test_each_has_its_verdict_and_nothing_else_happens(tmp_path, name, case):
 def assert_trains_on(cfg, good):
     """With on_error=skip an epoch has just the good pictures and rows."""
     data = open_split(cfg, "train", "skip")
-    loader = build.load(cfg, data, torch.device("cpu"))
+    loader = parts.loader(cfg, data, torch.device("cpu"))
     pictures = objects = 0
     for batch in loader:
         pictures += len(batch.meta)

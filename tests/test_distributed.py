@@ -14,11 +14,12 @@ import torch
 from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run
 from shares import JUDGED, NETWORKS
 
-from engine import build, distributed, shard
-from engine.config import CONFIGS, Precision
+from engine.builders import parts
+from engine.builders.run import prepare
+from engine.config.schema import CONFIGS, Precision
 from engine.data.sampler import Batches
+from engine.distributed import collectives, fsdp
 from engine.errors import UserError
-from engine.train import prepare
 
 RUN = [*TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64",
        "head=attention", "head.kind=hard", "loss=bce", "metric=multi_label",
@@ -103,13 +104,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
     ("device", "said"), [("cuda:1", "a GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")]
 )
 def test_a_process_without_a_gpu_of_its_own_is_refused(device, said, monkeypatch):
-    assert distributed.own(torch.device(device)) == torch.device(device)  # not torchrun
+    assert collectives.own(torch.device(device)) == torch.device(device)  # not torchrun
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert distributed.own(torch.device("cpu")) == torch.device("cpu")
+    assert collectives.own(torch.device("cpu")) == torch.device("cpu")
     with pytest.raises(UserError, match=said):
-        distributed.own(torch.device(device))
+        collectives.own(torch.device(device))
 
 
 def torchrun(folder, *arguments, processes=2):
@@ -211,12 +212,12 @@ def test_a_checkpoint_is_the_same_with_shards_and_without(before, after, tmp_pat
 def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=[*SHARDS, "trainer.shard=true", *arguments])
-    net = build.network(cfg, 3, build.backbone(cfg))
+    net = parts.network(cfg, 3, parts.backbone(cfg))
     with pytest.raises(UserError, match="expected several processes"):
         prepare(cfg, net, 1, torch.device("cpu"))
-    monkeypatch.setattr("engine.shard.world", lambda: 2)
+    monkeypatch.setattr("engine.distributed.fsdp.world", lambda: 2)
     with pytest.raises(UserError, match=f"does not go with {named}: change one"):
-        shard.check(cfg, net, Precision.fp32)
+        fsdp.check(cfg, net, Precision.fp32)
 
 
 @pytest.mark.slow

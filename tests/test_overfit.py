@@ -5,11 +5,11 @@ import pytest
 import torch
 from epochs import epoch
 
-from engine import build
-from engine.config import CONFIGS
+from engine.builders import parts
+from engine.builders.run import prepare
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.loop import evaluate
-from engine.train import prepare
+from engine.training.loop import evaluate
 
 CPU = torch.device("cpu")
 
@@ -22,9 +22,9 @@ def compose(*overrides):
 def prepared(cfg):
     """A run at its first step, and its pictures."""
     torch.manual_seed(0)
-    data = build.dataset(cfg, "train")
-    loader = build.load(cfg, data, CPU, shuffle=True)
-    network = build.network(cfg, len(data.classes), build.backbone(cfg))
+    data = parts.dataset(cfg, "train")
+    loader = parts.loader(cfg, data, CPU, shuffle=True)
+    network = parts.network(cfg, len(data.classes), parts.backbone(cfg))
     return prepare(cfg, network, len(loader), CPU), loader
 
 
@@ -77,11 +77,11 @@ def test_every_preset_learns_eight_real_pictures_by_heart(model, eight):
                   "device=cpu", *EIGHT.get(model, []))  # fmt: skip
     run, loader = prepared(cfg)
     data = loader.dataset
-    metric = build.metric(cfg, data.classes)
+    metric = parts.metric(cfg, data.classes)
     for number in range(1, cfg.trainer.epochs + 1):
         epoch(run, loader)
         if number % 10 == 0:
-            again = build.load(cfg, data, CPU)
+            again = parts.loader(cfg, data, CPU)
             scores, _ = evaluate(run.network, again, metric, CPU, run.precision)
             if scores["mAP"] >= 0.9:
                 return
@@ -101,8 +101,8 @@ def test_other_heads_and_losses_learn_eight_drawn_pictures(head, loss):
     for _ in range(150):
         epoch(run, loader)
     data = loader.dataset
-    metric = build.metric(cfg, data.classes)
-    scores, _ = evaluate(run.network, build.load(cfg, data, CPU), metric, CPU, run.precision)
+    metric = parts.metric(cfg, data.classes)
+    scores, _ = evaluate(run.network, parts.loader(cfg, data, CPU), metric, CPU, run.precision)
     assert scores["mAP"] >= 0.9
 
 
@@ -121,7 +121,7 @@ def test_a_preset_trains_a_step_with_every_loss_that_fits(model, loss):
                   "dataset=shapes", "dataset.train=2", "loader.batch_size=2", "loader.workers=0",
                   "trainer.epochs=1", "trainer.ema=null", "device=cpu")  # fmt: skip
     try:
-        build.check_all(cfg)
+        parts.check_all(cfg)
     except UserError as error:
         assert "they do not fit. Losses that do: " in str(error)
         assert compose(f"model={model}").loss != cfg.loss  # not the preset's own

@@ -4,7 +4,7 @@ import hydra
 import torch
 from torch import nn
 
-from engine.config import CONFIGS
+from engine.config.schema import CONFIGS
 from engine.data.image import read_rgb
 from engine.network import Network
 from engine.structures import Objects

@@ -28,7 +28,7 @@ class AlexNet(Chain):
 
     Args:
         name: alexnet (torchvision's) or alexnet_2012.
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     strides = (4, 8, 16, 32)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from engine.weights import Pretrained, load
+from engine.weights.pretrained import Pretrained, load
 
 
 class Chain(nn.Module):
@@ -39,5 +39,5 @@ class Chain(nn.Module):
         return [layers[a : tap + 1] for a, tap in zip(starts, self.taps, strict=False)]
 
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
-        """Start from `weights`, see `engine.weights.load`; `published` is torchvision's name."""
+        """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
         self.pretrained = load(self, weights, published)

@@ -74,7 +74,7 @@ class CSPDarknet(Chain):
         width: factor on all channels; they are rounded to multiples of 8.
         depth: factor on the bottlenecks of a stage, 2, 8, 8 and 4; at least one stays.
         order, dropout, bias: see `classify.backbones.block.conv_block`.
-        weights: None or a file (`engine.weights.load`).
+        weights: None or a file (`engine.weights.pretrained`).
     """
 
     strides = (4, 8, 16, 32)

@@ -1,8 +1,8 @@
 """Darknet-19 (arXiv 1612.08242, table 6) and Darknet-53 (arXiv 1804.02767, table 1).
 
 Leaky rectifiers of slope .1; modules stand in running order, by which Darknet's .weights files are
-read (`engine.darknet`). Darknet-19 ends in a 1x1 convolution to the classes and then the mean over
-the map: that equals the mean first and a linear head, so it is left to the head.
+read (`engine.weights.darknet`). Darknet-19 ends in a 1x1 convolution to the classes and then the
+mean over the map: that equals the mean first and a linear head, so it is left to the head.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ class Rows(Chain):
 
     Args:
         order, dropout, bias: see `classify.backbones.block.conv_block`.
-        weights: None or a file, Darknet's own included (`engine.weights.load`).
+        weights: None or a file, Darknet's own included (`engine.weights.pretrained`).
     """
 
     table: ClassVar[Sequence[Sequence[tuple[int, int]]]]  # (kernel, width) of each convolution
@@ -97,7 +97,7 @@ class Darknet53(Chain):
 
     Args:
         order, dropout, bias: see `classify.backbones.block.conv_block`.
-        weights: None or a file, Darknet's own included (`engine.weights.load`).
+        weights: None or a file, Darknet's own included (`engine.weights.pretrained`).
     """
 
     channels = (128, 256, 512, 1024)

@@ -21,7 +21,7 @@ class GoogLeNet(Chain):
     """Maps of strides 4, 8, 16, 16, 16 and 32; head=auxiliary reads the first two of stride 16.
 
     Args:
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     channels = (192, 480, 512, 528, 832, 1024)

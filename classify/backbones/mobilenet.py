@@ -33,7 +33,7 @@ class MobileNetV1(Chain):
     Args:
         width: factor on all channels (section 3.3); none falls below 8.
         order, dropout, bias: see `classify.backbones.block.conv_block`.
-        weights: None or a file (`engine.weights.load`).
+        weights: None or a file (`engine.weights.pretrained`).
     """
 
     strides = (4, 8, 16, 32)
@@ -76,7 +76,7 @@ class MobileNet(Chain):
 
     Args:
         name: mobilenet_v2, mobilenet_v3_small or mobilenet_v3_large.
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     strides = (4, 8, 16, 32)

@@ -16,7 +16,7 @@ class MobileNetSSD(Chain):
 
     Args:
         weights: None, COCO_V1 (also DEFAULT) for torchvision's SSDlite320, or a file
-            (`engine.weights.load`).
+            (`engine.weights.pretrained`).
     """
 
     channels = (672, 480)

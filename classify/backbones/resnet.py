@@ -22,7 +22,7 @@ class ResNet(Chain):
     Args:
         name: resnet18, resnet34, resnet50, resnet101 or resnet152.
         stem: imagenet, strides 4 to 32; or cifar for pictures of about 32 pixels, strides 1 to 8.
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     taps = (4, 5, 6, 7)  # layer1 to layer4

@@ -25,7 +25,7 @@ class ResNetCIFAR(Chain):
     Args:
         depth: 6 n + 2 layers, n blocks a stage: 20, 32, 44, 56 in the paper.
         width: channels of the first stage, 16 in the paper; they double from stage to stage.
-        weights: None or a file (`engine.weights.load`).
+        weights: None or a file (`engine.weights.pretrained`).
     """
 
     strides = (1, 2, 4)

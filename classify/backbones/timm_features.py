@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError, did_you_mean
 from engine.structures import Preprocessing
-from engine.weights import Pretrained, load
+from engine.weights.pretrained import Pretrained, load
 
 FINEST = 4  # the stride of the first map: before it there is little but edges
 
@@ -22,7 +22,8 @@ class Timm(nn.Module):
 
     Args:
         name: see `timm.list_models()`.
-        weights: None, DEFAULT (timm's own, fetched by timm), or a file (`engine.weights.load`).
+        weights: None, DEFAULT (timm's own, fetched by timm), or a file
+            (`engine.weights.pretrained`).
     """
 
     pretrained: Pretrained | None = None

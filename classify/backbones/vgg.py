@@ -22,7 +22,7 @@ class VGG(Chain):
 
     Args:
         name: vgg11, vgg13, vgg16, vgg19, or one of these with _bn.
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     channels = (256, 512, 512, 512)

@@ -32,7 +32,7 @@ class VGGSSD(Chain):
 
     Args:
         weights: None, DEFAULT or another of torchvision's names for VGG16, COCO_V1 for
-            torchvision's SSD300, or a file (`engine.weights.load`).
+            torchvision's SSD300, or a file (`engine.weights.pretrained`).
     """
 
     channels = (512, 1024)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
 from engine.errors import UserError
-from engine.weights import Pretrained, load
+from engine.weights.pretrained import Pretrained, load
 
 PATCH = 16
 SIZES = {"vit_b_16": (768, 12, 12), "vit_tiny": (192, 12, 3)}  # width, depth, heads
@@ -30,7 +30,7 @@ class ViT(nn.Module):
             patches; a detector cannot use it.
         positions: side of the pictures for which positions are learnt, pixels; 384 for
             torchvision's IMAGENET1K_SWAG_E2E_V1.
-        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.load`).
+        weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 
     encoder: Any
@@ -90,7 +90,7 @@ class ViT(nn.Module):
         return [embedding, *parts[:-1], [*parts[-1], self.encoder.ln]]
 
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
-        """Start from `weights`, see `engine.weights.load`; `published` is torchvision's name."""
+        """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
         self.pretrained = load(self, weights, published)
         left = self.pretrained.rest if self.pretrained else {}
         if (other := left.get("encoder.pos_embedding")) is not None:

@@ -11,9 +11,8 @@ import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.errors import UserError
-from engine.predictions import refuse_nan
 from engine.protocols import Ranked, Says
-from engine.structures import Meta, Objects
+from engine.structures import Meta, Objects, refuse_nan
 
 ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as VOC's per-class lists say it; DIFFICULT does not count
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from classify.metrics.confusion import draw_confusion
 from engine.errors import UserError
-from engine.predictions import refuse_nan
 from engine.protocols import Ranked, Says
-from engine.structures import Meta, Objects
+from engine.structures import Meta, Objects, refuse_nan
 
 NAMES = ("precision", "recall", "f1")
 CURVES = 100  # classes; of more the scores are not kept: ImageNet's would take 200 MB

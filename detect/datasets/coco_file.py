@@ -9,8 +9,8 @@ import numpy as np
 from detect.datasets import coco_rows
 from detect.datasets.coco_rows import Columns, Rows
 from engine.data.pictures import Pictures, climbs
+from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
-from engine.read_json import is_finite, read_json
 
 LISTS = ("images", "annotations", "categories")
 # Of an annotation's numbers in a table [n, 9]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.anchors import grid_anchors
-from detect.coder_yolo import Root
+from detect.coder import Root
 from detect.heads.yolo_slots import claims, conv, holds, overlap, scores
 from detect.matching import gather_boxes, labels
 from detect.postprocess import Postprocess

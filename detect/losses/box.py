@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.matching import boxed
-from engine.distributed import divisor
+from engine.distributed.collectives import divisor
 from engine.errors import UserError
 from engine.structures import Assigned, Output
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.distributed import divisor
+from engine.distributed.collectives import divisor
 from engine.structures import IGNORE, Assigned, Output
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import SmoothL1
-from engine.distributed import divisor
+from engine.distributed.collectives import divisor
 from engine.structures import BACKGROUND, Assigned, Output
 
 

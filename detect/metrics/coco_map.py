@@ -12,9 +12,8 @@ from typing import ClassVar
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from engine.predictions import refuse_nan
 from engine.protocols import Ranked, Says
-from engine.structures import Meta, Objects
+from engine.structures import Meta, Objects, refuse_nan
 
 
 class COCOMap:

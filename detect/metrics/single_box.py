@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from engine.predictions import refuse_nan
 from engine.protocols import Says
-from engine.structures import Meta, Objects
+from engine.structures import Meta, Objects, refuse_nan
 
 
 class SingleBox:

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import torch.utils.data
 
-from engine import distributed
 from engine.data.augment import Augment
 from engine.data.cache import Cache
 from engine.data.picture import Unread
 from engine.data.sampler import Batches
 from engine.data.samples import Samples
+from engine.distributed import collectives
 from engine.errors import UserError
 from engine.record import defect
 from engine.structures import Batch, Sample, collate
@@ -74,8 +74,8 @@ class Loader:
             train=train,
             sizes=sizes,
             sizes_every=sizes_every,
-            rank=distributed.rank(),
-            world=distributed.world(),
+            rank=collectives.rank(),
+            world=collectives.world(),
             limit=limit,
         )
         self.position = 0  # batches of the epoch that have been taken, those left out included

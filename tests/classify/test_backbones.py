@@ -21,11 +21,11 @@ from classify.backbones.timm_features import Timm
 from classify.backbones.vgg import VGG
 from classify.backbones.vit import ViT
 from detect.anchors import last_of_each
-from engine import build
-from engine.config import CONFIGS
+from engine.builders import parts
+from engine.config.instantiate import part
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.finetune import parameters
-from engine.signature import part
+from engine.network import parameters
 from engine.structures import Objects
 
 FILES = {path.stem: path for path in sorted((CONFIGS / "backbone").glob("*.yaml"))}
@@ -103,14 +103,14 @@ def test_trains_under_an_ssd_and_every_parameter_gets_a_gradient(name):
     overrides = ["model=ssd_resnet34", f"backbone={name}", "head.levels=3", f"image_size={side}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=overrides)
-    backbone = build.backbone(cfg)
+    backbone = parts.backbone(cfg)
     if name == ONE_CELL:
         with pytest.raises(UserError, match="needs a map of stride 8 or more.*pick another"):
-            build.network(cfg, 3, backbone)
+            parts.network(cfg, 3, backbone)
         backbone(torch.randn(2, 3, 48, 48))[0].square().sum().backward()
         return check_gradients(backbone)
     cfg.head.first_stride = min(8, backbone.strides[-1])  # some are for very small pictures
-    net = build.network(cfg, 3, backbone).train()
+    net = parts.network(cfg, 3, backbone).train()
     boxes = torch.tensor([[0.1, 0.1, 0.7, 0.7], [0.3, 0.2, 0.9, 0.6]]) * side
     objects = Objects(boxes, torch.tensor([0, 2]), torch.tensor([0, 1]))
     losses = net.losses(net(torch.randint(256, (2, 3, side, side), dtype=torch.uint8)), objects)

@@ -10,8 +10,8 @@ from pycocotools.cocoeval import COCOeval
 
 from detect.datasets.coco import COCO
 from detect.metrics.coco_map import COCOMap
-from engine import predictions
 from engine.errors import UserError
+from engine.output import predictions
 from engine.structures import Meta, Objects
 
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

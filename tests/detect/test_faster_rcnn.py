@@ -18,17 +18,17 @@ from classify.backbones.resnet import ResNet
 from detect.heads.faster_rcnn import FasterRCNN
 from detect.losses.faster_rcnn import FasterRCNN as Loss
 from detect.two_stage import Proposals, Regions, Sampled, Sampling, spare
-from engine import build, checkpoint
-from engine.config import CONFIGS, Precision
-from engine.ema import averaged
+from engine.builders import parts
+from engine.builders.run import prepare
+from engine.config.schema import CONFIGS, Precision
 from engine.errors import UserError
-from engine.finetune import groups
-from engine.keep import Keeper
-from engine.network import Network
-from engine.precision import autocast
-from engine.seed import random_states
+from engine.network import Network, groups
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
-from engine.train import prepare
+from engine.training.checkpointer import Keeper
+from engine.training.ema import averaged
+from engine.training.precision import autocast
+from engine.training.seed import random_states
+from engine.weights import checkpoint
 
 CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 SIZE = (128, 160)  # height, width
@@ -456,7 +456,7 @@ def compose(*overrides):
 def test_what_does_not_fit_is_refused(overrides, says):
     overrides = [f"+{o}" if "cout" in o else o for o in overrides]
     with pytest.raises(UserError) as caught:
-        build.check_all(compose("model=faster_rcnn_resnet18", *overrides))
+        parts.check_all(compose("model=faster_rcnn_resnet18", *overrides))
     assert says in str(caught.value)
 
 
@@ -465,9 +465,9 @@ def test_what_does_not_fit_is_refused(overrides, says):
 )
 def test_other_backbones_are_one_override_away(backbone):
     cfg = compose("model=faster_rcnn_resnet18", f"backbone={backbone}", "image_size=64")
-    build.check_all(cfg)
+    parts.check_all(cfg)
     torch.manual_seed(0)
-    net = build.network(cfg, 3, build.backbone(cfg)).train()
+    net = parts.network(cfg, 3, parts.backbone(cfg)).train()
     losses = net.losses(net(pictures(2)[..., :64, :64]), one(5, 5, 50, 40, label=1))
     sum(losses.values()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
@@ -482,9 +482,9 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
 
     def start():
         torch.manual_seed(0)
-        data = build.dataset(cfg, "train")
-        loader = build.load(cfg, data, device, shuffle=True)
-        net = build.network(cfg, len(data.classes), build.backbone(cfg))
+        data = parts.dataset(cfg, "train")
+        loader = parts.loader(cfg, data, device, shuffle=True)
+        net = parts.network(cfg, len(data.classes), parts.backbone(cfg))
         return prepare(cfg, net, len(loader), device), loader
 
     run, loader = start()

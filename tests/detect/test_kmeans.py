@@ -8,7 +8,7 @@ import pytest
 from torchvision.ops import box_iou
 
 from detect.kmeans import Priors, overlaps, priors, text
-from engine.config import CONFIGS
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
 ROOT = CONFIGS.parent

@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_iou
 
 from classify.losses import BCE, Focal
-from detect.bench_loss import peers
+from detect.bench.loss import peers
 from detect.heads.yolo_v3 import YOLOv3 as YOLOv3Head
 from detect.losses.box import SmoothL1
 from detect.losses.multibox import Multibox, largest

@@ -4,7 +4,7 @@ from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
 from detect import matching
-from detect.bench_loss import peak
+from detect.bench.loss import peak
 from detect.matching import FAINT, boxed, compare, forced_owners, gather_boxes, match, owners
 from engine.structures import BACKGROUND, IGNORE, Objects
 

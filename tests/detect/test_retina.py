@@ -11,11 +11,11 @@ from torchvision.models.detection.image_list import ImageList
 from classify.backbones.resnet import ResNet
 from classify.losses import even
 from detect.anchors import corner_anchors, sides_of
-from engine import weights
-from engine.config import CONFIGS
+from engine.config.instantiate import part
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.signature import part
 from engine.structures import BACKGROUND, IGNORE, Objects
+from engine.weights import pretrained
 
 SIZE, CLASSES = (128, 160), 3
 
@@ -59,7 +59,7 @@ def build_pair(folder, kind, head, images=None):
     torch.save(net.state_dict(), folder / "net.pth")
     backbone = ResNet(name="resnet50", weights=str(folder / "net.pth"))
     made = retina(backbone, head)
-    assert weights.fill(made, backbone.pretrained.rest)
+    assert pretrained.fill(made, backbone.pretrained.rest)
     return net.eval(), torchvisions.network(backbone, made, loss())
 
 

@@ -9,10 +9,10 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from detect.anchors import default_boxes, default_shapes
-from engine import weights
+from engine.config.instantiate import part
 from engine.errors import UserError
-from engine.signature import part
 from engine.structures import Objects
+from engine.weights import pretrained
 
 CLASSES = 3
 DETECTION = torchvision.models.detection
@@ -47,7 +47,7 @@ def build_pair(kind, folder, images=None):
     torch.save(net.state_dict(), folder / "net.pth")
     ours = make("backbone", backbone, weights=str(folder / "net.pth"))
     made = head(name, ours)
-    assert weights.fill(made, ours.pretrained.rest)
+    assert pretrained.fill(made, ours.pretrained.rest)
     return net.eval(), torchvisions.network(ours, made, make("loss", "multibox")), side
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from classify.backbones.darknet_v1 import DarknetV1
-from detect.coder_yolo import Root
+from detect.coder import Root
 from detect.heads.yolo_slots import overlap
 from detect.heads.yolo_v1 import YOLOv1
 from detect.heads.yolo_v2 import YOLOv2, stacked
@@ -18,12 +18,12 @@ from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.yolo_v1 import YOLOv1 as YOLOv1Loss
 from detect.losses.yolo_v2 import YOLOv2 as YOLOv2Loss
 from detect.losses.yolo_v3 import YOLOv3 as YOLOv3Loss
-from engine import build
-from engine.config import CONFIGS
+from engine.builders import parts
+from engine.builders.run import prepare
+from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.layers import summary
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
-from engine.train import prepare
+from engine.summary.layers import summary
 
 SIZE, K = 64, 3
 LEVELS = [(32, [(40, 30), (30, 44)]), (16, [(14, 20), (21, 14)]), (8, [(7, 9), (12, 6)])]
@@ -470,11 +470,11 @@ def test_an_epoch_on_pictures_of_several_sizes(version):
     overrides += {1: ["head.width=8", "head.hidden=16"], 2: ["head.width=8"], 3: []}[version]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=overrides)
-    build.check_all(cfg)
-    device, data = torch.device("cpu"), build.dataset(cfg, "train")
-    loader = build.load(cfg, data, device, shuffle=True)
+    parts.check_all(cfg)
+    device, data = torch.device("cpu"), parts.dataset(cfg, "train")
+    loader = parts.loader(cfg, data, device, shuffle=True)
     assert {batch.images.shape[2:] for batch in loader} == {(64, 64), (96, 96)}
-    network = build.network(cfg, len(data.classes), build.backbone(cfg))
+    network = parts.network(cfg, len(data.classes), parts.backbone(cfg))
     means = epoch(prepare(cfg, network, len(loader), device), loader)
     assert all(math.isfinite(value) for value in means.values())
     assert min(means[f"train/{term}"] for term in ("box", "objectness", "class")) > 0

@@ -5,10 +5,10 @@ from torch import nn
 
 from classify.heads.linear import Linear
 from classify.losses import CrossEntropy
-from engine.config import Precision
+from engine.config.schema import Precision
 from engine.network import IMAGENET, Network
-from engine.precision import autocast
 from engine.structures import Assigned, Objects
+from engine.training.precision import autocast
 
 
 class Tiny(nn.Module):

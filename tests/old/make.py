@@ -1,4 +1,4 @@
-"""Write the checkpoint of a tiny detector as this version of the program writes it, and its numbers.
+"""Write a tiny detector's checkpoint as this version of the program does, and its numbers.
 
     python tests/old/make.py tests/old/format_4
 

@@ -1,0 +1,1 @@
+"""Benchmarks of data and losses of detectors, for `python -m engine.bench`."""

@@ -1,0 +1,220 @@
+"""Pictures a second on one core, decoded and augmented: `python -m engine.bench part=data`.
+
+Every peer gets the same decoded pixels, by our own decoder, and its own library's version of SSD's
+augmentation; all of them give uint8 pictures of one side, and boxes. One picture of 12 megapixels
+stands for photos: decoded no larger than asked for, beside decoded whole and resized.
+"""
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from detect.datasets.voc import VOC
+from engine.config.instantiate import part
+from engine.config.schema import CONFIGS
+from engine.console import say
+from engine.data.augment import Augment
+from engine.data.files import Files
+from engine.data.image import read_rgb
+from engine.data.loader import settle
+from engine.data.samples import Samples
+from engine.structures import Sample, collate
+
+Peer = Callable[[int], None]  # prepares the first so many pictures
+PHOTO = (3000, 4000)  # (height, width) of 12 megapixels
+FINE = {0: 0.1, 1: 0.3}  # strength of the finest noise, which lenses blur
+BATCH = 16  # ours are made and collated in batches, as a run does
+
+
+def measure(
+    *, root: list[str], pictures: int, side: int, repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each folder and way to its pictures, and two for a photo.
+
+    `a_second` is the median over the repeats, `slowest` and `fastest` its spread; `of_decoding`
+    and `of_torchvision` are shares of those peers' medians.
+    """
+    torch.set_num_threads(1)
+    settle()
+    torch.manual_seed(seed)
+    rows = []
+    for folder in root:
+        dataset = VOC(root=folder, split="train")
+        count = min(pictures, len(dataset))
+        rows += _rows(Path(folder).name, _peers(dataset, side), count, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        return rows + _rows("12 megapixels", _photo(folder, side), 1, repeats)
+
+
+def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[dict[str, Any]]:
+    seconds = _alternate(peers, count, repeats)
+    middle = {peer: count / median(each) for peer, each in seconds.items()}
+    return [
+        {
+            "pictures": name,
+            "way": peer,
+            "a_second": middle[peer],
+            "slowest": count / max(each),
+            "fastest": count / min(each),
+            "of_decoding": middle[peer] / middle["decoding"],
+            "of_torchvision": middle[peer] / middle.get("torchvision", float("nan")),
+        }
+        for peer, each in seconds.items()
+    ]
+
+
+def _alternate(peers: dict[str, Peer], count: int, repeats: int) -> dict[str, list[float]]:
+    """Processor seconds of each peer for all pictures; the first round does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(repeats + 1):
+        for name, prepare in peers.items():
+            start = time.process_time()  # other programs' turns do not count
+            prepare(count)
+            seconds[name].append(time.process_time() - start)
+    return {name: each[1:] for name, each in seconds.items()}
+
+
+def _each(one: Callable[[int], Any]) -> Peer:
+    """A peer that knows one picture at a time."""
+
+    def prepare(count: int) -> None:
+        for index in range(count):
+            one(index)
+
+    return prepare
+
+
+def _ours(dataset: Any, augment: Augment, side: int, train: bool) -> Peer:
+    samples = Samples(dataset=dataset, augment=augment, size=(side, side), seed=0, train=train)
+
+    def prepare(count: int) -> None:
+        for start in range(0, count, BATCH):
+            keys = [(0, index) for index in range(start, min(start + BATCH, count))]
+            collate([s for s in samples.__getitems__(keys) if isinstance(s, Sample)])
+
+    return prepare
+
+
+def _peers(dataset: VOC, side: int) -> dict[str, Peer]:
+    node: Any = OmegaConf.load(CONFIGS / "augment" / "ssd.yaml")
+    peers: dict[str, Peer] = {
+        "decoding": _each(lambda index: read_rgb(dataset.record(index).path)),
+        "augment=ssd": _ours(dataset, part(node, "augment"), side, train=True),
+        "torchvision": _each(_torchvision(dataset, side)),
+    }
+    for name, make in (("albumentations", _albumentations), ("ultralytics", _ultralytics)):
+        if importlib.util.find_spec(name):
+            peers[name] = _each(make(dataset, side))
+        else:
+            say(f"{name} is not installed: left out")
+    return peers
+
+
+def _torchvision(dataset: VOC, side: int) -> Callable[[int], Any]:
+    """The preset "ssd" of torchvision's own reference scripts, and its SSD's resize."""
+    recipe = v2.Compose(
+        [
+            v2.RandomPhotometricDistort(),
+            v2.RandomZoomOut(fill=[123, 117, 104]),
+            v2.RandomIoUCrop(),
+            v2.RandomHorizontalFlip(),
+            v2.Resize((side, side)),
+            v2.SanitizeBoundingBoxes(),
+        ]
+    )
+
+    def one(index: int) -> Any:
+        record = dataset.record(index)
+        image = torch.from_numpy(read_rgb(record.path)).permute(2, 0, 1)
+        boxes: Any = tv_tensors.BoundingBoxes(
+            torch.from_numpy(record.boxes),
+            format="XYXY",  # type: ignore[arg-type]
+            canvas_size=image.shape[1:],  # type: ignore[arg-type]
+        )
+        target = {"boxes": boxes, "labels": torch.from_numpy(record.labels)}
+        return recipe(tv_tensors.Image(image), target)
+
+    return one
+
+
+def _albumentations(dataset: VOC, side: int) -> Callable[[int], Any]:
+    A: Any = importlib.import_module("albumentations")
+    recipe = A.Compose(
+        [
+            A.ColorJitter(0.125, 0.5, 0.5, 0.05, p=0.5),
+            A.RandomScale(p=0.0),
+            A.RandomSizedBBoxSafeCrop(side, side, p=1.0),
+            A.HorizontalFlip(p=0.5),
+        ],
+        bbox_params=A.BboxParams(
+            format="pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True
+        ),
+    )
+
+    def one(index: int) -> Any:
+        record = dataset.record(index)
+        return recipe(image=read_rgb(record.path), bboxes=record.boxes, labels=record.labels)
+
+    return one
+
+
+def _ultralytics(dataset: VOC, side: int) -> Callable[[int], Any]:
+    """Its default affine, colours and flip, without mosaic."""
+    augment: Any = importlib.import_module("ultralytics.data.augment")
+    instance: Any = importlib.import_module("ultralytics.utils.instance")
+    steps = [
+        augment.LetterBox((side, side)),
+        augment.RandomPerspective(translate=0.1, scale=0.5),
+        augment.RandomHSV(0.015, 0.7, 0.4),
+        augment.RandomFlip(direction="horizontal", p=0.5),
+    ]
+
+    def one(index: int) -> Any:
+        record = dataset.record(index)
+        image = read_rgb(record.path)
+        boxes = instance.Instances(
+            record.boxes, np.zeros((0, 1000, 2), np.float32), bbox_format="xyxy", normalized=False
+        )
+        labels = {"img": image, "cls": record.labels[:, None], "instances": boxes}
+        for step in steps:
+            labels = step(labels)
+        return labels
+
+    return one
+
+
+def _photo(folder: str, side: int) -> dict[str, Peer]:
+    """Noise at every scale, as a JPEG of 3 MB: as costly to decode as a phone's photo."""
+    rng = np.random.default_rng(0)
+    photo = np.zeros((*PHOTO, 3), np.float32)
+    for level in range(9):
+        small = rng.normal(0, 18, (PHOTO[0] >> level, PHOTO[1] >> level, 3)).astype(np.float32)
+        photo += cv2.resize(small, PHOTO[::-1]) * FINE.get(level, 1)
+    path = str(Path(folder, "photo.jpg"))
+    pixels = (128 + photo).clip(0, 255).astype(np.uint8)
+    cv2.imwrite(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    resized = v2.Resize((side, side))
+
+    def whole(_: int) -> Any:
+        return cv2.resize(read_rgb(path), (side, side), interpolation=cv2.INTER_AREA)
+
+    def torchvision(_: int) -> Any:
+        return resized(torch.from_numpy(read_rgb(path)).permute(2, 0, 1))
+
+    return {
+        "decoding": _each(lambda _: read_rgb(path)),
+        "decoded as small": _ours(Files(source=path), Augment(), side, train=False),
+        "torchvision": _each(torchvision),
+        "decoded, resized": _each(whole),
+    }

@@ -1,0 +1,1 @@
+"""From the configuration to parts that fit each other, and to a run."""

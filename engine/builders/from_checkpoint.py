@@ -1,0 +1,88 @@
+"""Networks that have learned already: from a checkpoint, or with weights from elsewhere."""
+
+from typing import Any
+
+import hydra.utils
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from engine.builders import parts
+from engine.config.instantiate import check
+from engine.config.schema import inherit
+from engine.errors import UserError
+from engine.network import Network
+from engine.weights import checkpoint
+
+OURS = ("engine.", "classify.", "detect.", "torch.optim.")  # what a checkpoint may name
+CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None,
+        "interpolation": None}  # fmt: skip
+
+
+def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, Any], DictConfig]:
+    """A checkpoint, and its configuration with what the user said on top.
+
+    Raises:
+        UserError: that configuration calls code outside this project; `trust=true` allows it.
+    """
+    saved = checkpoint.load(path, device)
+    if not cfg.trust and (foreign := _foreign(saved["config"])):
+        raise UserError(f"{path}: its configuration calls {foreign}; to allow that: trust=true")
+    return saved, inherit(saved["config"], cfg)
+
+
+def _foreign(node: Any) -> str | None:
+    """The first `_target_` in a configuration that is not ours."""
+    if isinstance(node, list | tuple):
+        return next(filter(None, map(_foreign, node)), None)
+    if not isinstance(node, dict):
+        return None
+    if "_target_" in node and not _is_ours(name := str(node["_target_"])):
+        return name
+    return _foreign(list(node.values()))
+
+
+def _is_ours(name: str) -> bool:
+    if not name.startswith(OURS):
+        return False
+    try:
+        # engine.x.os.system starts with our name too: what counts is where the class is defined
+        return hydra.utils.get_class(name).__module__.startswith(OURS)
+    except Exception:  # no such module, no such name, not a class
+        return False
+
+
+def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
+    """The checkpoint's network with its averaged weights where it has them."""
+    net = parts.network(cfg, len(saved["classes"]), parts.backbone(cfg, pretrained=False)).to(
+        device
+    )
+    if cfg.trainer.channels_last:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint.load_weights(net, saved["ema"] or saved["model"], path)
+    return net
+
+
+def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str]]:
+    """A network whose weights, head included, come from elsewhere, and its class names.
+
+    What its weights expect of pictures replaces the configuration's own.
+    """
+    for name in ("backbone", "head", "loss"):
+        check(cfg[name], name, parts.GIVEN[name])
+    cfg.image_size, cfg.augment = "auto", OmegaConf.create(CROP)
+    made = parts.backbone(cfg)
+    came = getattr(made, "pretrained", None)
+    if came is None:
+        raise UserError(
+            "say backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
+        )
+    cfg.augment.fit = came.preprocessing.fit
+    outputs = len(list(came.rest.values())[-1]) if came.rest else 1
+    classes = came.classes or [f"class {i}" for i in range(outputs)]
+    return parts.network(cfg, len(classes), made, complete=True).to(device), classes
+
+
+def check_classes(trained: list[str], data: list[str], path: str) -> None:
+    """Refuse to score a network on data whose labels mean something else."""
+    if trained != data:
+        raise UserError(f"{path} was trained on the classes {trained}, this data has {data}")

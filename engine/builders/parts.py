@@ -1,0 +1,163 @@
+"""From the configuration to the parts, checked to fit each other before anything heavy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from engine.builders import compatibility
+from engine.config.image_size import WITHOUT_WEIGHTS, size_of
+from engine.config.instantiate import check, part
+from engine.config.ranges import check_ranges
+from engine.config.schema import plain
+from engine.console import say
+from engine.data.loader import Loader
+from engine.errors import UserError
+from engine.network import Network
+from engine.protocols import Dataset, Metric
+from engine.structures import Preprocessing
+from engine.weights.pretrained import fill, shapes
+
+# What the engine gives to the constructors that ask for it.
+GIVEN: dict[str, Sequence[str]] = {
+    "backbone": (),
+    "head": ("channels", "strides", "num_classes", "activation"),
+    "loss": (),
+    "optimizer": ("params",),
+    "schedule": (),
+    "clip": (),
+    "finetune": (),
+    "dataset": ("split",),
+    "augment": (),
+    "metric": ("classes",),
+}
+
+
+def dataset(cfg: DictConfig, split: str) -> Dataset:
+    """The split of the configured dataset."""
+    data = part(cfg.dataset, "dataset", split=split)
+    if len(data) == 0:
+        raise UserError(f"dataset: the split '{split}' has no picture")
+    if "head" in cfg and "_target_" in cfg.head:
+        compatibility.check_data(cfg, data)
+    return data
+
+
+def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False) -> Loader:
+    """Batches of a dataset: augmented and shuffled for training, else whole and in order."""
+    return Loader(
+        dataset=data,
+        augment=part(cfg.augment, "augment"),
+        size=size_of(cfg),
+        batch_size=cfg.loader.batch_size,
+        workers=cfg.loader.workers,
+        seed=cfg.seed,
+        train=shuffle,
+        pin_memory=device.type == "cuda",
+        prefetch=cfg.loader.prefetch,
+        cache_mb=cfg.loader.cache_mb if shuffle else 0,
+        sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
+        sizes_every=cfg.loader.sizes_every,
+        pictures=cfg.trainer.overfit,
+        limit=cfg.trainer.limit,
+    )
+
+
+def metric(cfg: DictConfig, classes: list[str]) -> Metric:
+    """The configured metric for these classes."""
+    return part(cfg.metric, "metric", classes=classes)
+
+
+def check_all(cfg: DictConfig) -> None:
+    """Hold every part against its constructor, and the parts against each other.
+
+    Raises:
+        UserError: naming the key, or the parts that do not fit.
+    """
+    check_ranges(cfg)
+    for name, given in GIVEN.items():
+        check(cfg[name], name, given)
+    size_of(cfg)
+    compatibility.check_parts(cfg)
+
+
+def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
+    """The configured backbone, on the CPU; what its weights expect goes into the configuration.
+
+    Args:
+        cfg: keys that are set stay as they are, those that are null or auto are filled in.
+        pretrained: False leaves `backbone.weights` unread, for weights from a checkpoint follow.
+    """
+    node = cfg.backbone
+    if not pretrained and "weights" in node:
+        node = OmegaConf.merge(node, {"weights": None})
+    made = part(node, "backbone")  # type: ignore[arg-type]
+    came = getattr(made, "pretrained", None)
+    if pretrained and not came and cfg.finetune.get("last") is not None:
+        say("what finetune freezes has random weights: backbone.weights=FILE gives learned ones")
+    wanted = came.preprocessing if came else Preprocessing()
+    own = {"resize": wanted.resize / wanted.size, "interpolation": wanted.interpolation}
+    _fill_in(cfg.augment, own)
+    _fill_in(cfg.preprocessing, {key: getattr(wanted, key) for key in ("mean", "std", "colour")})
+    if cfg.image_size == "auto":
+        cfg.image_size = wanted.size if came else WITHOUT_WEIGHTS
+    if came and set(size_of(cfg)) != {wanted.size}:
+        say(f"weights were trained at {wanted.size} px, image_size is {cfg.image_size}")
+    return made
+
+
+def _fill_in(node: DictConfig, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key in node and node[key] is None:
+            node[key] = list(value) if isinstance(value, tuple) else value
+
+
+def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = False) -> Network:
+    """The network of the configuration on a backbone, on the CPU.
+
+    With `complete`, a head that the backbone's weights do not fill is refused.
+    """
+    criterion = part(cfg.loss, "loss")
+    head = part(
+        cfg.head,
+        "head",
+        channels=backbone.channels,
+        strides=backbone.strides,
+        num_classes=num_classes,
+        activation=criterion.activation,
+    )
+    if pretrained := getattr(backbone, "pretrained", None):
+        backbone.pretrained = None  # a large head left over would be copied with the network
+        if fill(head, pretrained.rest):
+            say("the head starts from the weights' own")
+        elif complete:
+            raise UserError(
+                f"backbone.weights={cfg.backbone.weights}: what is left for a head, "
+                f"{shapes(pretrained.rest)}, does not fit {type(head).__name__}, "
+                f"{shapes(head.state_dict())}: pick another head="
+            )
+    return Network(
+        backbone=backbone,
+        head=head,
+        criterion=criterion,
+        l1=cfg.trainer.l1,
+        l2=cfg.trainer.l2,
+        **plain(cfg.preprocessing),
+    )
+
+
+def device(name: str) -> torch.device:
+    """The device of `device=`; auto takes cuda, then mps, then the cpu."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        found = torch.device(name)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device={name}: not usable here; expected auto, cpu, mps, cuda or cuda:N "
+            f"({torch.cuda.device_count()} CUDA devices are)"
+        ) from error
+    return found

@@ -1,0 +1,61 @@
+"""A run at its first step, from the configuration and its network."""
+
+import torch
+from omegaconf import DictConfig
+from torch.optim.lr_scheduler import LambdaLR
+
+from engine.config.instantiate import part
+from engine.config.schema import Precision
+from engine.distributed import collectives, fsdp
+from engine.errors import UserError
+from engine.network import Network
+from engine.training.ema import averaged
+from engine.training.guard import Guard
+from engine.training.optimizer import optimizer
+from engine.training.precision import resolve, widen
+from engine.training.run import Clock, Run
+from engine.training.timer import Laps
+
+
+def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
+    """A run at its first step."""
+    network = network.to(device)
+    if cfg.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.trainer.sync_bn:
+        network = collectives.sync_bn(network, device)
+    collectives.spread(network)
+    precision = resolve(cfg.trainer.precision, device)
+    if device.type == "cpu" and precision is Precision.bf16:
+        widen(network)
+    if cfg.trainer.compile:
+        network.compile()
+    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
+    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    if cfg.trainer.shard:
+        fsdp.check(cfg, network, precision)
+        for net in (network,) if ema is None else (network, ema.module):
+            fsdp.shard(net, device)
+    finetune = part(cfg.finetune, "finetune")
+    clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
+    try:
+        optim = optimizer(finetune.rates(network), part(cfg.optimizer, "optimizer"))
+    except ValueError as error:  # torch's own check of its arguments
+        raise UserError(f"optimizer: {error}") from error
+    factor = part(cfg.schedule, "schedule")
+    return Run(
+        network=network,
+        ema=ema,
+        optimizer=optim,
+        schedule=LambdaLR(optim, lambda _: factor(clock.done)),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
+        clip=part(cfg.clip, "clip"),
+        finetune=finetune,
+        guard=Guard(network=network, limit=cfg.trainer.max_skipped, device=device),
+        clock=clock,
+        device=device,
+        precision=precision,
+        accumulate=cfg.trainer.accumulate,
+        judge=factor.judge,
+        lap=Laps(device) if cfg.profile else lambda part: None,
+    )

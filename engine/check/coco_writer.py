@@ -1,0 +1,66 @@
+"""The truth of any dataset as COCO JSON (https://cocodataset.org/#format-data)."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.check.scan import Look
+from engine.structures import Objects
+
+
+class CocoWriter:
+    """Writes a COCO truth file picture by picture, so that its objects need no memory.
+
+    A box has the very numbers of the dataset's record, as x, y, width, height: of VOC, whose pixels
+    count from 1 with both ends inside, it is off by at most one. An ignored object (difficult or
+    crowd) has `iscrowd` and `ignore` 1. Where each object fills its picture, so does its box.
+    `file_name` is the path below the folder that all pictures share, which is in `info.images`.
+
+    Args:
+        path: the file, whole once `close` was called.
+        classes: names by label.
+        categories: the category id of each label.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str], categories: Sequence[int]) -> None:
+        self.categories, self.count = categories, 0
+        named = zip(categories, classes, strict=True)
+        self.named = [{"id": number, "name": name} for number, name in named]
+        self.images: list[dict[str, Any]] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("w", encoding="utf-8")
+        self.file.write('{"annotations": [')
+
+    def add(self, look: Look) -> None:
+        """One picture and its objects."""
+        height, width = look.counted
+        number = look.record.id if isinstance(look.record.id, int) else len(self.images) + 1
+        name = {"id": number, "file_name": look.record.path}
+        self.images.append({**name, "width": width, "height": height})
+        objects = Objects.from_record(look.record, look.counted)
+        boxes = objects.boxes.double()  # keeps the difference of two float32 numbers
+        columns = (boxes, objects.labels, objects.area, objects.ignore.int())
+        for box, label, area, ignore in zip(*(c.tolist() for c in columns), strict=True):
+            self.count += 1
+            annotation = {
+                "id": self.count,  # from 1: pycocotools takes 0 for "no match"
+                "image_id": number,
+                "category_id": self.categories[label],
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                "area": area,
+                "iscrowd": ignore,
+                "ignore": ignore,
+            }
+            self.file.write((",\n" if self.count > 1 else "\n") + json.dumps(annotation))
+
+    def close(self) -> None:
+        """End the file with the pictures and the categories."""
+        folders = {os.path.dirname(image["file_name"]) for image in self.images}
+        folder = os.path.commonpath(folders) if folders else ""
+        for image in self.images:
+            image["file_name"] = Path(os.path.relpath(image["file_name"], folder or ".")).as_posix()
+        rest = {"info": {"images": folder}, "images": self.images, "categories": self.named}
+        self.file.write("\n],\n" + json.dumps(rest)[1:] + "\n")
+        self.file.close()

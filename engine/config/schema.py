@@ -1,0 +1,233 @@
+"""What the engine owns of the configuration. No torch here: see `engine.cli`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from engine.errors import UserError, did_you_mean
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+class Precision(Enum):
+    """Of the forward pass; losses and decoding are always float32."""
+
+    auto = "auto"  # bf16 where the hardware multiplies it natively, else fp32 (CPU) or fp16 (CUDA)
+    fp32 = "fp32"
+    tf32 = "tf32"  # fp32 whose products a GPU may round to 10 bits; faster from Ampere on
+    bf16 = "bf16"
+    fp16 = "fp16"  # with a gradient scaler; not on the CPU
+
+
+@dataclass
+class Trainer:
+    """How long and how a run trains."""
+
+    epochs: int = 30
+    minutes: float | None = None  # a budget: the schedule ends with it, whichever comes first
+    precision: Precision = Precision.auto
+    accumulate: int = 1  # batches a step
+    eval_every: int = 1  # epochs; the last epoch is always evaluated
+    save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
+    patience: int | None = None  # evaluations without a better one that end the run
+    max_skipped: int = 20  # steps in a row that are not finite that end the run
+    ema: float | None = 0.998  # decay a step of the averaged weights; null for none
+    l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
+    l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
+    overfit: int | None = None  # so many training pictures, as they are, train and validate
+    limit: int | None = None  # batches of an epoch, and of an evaluation
+    histograms: int | None = None  # steps between two of weights and gradients, for TensorBoard
+    channels_last: bool = True
+    compile: bool = False
+    sync_bn: bool = False  # batch statistics of all processes together; on GPUs
+    shard: bool = False  # each process keeps a slice of weights and moments; for large networks
+    benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
+
+
+@dataclass
+class Preprocessing:
+    """What the network expects of its pictures; null is what its weights want, else ImageNet's."""
+
+    mean: list[float] | None = None  # of each channel in 0..1
+    std: list[float] | None = None
+    colour: str | None = None  # RGB or BGR
+
+
+@dataclass
+class Loader:
+    """How pictures reach the device."""
+
+    batch_size: int = 16  # of all processes together
+    workers: int = 2  # of each process
+    prefetch: int = 2  # batches that each worker prepares ahead
+    cache_mb: int = 0  # memory for training's decoded pictures, megabytes, shared by the workers
+    sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone
+    sizes_every: int = 10  # batches between two draws
+
+
+@dataclass
+class Train:
+    """The whole configuration of `train.py`; parts are checked against their constructors."""
+
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
+    resume: str | None = None
+    profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
+    trainer: Trainer = field(default_factory=Trainer)
+    loader: Loader = field(default_factory=Loader)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    backbone: Any = MISSING
+    head: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    clip: Any = MISSING
+    finetune: Any = MISSING
+    dataset: Any = MISSING
+    augment: Any = MISSING
+    metric: Any = MISSING
+
+
+def _changes() -> Any:
+    """A node that takes any key: what is said here changes the checkpoint's own configuration."""
+    return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
+
+
+@dataclass
+class Pretrained(Train):
+    """`predict.py model=...`: a network with weights from elsewhere, head included."""
+
+    source: str | None = None  # file, folder, glob or video to predict
+    show: float = 0.4  # draw objects of at least this score
+    on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
+
+
+@dataclass
+class Summary(Train):
+    """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
+
+    num_classes: int = 20
+    format: str = "text"  # or json
+
+
+@dataclass
+class Check(Train):
+    """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
+
+    split: str | None = None  # null: train, val and test, as far as there are such
+    pictures: int = 0  # samples drawn before and after augmentation
+    convert: str | None = None  # coco: write the truth as COCO JSON too
+
+
+@dataclass
+class LRFind(Train):
+    """`python -m engine.lr_find`: the loss while the learning rate rises."""
+
+    steps: int = 200  # at most; a loss that diverges ends it
+    least: float = 1e-6  # the first rate
+    most: float = 10.0  # the last
+
+
+@dataclass
+class Bench:
+    """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
+
+    part: str = "loss"
+    parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
+    batch: int | None = None  # pictures; null: what suits the part
+    models: list[str] = field(  # of part=step
+        default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
+    )
+    steps: int = 2  # of each in turn, of part=step and keys
+    device: str = "auto"  # of part=keys
+    slots: int = 8732  # a picture; SSD300's
+    objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
+    root: list[str] = field(  # folders in VOC's layout, of part=data
+        default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
+    )
+    pictures: int = 100  # of each folder
+    side: int = 300  # pixels of the network's input
+    repeats: int = 7  # timed runs of each, in turn; the median counts
+    seed: int = 0
+
+
+@dataclass
+class FromCheckpoint:
+    """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
+
+    checkpoint: str | None = None
+    resume: str | None = None
+    split: str | None = "val"  # null: all of a file that `truth` names
+    source: str | None = None  # file, folder, glob or video to predict
+    truth: str | None = None  # COCO JSON to score `predictions` against
+    predictions: str | None = None  # predictions.json to score without running a model
+    show: float = 0.4  # draw objects of at least this score
+    pictures: int = 16  # annotated pictures an evaluation writes
+    on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
+    trust: bool = False  # let the checkpoint's configuration name classes of other packages
+    device: str = "auto"
+    trainer: Any = _changes()
+    loader: Any = _changes()
+    head: Any = _changes()
+    dataset: Any = _changes()
+    metric: Any = _changes()
+
+
+@dataclass
+class Resume(FromCheckpoint):
+    """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
+
+    profile: bool | None = None  # of the rest of the run; null: as the run had it
+
+
+def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
+    """The checkpoint's configuration with what the user said on top.
+
+    A node that names a class replaces the saved one; any other changes single keys of it.
+
+    Raises:
+        UserError: a key that the saved configuration does not have.
+    """
+    merged: Any = OmegaConf.merge(OmegaConf.structured(Train), saved)
+    merged.device = cfg.device
+    if cfg.get("profile") is not None:
+        merged.profile = cfg.profile
+    for name in ("trainer", "loader", "head", "dataset", "metric"):
+        if "_target_" in cfg[name]:
+            merged[name] = cfg[name]
+        else:
+            _change(merged[name], cfg[name], name)
+    return merged
+
+
+def _change(saved: DictConfig, change: DictConfig, name: str) -> None:
+    for key, value in change.items():
+        if key not in saved:
+            near = did_you_mean(str(key), map(str, saved))
+            raise UserError(f"{name}.{key}: the checkpoint's {name} has no such key{near}")
+        inner = isinstance(value, DictConfig) and "_target_" not in value
+        if inner and isinstance(saved[key], DictConfig):
+            _change(saved[key], value, f"{name}.{key}")
+        else:
+            saved[key] = value
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration resolved to dicts, lists, strings and numbers."""
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[return-value]
+
+
+_store = ConfigStore.instance()
+_store.store(name="train_schema", node=Train)
+_store.store(name="pretrained_schema", node=Pretrained)
+_store.store(name="summary_schema", node=Summary)
+_store.store(name="check_schema", node=Check)
+_store.store(name="lr_find_schema", node=LRFind)
+_store.store(name="bench_schema", node=Bench)
+_store.store(name="checkpoint_schema", node=FromCheckpoint)
+_store.store(name="resume_schema", node=Resume)

@@ -1,0 +1,30 @@
+"""What the console shows: messages, defects of a data set in one line, tables. No torch here."""
+
+import logging
+from typing import Any
+
+
+def say(text: str) -> None:
+    """One message on the console and in the run's log; of a name, what is not UTF-8 is escaped."""
+    logging.getLogger("onelook").info("%s", text.encode("utf-8", "backslashreplace").decode())
+
+
+def told(entry: dict[str, Any]) -> str:
+    """A defect in one line; the file is named once."""
+    file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
+    where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
+    return f"{where}{reason}, {entry['action']}"
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """Rows of the same keys as a table to read."""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (zip(line, widths, strict=True) for line in cells)
+    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in line) for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,1 @@
+"""The learning-rate finder: `python -m engine.lr_find`."""

@@ -1,0 +1,38 @@
+"""Learning rates to try: python -m engine.lr_find model=resnet18 dataset=... dataset.root=FOLDER.
+
+The rate rises by the same factor at every step of the run's own training loop, until the loss
+diverges (the range test of arXiv 1506.01186, 3.3). The curve goes to lr_find.csv and lr_find.png in
+the run folder. The command line is that of train.py, with `steps`, `least` and `most`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from engine.cli import command
+from engine.errors import UserError
+
+
+@command("lr_find")
+def main(cfg: Any) -> None:
+    """Checked configuration in; suggestions on the console, the curve in the run folder."""
+    if not 0 < cfg.least < cfg.most:
+        raise UserError(f"least={cfg.least} most={cfg.most}: expected rates, 0 < least < most")
+    if cfg.steps < LEAST_STEPS:
+        raise UserError(f"steps={cfg.steps}: expected at least {LEAST_STEPS}")
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from engine.lr_find import curve  # torch loads only now
+
+    run, loader = curve.start(cfg)
+    found = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    found.write(folder)
+    print(found.told(), f"curve: {folder / 'lr_find.png'}", sep="\n")
+
+
+LEAST_STEPS = 10  # of fewer no curve can be made
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a run leaves behind: logs, predictions files and images."""

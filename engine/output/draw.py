@@ -1,0 +1,159 @@
+"""Objects drawn on a picture."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engine.data.image import write_rgb
+from engine.distributed.collectives import first_only
+from engine.structures import BACKGROUND, Meta, Objects
+
+SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
+FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
+STRONGEST = 0.7  # share of the colour where attention is highest
+
+
+def colours(count: int) -> np.ndarray:
+    """Distinct colours [count, 3], RGB, bright, evenly around the wheel."""
+    hue = np.arange(max(count, 1)) * 180 // max(count, 1)  # OpenCV converts no empty picture
+    hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], 1).astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0, :count]
+
+
+def _text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
+    """White with a black outline, readable on anything."""
+    x, y = at
+    around = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    for place, colour in [*((p, (0, 0, 0)) for p in around), (at, (255, 255, 255))]:
+        cv2.putText(image, text, place, FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+
+
+class Labels:
+    """Texts at the corners of boxes, kept inside the picture and off each other."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.taken: list[tuple[int, int, int]] = []  # left, right, baseline
+
+    def add(self, text: str, x: int, y: int) -> None:
+        """Write at the corner (x, y), or below the texts that are there."""
+        length = cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
+        start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
+        end, baseline = start + length, y + LINE
+        while any(start < e and s < end and abs(baseline - b) < LINE for s, e, b in self.taken):
+            baseline += 1
+        self.taken.append((start, end, baseline))
+        _text(self.image, text, (start, baseline))
+
+
+def annotate(
+    image: np.ndarray,
+    objects: Objects,
+    classes: Sequence[str],
+    show: float = 0.0,
+    scores: bool = True,
+) -> np.ndarray:
+    """A copy of `image` [H, W, 3] with the objects that score at least `show`.
+
+    Args:
+        image: RGB.
+        objects: of this picture, in its pixels.
+        classes: names by label; a box without one (BACKGROUND) has no text.
+        show: least score drawn.
+        scores: write them behind the names; False is for truth, and says what is ignored instead.
+    """
+    enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    palette = colours(len(classes))
+    objects = objects.select(objects.scores >= show)
+    boxes = (objects.boxes * enlarge).round().int().tolist()
+    labels = objects.labels.tolist()
+    for box, label in zip(boxes, labels, strict=True):
+        cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
+    texts = Labels(image)
+    said = [f" {score:.2f}" for score in objects.scores.tolist()]
+    if not scores:
+        said = [" (ignored)" if ignored else "" for ignored in objects.ignore.tolist()]
+    for box, label, more in zip(boxes, labels, said, strict=True):
+        if label != BACKGROUND:
+            texts.add(f"{classes[label]}{more}", box[0], box[1])
+    return image
+
+
+def heat(
+    image: np.ndarray, weights: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """A copy of `image` [H, W, 3] with attention laid over it: red is the most, bare is none.
+
+    Args:
+        image: RGB, the original picture.
+        weights: [h, w], not negative, over the cells of the network's input.
+        matrix: [2, 3], original pixels -> network input (`Meta.matrix`).
+        size: (height, width) of the network's input.
+    """
+    weights = weights.astype(np.float32) / max(float(weights.max()), 1e-12)
+    cells = np.array(weights.shape[::-1]) / size[::-1]  # (x, y) cells a pixel of the input
+    # OpenCV counts from pixel centres, we from edges.
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    x, y = np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5)
+    at = np.stack([x, y], -1) @ linear.T + offset  # [H, W, xy] in pixels of the input
+    seen = ((at >= 0) & (at <= size[::-1])).all(-1)
+    u, v = np.moveaxis((at * cells - 0.5).astype(np.float32), -1, 0)
+    shown = cv2.remap(weights, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) * seen
+    colour = cv2.applyColorMap((shown * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    colour = cv2.cvtColor(colour, cv2.COLOR_BGR2RGB)
+    share = STRONGEST * shown[..., None]
+    return (image * (1 - share) + colour * share).round().astype(np.uint8)
+
+
+def samples(
+    dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
+) -> Iterator[tuple[np.ndarray, Meta]]:
+    """The first few predicted pictures of a dataset, annotated."""
+    pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
+    for objects, meta in islice(pairs, count):
+        yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
+
+
+@first_only
+def charts(metric: Any, folder: Path) -> None:
+    """Write what a metric draws of itself, over what is there: a confusion matrix."""
+    for name, image in getattr(metric, "pictures", dict)().items():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rgb(str(folder / f"{name}.png"), image)
+
+
+class Album:
+    """Where annotated pictures go: a file each, or with a frame rate one video.
+
+    Args:
+        folder: made when the first picture comes.
+        rate: frames a second, or None for single pictures.
+    """
+
+    def __init__(self, folder: Path, rate: float | None = None) -> None:
+        self.folder, self.rate = folder, rate
+        self.video: cv2.VideoWriter | None = None
+
+    def add(self, image: np.ndarray, meta: Meta) -> None:
+        """Write one RGB picture, named by the picture's id."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.rate is None:
+            name = re.sub(r"[^\w.-]+", "_", str(meta.id))
+            write_rgb(str(self.folder / f"{name}.jpg"), image)
+            return
+        if self.video is None:
+            path = str(self.folder / f"{Path(meta.path).stem}.mp4")
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self.video = cv2.VideoWriter(path, code, self.rate, image.shape[1::-1])
+        self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the video."""
+        if self.video is not None:
+            self.video.release()

@@ -1,0 +1,152 @@
+"""A detector's slots on pictures: the anchors of each level, and which answer for which object."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.image import write_rgb
+from engine.data.loader import Loader
+from engine.distributed.collectives import first_only
+from engine.network import Network
+from engine.output.draw import SMALLEST, Labels, colours
+from engine.structures import Objects, Output, Sample, collate
+
+MATCHED = 4  # training pictures whose matches are drawn
+FADED = 0.5  # of the brightness
+GRID = 110  # grey of the lines between cells
+
+
+def _large(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """An enlarged copy of [H, W, 3], and how much it is enlarged."""
+    enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
+    large = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+    return large, enlarge
+
+
+def _canvas(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """The same, darker, so that thin lines show."""
+    large, enlarge = _large(image)
+    return (large * FADED).astype(np.uint8), enlarge
+
+
+def _rectangle(image: np.ndarray, box: Tensor, colour: np.ndarray, width: int = 1) -> None:
+    x1, y1, x2, y2 = box.round().int().tolist()
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour.tolist(), width)
+
+
+def anchors(image: np.ndarray, slots: Tensor, cells: Tensor) -> np.ndarray:
+    """The picture once a level, side by side: its grid, and one cell with all of its anchors.
+
+    Args:
+        image: [H, W, 3] RGB, what the network saw.
+        slots: [A, 4] in its pixels.
+        cells: [A, 2] (width, height) of each slot's grid cell; a level is the slots of one size.
+    """
+    sizes = torch.unique(cells, dim=0)  # finest first
+    panels = [_level(image, slots[(cells == size).all(1)], size) for size in sizes]
+    return np.concatenate(panels, 1)
+
+
+def _level(image: np.ndarray, slots: Tensor, cell: Tensor) -> np.ndarray:
+    drawn, enlarge = _canvas(image)
+    size = torch.tensor(image.shape[1::-1])
+    columns, rows = (size / cell).round().int().tolist()
+    across, down = (cell * enlarge).tolist()
+    for x in range(1, columns):
+        drawn[:, int(x * across)] = GRID
+    for y in range(1, rows):
+        drawn[int(y * down)] = GRID
+    middle = torch.tensor([columns // 2, rows // 2])
+    x, y = middle.tolist()
+    cut = slice(int(y * down), int((y + 1) * down)), slice(int(x * across), int((x + 1) * across))
+    drawn[cut] = _large(image)[0][cut]  # as bright as it is
+    mine = slots[((slots[:, :2] + slots[:, 2:]) / 2 // cell == middle).all(1)]
+    for box, colour in zip(mine * enlarge, colours(len(mine)), strict=True):
+        _rectangle(drawn, box, colour, 2)
+    text = f"{len(slots)} slots, {columns} x {rows} cells of {cell[0]:.0f} x {cell[1]:.0f}"
+    Labels(drawn).add(text, 0, 0)
+    return drawn
+
+
+def owners(boxes: Tensor, labels: Tensor, objects: Objects) -> Tensor:
+    """Which object [A] each slot of one picture answers for, -1 for none: the nearest to its box.
+
+    Args:
+        boxes: [A, 4] that the slots should say.
+        labels: [A] that they should say.
+        objects: of this picture.
+    """
+    none = torch.full_like(labels, -1)
+    if not len(objects):
+        return none
+    return torch.where(labels >= 0, torch.cdist(boxes, objects.boxes).argmin(1), none)
+
+
+def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -> np.ndarray:
+    """Each object thick in a colour of its own, and thin in it the slots that answer for it.
+
+    Args:
+        image: [H, W, 3] RGB, what the network saw.
+        slots: [A, 4] in its pixels.
+        owner: [A] row of the slot's object, -1 for none.
+        objects: of this picture, in its pixels.
+    """
+    drawn, enlarge = _canvas(image)
+    palette = colours(len(objects))
+    texts = Labels(drawn)
+    for i, (box, colour) in enumerate(zip(objects.boxes * enlarge, palette, strict=True)):
+        for slot in slots[owner == i] * enlarge:
+            _rectangle(drawn, slot, colour)
+        _rectangle(drawn, box, colour, 3)
+    for i, box in enumerate((objects.boxes * enlarge).int().tolist()):
+        texts.add(f"{int((owner == i).sum())} slots", box[0], box[1])
+    return drawn
+
+
+@first_only
+def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
+    """anchors.png and matches_*.jpg of the first pictures; nothing where slots have no grid.
+
+    No matches of a head that keeps what its slots should say to itself (a first stage's).
+    """
+    first = _samples(val, 1) if "boxes" in network.head.says else []
+    if not first:
+        return
+    slots, cells = _said(network, first)[3:5]
+    if cells is None or len(slots) == 1:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    image = anchors(first[0].image, slots.cpu(), cells.cpu())
+    write_rgb(str(folder / "anchors.png"), image)
+    for i, image in enumerate(_matched(network, _samples(train, MATCHED))):
+        write_rgb(str(folder / f"matches_{i}.jpg"), image)
+
+
+def _samples(loader: Loader, count: int) -> list[Sample]:
+    """The first pictures as the first epoch shows them; those that cannot be read are left out."""
+    every = loader.loader.dataset
+    found = (every[0, i] for i in range(min(count, len(loader.dataset))))
+    return [sample for sample in found if isinstance(sample, Sample)]
+
+
+@torch.no_grad()
+def _said(network: Network, samples: list[Sample]) -> Output:
+    """By `forward` alone, in evaluation: no compilation, no change of the network's state."""
+    images = collate(samples).images.to(network.mean.device)
+    return network.eval().forward(images).float()
+
+
+@torch.no_grad()
+def _matched(network: Network, samples: list[Sample]) -> Iterator[np.ndarray]:
+    if not samples or (output := _said(network, samples)).coder is None:
+        return
+    objects = collate(samples).objects
+    assigned = network.head.assign(output, objects.to(network.mean.device))
+    boxes, labels = output.decoded(assigned.boxes).cpu(), assigned.labels.cpu()
+    for i, sample in enumerate(samples):
+        owner = owners(boxes[i], labels[i], objects.of(i))
+        yield matches(sample.image, output.slots.cpu(), owner, objects.of(i))

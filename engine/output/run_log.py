@@ -1,0 +1,217 @@
+"""What a run leaves behind: CSV, JSON, TensorBoard, pictures, and lines on the console."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from engine.config.schema import CONFIGS, plain
+from engine.console import say, told
+from engine.distributed.collectives import first_only
+from engine.errors import UserError
+from engine.output.draw import Album
+from engine.protocols import Ranked
+from engine.structures import Meta
+
+THRESHOLDS = 127  # of a curve of precision and recall; TensorBoard's own number
+
+
+class RunLog:
+    """The files of one run folder; a run resumed after `step` writes over what came later."""
+
+    def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
+        self.folder, self.said, self.refused = folder, {}, set()
+        self._open(cfg, step)
+
+    @first_only
+    def _open(self, cfg: DictConfig, step: int) -> None:
+        folder = self.folder
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+        self.board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=step + 1 if step else None
+        )
+        self.album = Album(folder / "pictures")
+
+    @first_only
+    def report(self, splits: dict[str, Any]) -> None:
+        """Write data_report.json, and say what is new in it and what each dataset notes."""
+        path = self.folder / "data_report.json"
+        reports = {split: data.report for split, data in splits.items()}
+        path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
+        for split, data in splits.items():
+            lines = data.notes + [told(entry) for entry in data.report]
+            new = lines[self.said.get(split, 0) :]
+            self.said[split] = len(lines)
+            for line in new[:3]:
+                say(f"data ({split}): {line}")
+            if len(new) > 3:
+                say(f"data ({split}): {len(new) - 3} more, all in {path}")
+
+    @first_only
+    def classes(self, data: Any) -> None:
+        """Say how many training objects each class has: a typo in a label shows here."""
+        labels = np.concatenate([data.record(i).labels for i in range(len(data))])
+        counts = np.bincount(labels, minlength=len(data.classes)).tolist()
+        named = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=True)]
+        more = f" and {len(named) - 20} more" if len(named) > 20 else ""
+        say(f"classes: {', '.join(named[:20])}{more}")
+
+    @first_only
+    def epoch(self, history: list[dict[str, float]], step: int) -> None:
+        """Write the whole history as metrics.csv, and its last row to TensorBoard."""
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        with (
+            self._going_on("metrics.csv"),
+            open(self.folder / "metrics.csv", "w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(history)
+        with self._going_on("tensorboard"):
+            for key, value in history[-1].items():
+                self.board.add_scalar(key, value, step)
+
+    @first_only
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Scalars of one training step."""
+        with self._going_on("tensorboard"):
+            for key, value in scalars.items():
+                self.board.add_scalar(f"step/{key}", value, step)
+
+    def picture(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
+        """One annotated validation picture to pictures/, over the last one, and to TensorBoard."""
+        with self._going_on("pictures"):
+            self.album.add(image, meta)
+        with self._going_on("tensorboard"):
+            if board:
+                self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+
+    @first_only
+    def curves(self, ranked: dict[str, Ranked], step: int) -> None:
+        """Precision over recall of each class, to TensorBoard."""
+        with self._going_on("tensorboard"):
+            for name, each in ranked.items():
+                columns = counts(each)
+                self.board.add_pr_curve_raw(f"val/{name}", *columns, global_step=step)
+
+    @first_only
+    def histograms(self, network: nn.Module, step: int) -> None:
+        """Weights and gradients of each parameter that has one, to TensorBoard."""
+        with self._going_on("tensorboard"):
+            for name, parameter in network.named_parameters():
+                if parameter.grad is not None:  # a step without any is skipped, and said elsewhere
+                    self.board.add_histogram(f"weight/{name}", parameter, step)
+                    self.board.add_histogram(f"gradient/{name}", parameter.grad, step)
+
+    @first_only
+    def choices(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
+        """What a job of a sweep was asked, beside what it reached, to TensorBoard's HPARAMS."""
+        asked = {key: _number(value) for key, _, value in (o.partition("=") for o in overrides)}
+        with self._going_on("tensorboard"):
+            self.board.add_hparams(asked, scores, run_name=".")  # its own folder, not a new one
+
+    @first_only
+    def close(self) -> None:
+        """Write what TensorBoard still holds."""
+        with self._going_on("tensorboard"):
+            self.board.close()
+
+    @contextmanager
+    def _going_on(self, name: str) -> Iterator[None]:
+        """A file system that refuses what is written inside is told once, and ends nothing."""
+        try:
+            yield
+        except (OSError, UserError) as error:
+            if name not in self.refused:
+                say(f"{self.folder / name} cannot be written: {error}; training goes on")
+            self.refused.add(name)
+
+
+class Silent:
+    """Stands for a log where steps leave nothing behind."""
+
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Scalars of one training step, for nobody."""
+
+
+def counts(ranked: Ranked) -> tuple[np.ndarray, ...]:
+    """Right, wrong, rejected wrong, missed, precision and recall, [THRESHOLDS] each.
+
+    A threshold that nothing reaches has precision 1.
+    """
+    said = ranked.scores >= np.linspace(0, 1, THRESHOLDS)[:, None]  # [T, M]
+    right, wrong = (said & ranked.right).sum(1), (said & ~ranked.right).sum(1)
+    precision = np.where(right + wrong, right / (right + wrong).clip(1), 1.0)
+    rejected, missed = (~ranked.right).sum() - wrong, ranked.total - right
+    return right, wrong, rejected, missed, precision, right / max(ranked.total, 1)
+
+
+def _number(text: str) -> float | str:
+    """A number where it is one: TensorBoard orders numbers."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@first_only
+def write_metrics(
+    folder: Path,
+    *,
+    primary: str,
+    metrics: dict[str, float],
+    protocol: str,
+    dataset: str,
+    seconds: float,
+    images: int,
+) -> None:
+    """metrics.json: the numbers, the rules they follow, and what they were measured on."""
+    content = {
+        "primary_name": primary,
+        "primary_value": metrics[primary],
+        "metrics": {k: v if isfinite(v) else None for k, v in metrics.items()},
+        "protocol": protocol,
+        "dataset": dataset,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "commit": commit(),
+    }
+    (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def commit() -> str | None:
+    """The commit of the project that ran, with a + where files differ from it; None outside git."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+        cwd=CONFIGS,
+        capture_output=True,
+        text=True,
+    )
+    return asked.stdout.strip() or None
+
+
+def leaderboard(folder: Path) -> list[dict[str, Any]]:
+    """Every finished job of a sweep, best first, written as leaderboard.csv."""
+    rows = []
+    for path in folder.glob("*/metrics.json"):
+        found = json.loads(path.read_text())
+        overrides = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+        row = {"job": path.parent.name, found["primary_name"]: found["primary_value"]}
+        row |= dict(str(o).split("=", 1) for o in overrides)
+        rows.append(row | {"seconds": found["seconds"]})
+    rows.sort(key=lambda row: list(row.values())[1], reverse=True)
+    with open(folder / "leaderboard.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows

@@ -1,0 +1,1 @@
+"""A network layer by layer: `python -m engine.summary`."""

@@ -1,0 +1,173 @@
+"""A network layer by layer: sizes, strides, receptive fields, parameters and multiplications."""
+
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.builders import parts
+from engine.config.image_size import size_of
+from engine.config.instantiate import part
+from engine.structures import Output
+from engine.summary.receptive_field import Reach, Reaches, tensors
+
+
+class Layer(NamedTuple):
+    """One call of one module."""
+
+    name: str
+    type: str
+    output: list[int]  # [C, H, W] of a map, without the batch
+    stride: float | None  # of a map of several cells, pixels
+    field: float | None  # receptive field, pixels a side; infinite: the whole picture
+    parameters: int  # of this module and at its first call, so that they add up
+    macs: int  # multiplications (each with an addition)
+
+
+class Level(NamedTuple):
+    """The slots of one grid of a detector."""
+
+    grid: list[int]  # (rows, columns)
+    cell: list[float]  # (width, height), pixels
+    anchors: int  # a cell
+    slots: int
+
+
+class Running(NamedTuple):
+    """A module that has begun and not ended."""
+
+    before: int  # flops
+    inside: list[int]  # flops of each module that ran inside
+
+
+class Recorder:
+    """Notes each layer as it runs, on the modules' own hooks."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.reaches, self.flops = Reaches(), FlopCounterMode(display=False)
+        self._running: list[Running] = []
+        self._counted: set[int] = set()
+
+    def watch(self, module: nn.Module, prefix: str) -> None:
+        """Note every module that runs without another inside, or does something of its own."""
+        for name, inner in module.named_modules():
+            full = f"{prefix}.{name}" if name else prefix
+            inner.register_forward_pre_hook(self._start)
+            inner.register_forward_hook(partial(self._end, full))
+
+    def _start(self, module: nn.Module, inputs: Any) -> None:
+        self._running.append(Running(self.flops.get_total_flops(), []))
+
+    def _end(self, name: str, module: nn.Module, inputs: Any, out: Any) -> None:
+        running = self._running.pop()
+        flops = self.flops.get_total_flops() - running.before
+        if self._running:
+            self._running[-1].inside.append(flops)
+        own = module.parameters(recurse=not running.inside)
+        fresh = {id(p): p.numel() for p in own if id(p) not in self._counted}
+        self._counted |= fresh.keys()
+        macs = (flops - sum(running.inside)) // 2
+        first = next(iter(tensors([out])), None)
+        if first is None or (running.inside and not fresh and not macs):
+            return
+        shape = list(first.shape[1:])
+        reach = self.reaches.of(first)
+        is_map = len(shape) == 3 and max(shape[1:]) > 1
+        stride = reach.jump if reach and is_map else None
+        field = reach.field if reach else None
+        count = sum(fresh.values())
+        self.layers.append(Layer(name, type(module).__name__, shape, stride, field, count, macs))
+
+
+class Summary(NamedTuple):
+    """A network at one size of picture."""
+
+    backbone: str
+    head: str
+    image_size: tuple[int, int]  # (height, width)
+    num_classes: int
+    layers: list[Layer]
+    parameters: int
+    unlisted: int  # of these, in no layer: only training runs it, or only its insides run
+    macs: int
+    levels: list[Level]
+    slots: int
+    note: str = ""
+
+
+def summary(cfg: DictConfig) -> Summary:
+    """Run the configured network once, on pictures without numbers where its backbone allows it."""
+    try:
+        return _summary(cfg, "meta")
+    except RuntimeError as error:  # a backbone that computes with numbers it does not have there
+        reason = str(error).split("\n")[0]
+        return _summary(cfg, "cpu")._replace(note=f"computed with numbers, on the CPU: {reason}")
+
+
+def _summary(cfg: DictConfig, device: str) -> Summary:
+    size = size_of(cfg)
+    with torch.device(device):
+        backbone = parts.backbone(cfg, pretrained=False)
+    # Anchors are numbers: the head always computes.
+    head = part(
+        cfg.head,
+        "head",
+        channels=backbone.channels,
+        strides=backbone.strides,
+        num_classes=cfg.num_classes,
+        activation=part(cfg.loss, "loss").activation,
+    )
+    recorder = Recorder()
+    output = _run(recorder, backbone.eval(), head.eval(), size, device)
+    every = {id(p): p.numel() for part in (backbone, head) for p in part.parameters()}
+    ran = sum(layer.parameters for layer in recorder.layers)
+    return Summary(
+        backbone=cfg.backbone.get("name") or type(backbone).__name__,
+        head=type(head).__name__,
+        image_size=size,
+        num_classes=cfg.num_classes,
+        layers=recorder.layers,
+        parameters=sum(every.values()),
+        unlisted=sum(every.values()) - ran,
+        macs=recorder.flops.get_total_flops() // 2,
+        levels=levels(output, size),
+        slots=next(x.shape[1] for x in output[:3] if x is not None),
+    )
+
+
+@torch.no_grad()
+def _run(
+    recorder: Recorder, backbone: Any, head: Any, size: tuple[int, int], device: str
+) -> Output:
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # no counter knows the fused kernel
+    try:
+        with recorder.flops, recorder.reaches as reaches:
+            recorder.watch(backbone, "backbone")
+            recorder.watch(head, "head")
+            pictures = torch.zeros(1, 3, *size, device=device)
+            reaches.tell(pictures, Reach())
+            features = []
+            for feature in backbone(pictures):
+                features.append(torch.zeros(feature.shape))
+                reaches.tell(features[-1], reaches.of(feature) or Reach())
+            output = head(features, size)
+            head.decode(output)  # a second stage runs here
+            return output
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def levels(output: Output, size: tuple[int, int]) -> list[Level]:
+    """The grids of a detector, in the order of its slots; none for a head without cells."""
+    found = []
+    for cell, run in groupby([] if output.cells is None else output.cells.tolist()):
+        rows, columns = round(size[0] / cell[1]), round(size[1] / cell[0])
+        slots = len(list(run))
+        found.append(Level([rows, columns], cell, slots // (rows * columns), slots))
+    return found

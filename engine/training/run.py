@@ -1,0 +1,190 @@
+"""A run: everything that changes while it trains, and its state as plain values."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from engine.config.schema import Precision
+from engine.distributed import collectives, fsdp
+from engine.network import Network
+from engine.training.finetune import Finetune
+from engine.training.guard import Guard, guarded_step
+from engine.training.optimizer import laid_out
+from engine.training.seed import random_states, restore
+from engine.weights import checkpoint
+
+
+@dataclass
+class Clock:
+    """How much of the run is done, by steps or by the budget of minutes, whichever is further."""
+
+    total_steps: int
+    minutes: float | None
+    step: int = 0
+    before: float = 0.0  # seconds of the run before it was resumed
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken, resumed parts together."""
+        return self.before + time.perf_counter() - self.started
+
+    @property
+    def done(self) -> float:
+        """Share of the run in 0..1."""
+        # of one clock, or processes would stop at different steps
+        seconds = collectives.from_first(lambda: self.seconds) if self.minutes else 0.0
+        budget = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(max(self.step / self.total_steps, budget), 1.0)
+
+
+@dataclass
+class Progress:
+    """How far an epoch is, and the sums that its row is made of; they stay on the device.
+
+    A batch whose loss is not finite counts in no mean, nor does a step that was skipped.
+    """
+
+    batches: int = 0
+    steps: int = 0
+    losses: dict[str, Tensor] = field(default_factory=dict)  # sums over batches, and their "count"
+    norms: dict[str, Tensor] = field(default_factory=dict)  # sums over steps, and their "count"
+
+    def add_losses(self, values: dict[str, Tensor], finite: Tensor) -> None:
+        """One batch's terms."""
+        _add(self.losses, values, finite)
+
+    def add_step(self, norm: Tensor, clipped: Tensor, skipped: Tensor) -> None:
+        """One step: its gradient norm before clipping, and flags."""
+        self.steps += 1
+        _add(self.norms, {"grad_norm": norm, "clipped": clipped}, ~skipped)
+
+    def means(self) -> dict[str, float]:
+        """Means of the loss terms and of the gradient norm, share of steps clipped, and skipped."""
+        losses, norms = _means(self.losses), _means(self.norms)
+        skipped = self.steps - norms.pop("count", 0.0)
+        losses.pop("count", None)
+        row = losses | norms | {"skipped": skipped}
+        return {f"train/{key}": value for key, value in row.items()}
+
+
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor], counts: Tensor) -> None:
+    """Sum on the device; reading a value there would stall the step."""
+    for key, value in {"count": torch.ones_like(counts, dtype=torch.float32), **values}.items():
+        value = torch.where(counts, value.detach().float(), 0.0)
+        sums[key] = sums[key] + value if key in sums else value
+
+
+def _means(sums: dict[str, Tensor]) -> dict[str, float]:
+    count = float(sums["count"]) if sums else 0.0
+    return {k: float(v) / max(count, 1.0) for k, v in sums.items()} | {"count": count}
+
+
+@dataclass
+class Run:
+    """Everything that changes while a run trains, and what changes it."""
+
+    network: Network
+    ema: AveragedModel | None
+    optimizer: Optimizer
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+    clip: Any
+    finetune: Finetune
+    guard: Guard
+    clock: Clock
+    device: torch.device
+    precision: Precision
+    accumulate: int = 1
+    judge: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
+    lap: Any = lambda part: None  # told when a part of a step is over: engine.training.timer.Laps
+    epoch: int = 0  # whole epochs behind
+    progress: Progress = field(default_factory=Progress)  # of the epoch that is being trained
+    best: float = float("-inf")
+    stale: int = 0  # evaluations since the best one
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is evaluated: the average where there is one."""
+        return self.network if self.ema is None else self.ema.module  # type: ignore[return-value]
+
+    @property
+    def rate(self) -> float:
+        """The largest learning rate of now."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def step(self, bad: Tensor) -> None:
+        """Weights, their average and the schedule one step on; where `bad` the weights stay."""
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            guarded_step(self.optimizer, bad)
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update_parameters(self.network)
+        self.clock.step += 1
+        self.schedule.step()
+
+    def end_epoch(self, row: dict[str, float], value: float | None) -> bool:
+        """Close an epoch with its row; whether `value`, where it was evaluated, is the best."""
+        self.epoch, self.progress = self.epoch + 1, Progress()
+        self.history.append(row)
+        if value is None:
+            return False
+        better = value > self.best
+        self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
+        self._slow_down(self.judge(self.stale))
+        return better
+
+    def _slow_down(self, factor: float) -> None:
+        """All rates from here on times `factor`; the schedule's state keeps it."""
+        self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
+
+    def state(self) -> dict[str, Any]:
+        """All of it between two steps, as plain tensors, numbers, strings, lists and dicts."""
+        return fsdp.whole(
+            {
+                "model": self.network.state_dict(),
+                "ema": None if self.ema is None else self.ema.module.state_dict(),
+                "ema_updates": 0 if self.ema is None else int(self.ema.n_averaged),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "guard": self.guard.state(),
+                "step": self.clock.step,
+                "seconds": self.clock.seconds,
+                "epoch": self.epoch,
+                "progress": vars(self.progress),
+                "best": self.best,
+                "stale": self.stale,
+                "history": self.history,
+                "random": random_states(),
+            }
+        )
+
+    def restore(self, saved: dict[str, Any], path: str) -> None:
+        """Go back to where `state` was taken; `path` names the file in messages."""
+        checkpoint.load_weights(self.network, saved["model"], path)
+        if self.ema is not None and saved["ema"] is not None:
+            checkpoint.load_weights(self.ema.module, saved["ema"], path)
+            self.ema.n_averaged.fill_(saved["ema_updates"])
+        self.optimizer.load_state_dict(laid_out(saved["optimizer"], self.optimizer))
+        self.schedule.load_state_dict(saved["schedule"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.guard.restore(saved["guard"])
+        self.clock.step, self.clock.before = saved["step"], saved["seconds"]
+        self.clock.started = time.perf_counter()
+        self.epoch, self.progress = saved["epoch"], Progress(**saved["progress"])
+        self.best, self.stale, self.history = saved["best"], saved["stale"], saved["history"]
+        restore(saved["random"])

@@ -1,0 +1,85 @@
+"""Checkpoints: plain tensors, numbers, strings, lists and dicts, written whole or not at all."""
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.distributed.collectives import first_only
+from engine.distributed.fsdp import weights_like
+from engine.errors import UserError
+from engine.weights.migrate import FORMAT, migrate
+
+NEEDED = {"format", "config", "classes", "model", "epoch"}
+
+
+@first_only
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the target, flush, then replace: the old file lives until the new is whole.
+
+    Raises:
+        OSError: the file system refuses; the old file is as it was.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writer has no kind of its own
+        temporary.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def load(path: str, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint onto `device`; no code in the file is ever run.
+
+    Raises:
+        UserError: no such file, not a checkpoint, not ours, from a newer format, or it holds
+            pickled objects (named).
+    """
+    if not Path(path).is_file():
+        got = "a folder" if Path(path).is_dir() else "no such file"
+        where = "RUN/checkpoints/last.pt, and after their first evaluation in best.pt beside it"
+        raise UserError(f"checkpoint {path}: {got}; runs keep theirs in {where}")
+    try:
+        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch's readers have no fixed set of errors
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it holds a pickled object, {named[1]}" if named else "not one, or a broken one"
+        raise UserError(
+            f"checkpoint {path}: {what}; expected a file that train.py wrote (plain tensors, "
+            "numbers and strings; nothing else is ever unpickled)"
+        ) from error
+    if not isinstance(state, dict) or not state.keys() >= NEEDED:
+        got = sorted(map(str, state))[:5] if isinstance(state, dict) else type(state).__name__
+        raise UserError(f"checkpoint {path}: not written by train.py (it holds {got})")
+    if state["format"] > FORMAT:
+        raise UserError(
+            f"checkpoint {path}: format {state['format']}, this version reads {FORMAT}: update it"
+        )
+    return migrate(state)
+
+
+def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:
+    """Put a checkpoint's weights into the network its configuration built.
+
+    Raises:
+        UserError: keys or shapes differ.
+    """
+    try:
+        network.load_state_dict(weights_like(weights, network))
+    except RuntimeError as error:
+        first = str(error).split("\n")[1].strip()[:200]
+        raise UserError(
+            f"checkpoint {path}: its weights are of another network: {first}"
+        ) from error

@@ -1,0 +1,65 @@
+"""Checkpoints of older formats as this version would have written them."""
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from engine.config.schema import CONFIGS
+from engine.console import say
+
+FORMAT = 5
+# Until format 4 a checkpoint stood between two epochs, and nothing was counted of what is here.
+BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
+
+
+def migrate(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of this format; one of an older format is changed to it, and that is shown."""
+    number, table = state["format"], OmegaConf.load(CONFIGS / "renamed.yaml")
+    if number == FORMAT:
+        return state
+    say(f"checkpoint of format {number}, read as {FORMAT}")
+    state = _from_first(state) if number == 1 else state
+    state = {**state, "config": _with_coder(state["config"], table.coder)} if number < 3 else state
+    state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
+    return {**state, "config": _renamed(state["config"], table), "format": FORMAT}
+
+
+def _renamed(node: Any, table: Any) -> Any:
+    """A configuration whose classes have the names of today, in every node that names one."""
+    if isinstance(node, list | tuple):
+        return [_renamed(value, table) for value in node]
+    if not isinstance(node, dict):
+        return node
+    new = {key: _renamed(value, table) for key, value in node.items()}
+    if isinstance(target := new.get("_target_"), str):
+        new["_target_"] = _today(target, table["targets"])
+    return new
+
+
+def _today(target: str, prefixes: dict[str, str]) -> str:
+    old = next((prefix for prefix in prefixes if target.startswith(prefix)), "")
+    return prefixes.get(old, "") + target[len(old) :]
+
+
+def _with_coder(config: dict[str, Any], coder: str) -> dict[str, Any]:
+    """Until format 3 SSD's head had the variances of its coder."""
+    head = dict(config["head"])
+    if "variances" in head:
+        head["coder"] = {"_target_": coder, "variances": head.pop("variances")}
+    return {**config, "head": head}
+
+
+def _from_first(state: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knew no fine-tuning, and called the layers of a ResNet by names of its own."""
+    stages = {f"backbone.stages.{i}.": f"backbone.layer{i + 1}." for i in range(4)}
+    names = {"backbone.stem.0.": "backbone.conv1.", "backbone.stem.1.": "backbone.bn1."} | stages
+    weights = {
+        key: state[key] and {_today(name, names): tensor for name, tensor in state[key].items()}
+        for key in ("model", "ema")
+    }
+    config = {**state["config"], "finetune": {"_target_": "engine.training.finetune.Finetune"}}
+    preprocessing = {**state["preprocessing"], "resize": None, "interpolation": None}
+    for key in ("mean", "std"):
+        preprocessing[key] = [value / 255 for value in preprocessing[key]]
+    preprocessing["colour"] = "RGB"
+    return {**state, **weights, "config": config, "preprocessing": preprocessing}

@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from command_line import equal
+
+from engine.bench.keys import KEYS
+from engine.bench.step import peers
+from engine.config.schema import CONFIGS
+from engine.console import text
+
+SMALL = ("batch=2", "slots=60", "objects=[0,3]", "repeats=1")
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "engine.bench", *arguments]
+    return subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True)
+
+
+def test_loss_prints_a_table_and_json_last():
+    done = bench("part=loss", *SMALL)
+    assert done.returncode == 0, done.stderr
+    *table, last = done.stdout.splitlines()
+    found = json.loads(last)
+    assert (found["part"], found["batch"], found["slots"]) == ("loss", 2, 60)
+    rows = found["rows"]
+    assert [(r["objects"], r["loss"]) for r in rows] == [
+        (count, loss) for count in (0, 3) for loss in ("torchvision", "multibox", "focal")
+    ]
+    for row, peer in zip(rows, rows[:1] * 3 + rows[3:4] * 3, strict=True):
+        assert 0 < row["fastest"] <= row["ms"] <= row["slowest"]
+        assert row["of_torchvision"] == pytest.approx(row["ms"] / peer["ms"])
+        # At least the gradient by the logits, 2 * 60 * 21 floats
+        assert row["peak_mb"] > 2 * 60 * 21 * 4 / 1e6
+    assert not (CONFIGS.parent / "bench.log").exists()
+    assert table[0].split() == list(rows[0])
+    assert len(table) == 1 + len(rows)
+
+
+@pytest.mark.slow
+def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
+    done = bench("part=data", f"root=[{shared_data}/bccd]", "pictures=4", "repeats=1", "side=64")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [row["way"] for row in rows if row["pictures"] == "bccd"][:3] == [
+        "decoding", "augment=ssd", "torchvision",
+    ]  # fmt: skip
+    assert all(row["slowest"] <= row["a_second"] <= row["fastest"] for row in rows)
+    assert [row["of_decoding"] for row in rows if row["way"] == "decoding"] == [1, 1]
+
+
+def test_step_prints_each_model_beside_its_bare_network():
+    done = bench("part=step", "models=[mobilenet_v1_025]", "batch=2", "steps=1", "repeats=1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [(r["model"], r["batch"], r["timed"]) for r in rows] == [
+        ("mobilenet_v1_025", 2, timed) for timed in ("bare", "step", "loop", "losses")
+    ]
+    for row in rows:
+        assert row["of_bare"] == pytest.approx(row["ms"] / rows[0]["ms"])
+
+
+def test_keys_are_timed_one_at_a_time():
+    done = bench("part=keys", "models=[mobilenet_v1_025]", "batch=2", "steps=1", "repeats=1",
+                 "device=cpu")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert [row["key"] for row in rows] == ["default", *KEYS]
+    for row in rows:
+        assert row["of_default"] == row["a_second"] / rows[0]["a_second"] > 0
+        assert row["slowest"] <= row["a_second"] <= row["fastest"] and row["busy"] > 0
+
+
+def test_the_step_that_is_timed_is_the_loops_own():
+    timed = peers("mobilenet_v1_025", batch=2, steps=2)
+    step, loop = (timed[name].args[0] for name in ("step", "loop"))
+    loop.network.load_state_dict(step.network.state_dict())
+    loop.ema.module.load_state_dict(step.network.state_dict())
+    step.ema.module.load_state_dict(step.network.state_dict())
+    timed["step"]()
+    timed["loop"]()
+    assert equal(loop.network.state_dict(), step.network.state_dict())
+    assert equal(loop.ema.state_dict(), step.ema.state_dict())
+    assert step.clock.step == loop.clock.step == 2 and step.epoch == 1
+
+
+@pytest.mark.slow
+def test_torchvisions_ssd300_is_timed_beside_ours():
+    timed = peers("ssd300_vgg16", batch=1, steps=1)
+    model = timed["torchvision"].args[0]
+    weights = [p for p in model.parameters() if p.dim() > 1]  # biases without a match stay
+    before = [p.clone() for p in weights]
+    timed["torchvision"]()
+    assert all(not torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
+        ("batch=0", "batch=0: expected at least 1"),
+        ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
+        (["part=step", "models=[resnet19]"], "model=resnet19: no such model; did you mean"),
+        ("objects=[]", "objects=[]: expected"),
+        ("objects=[-1]", "objects=[-1]: expected"),
+        ("slot=3", "slots"),
+        ("root=[a]", "root: part=loss has no such key; it has batch, slots, objects"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(wrong, says):
+    done = bench(*([wrong] if isinstance(wrong, str) else wrong))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_table_lines_up():
+    rows = [{"objects": 1, "ms": 0.1234, "of": 1.0}, {"objects": 500, "ms": 1234.5, "of": 0.25}]
+    assert text(rows).splitlines() == [
+        "objects     ms    of",
+        "      1  0.123     1",
+        "    500   1234  0.25",
+    ]

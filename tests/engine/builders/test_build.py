@@ -1,0 +1,272 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from engine.builders import from_checkpoint, parts
+from engine.config import schema
+from engine.config.image_size import size_of
+from engine.config.instantiate import check, fits, part
+from engine.errors import UserError
+from engine.weights import checkpoint
+
+AUGMENT = "engine.data.augment.Augment"
+SSD = "detect.heads.ssd.SSD"
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides))
+
+
+def refusal(call, *args):
+    with pytest.raises(UserError) as caught:
+        call(*args)
+    assert len(str(caught.value).splitlines()) <= 3
+    return str(caught.value)
+
+
+def node(target, **arguments):
+    return OmegaConf.create({"_target_": target, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "good"),
+    [
+        (1, int, True),
+        (1.5, int, False),
+        (True, int, False),
+        ("1", int, False),
+        (1, float, True),
+        (1.5, float, True),
+        (True, float, False),
+        ("1.5", float, False),
+        (True, bool, True),
+        (1, bool, False),
+        ("a", str, True),
+        (1, str, False),
+        (None, int, False),
+        (None, int | None, True),
+        (None, type(None), True),
+        (2, int | None, True),
+        ("2", int | None, False),
+        ([1, 2.5], Sequence[float], True),
+        ([1, "x"], Sequence[float], False),
+        (1.0, Sequence[float], False),
+        ("abc", Sequence[str], False),  # a string is one name, not a list of letters
+        ([], list[int], True),
+        ([0.9, 0.99], tuple[float, float], True),
+        ([[1, 2], [3, 4]], Sequence[Sequence[float]], True),
+        ([[1, 2], 3], Sequence[Sequence[float]], False),
+        ("a", Literal["a", "b"], True),
+        ("c", Literal["a", "b"], False),
+        (object(), Any, True),
+        ("x", torch.nn.Module, False),
+        (None, torch.nn.Module | None, True),
+        ("x", "a forward reference", True),
+    ],
+)
+def test_fits(value, hint, good):
+    assert fits(value, hint) is good
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (node(AUGMENT, flipp=0.5), "part.flipp: Augment takes no such argument; did you mean"),
+        (node(AUGMENT, qqqq=1), "part.qqqq: Augment takes no such argument"),
+        (node(AUGMENT, flip="often"), "part.flip=often: expected float, got str"),
+        (node(AUGMENT, flip=True), "part.flip=True: expected float, got bool"),
+        (node(AUGMENT, scale=0.5), "part.scale=0.5: expected collections.abc.Sequence[float], got"),
+        (node(AUGMENT, flip=None), "part.flip=None: expected float, got NoneType"),
+        (node("engine.training.clip.Value", max="???"), "part.max is needed: say part.max=..."),
+        (node("engine.training.clip.Value"), "part: Value also needs max"),
+        (node("engine.training.clip.Valu"), "part._target_: cannot import engine.training.clip.V"),
+        (node("no_such_module.Class"), "part._target_: cannot import no_such_module.Class"),
+        (OmegaConf.create({"max": 1.0}), "part: names no class (_target_); pick an option"),
+        (
+            node("detect.losses.multibox.Multibox", box=node("detect.losses.box.SmoothL1", bta=1)),
+            "part.box.bta: SmoothL1 takes no such argument; did you mean 'beta'?",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_node_is_refused_by_its_key(wrong, message):
+    assert refusal(check, wrong, "part").startswith(message)
+
+
+def test_what_the_engine_gives_is_not_missing():
+    head = node("classify.heads.linear.Linear")
+    assert "also needs activation, channels, num_classes" in refusal(check, head, "head")
+    check(head, "head", parts.GIVEN["head"])
+
+
+def test_part_gives_only_what_is_asked_for():
+    head = part(
+        node("classify.heads.linear.Linear", top=2), "head", channels=[4], strides=[8],
+        num_classes=3, activation="softmax",
+    )  # fmt: skip
+    assert head.linear.weight.shape == (3, 4) and head.top == 2
+
+
+def test_a_constructors_own_refusal_comes_through():
+    message = refusal(part, node(AUGMENT, fit="cut"), "augment")
+    assert message == "augment.fit=cut: expected squeeze, letterbox or crop"
+
+
+def test_the_default_configuration_passes():
+    parts.check_all(compose())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["model=resnet18", "loss=multibox"],
+            ["Multibox needs boxes + logits", "Linear says logits", "bce, cross_entropy, focal"],
+        ),
+        (
+            ["head=yolo_v3", "loss=focal"],
+            ["Focal", "YOLOv3 says boxes + logits + objectness", "that do: yolo_v1, yolo_v2, yolo"],
+        ),
+        (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, ", "multibox"]),
+        (["head=ssd", "loss=yolo_v3"], ["YOLOv3 needs boxes + logits + objectness", "focal"]),
+        (["model=resnet18", "metric=voc_map"], ["VOCMap judges boxes + logits", "Linear says"]),
+        (
+            ["loss=single"],
+            ["Single needs boxes in one slot", "SSD says boxes", "do: bce, focal, "],
+        ),
+        (
+            ["head=single", "loss=cross_entropy", "metric=single"],
+            ["CrossEntropy", "Single says boxes + logits", "multibox, single"],
+        ),
+        (["head=single_box", "loss=focal"], ["Focal needs logits", "do: single"]),
+        (["head=single_class", "loss=single"], ["Single needs boxes in one slot", "cross_entropy"]),
+        (
+            ["head=single_box", "loss=single", "metric=single"],
+            ["Single judges boxes + logits", "the head Single says boxes: pick another metric="],
+        ),
+        (["head=single_class", "loss=bce", "metric=single_box"], ["SingleBox judges boxes,"]),
+        (["head=single", "head.classes=false", "head.boxes=false"], ["expected at least one true"]),
+        (["metric=top_k"], ["TopK judges logits", "SSD says boxes + logits"]),
+        (["+loss.gama=1"], ["loss.gama: Focal takes no such argument; did you mean 'gamma'?"]),
+        (["clip.max=high"], ["clip.max=high: expected float, got str"]),
+        (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
+        (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected float, got list"]),
+        (
+            ["model=resnet18", "loss=focal", "metric=top_k", "augment=imagenet", "augment.mixup=1"],
+            ["shares of classes", "the loss Focal does not take", "loss=cross_entropy"],
+        ),
+        (["dataset=voc"], ["dataset.root is needed: say dataset.root=..."]),
+        (["loader.sizes=[64,100]"], ["loader.sizes=[64, 100]: expected sides, multiples of 32"]),
+        (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(overrides, says):
+    message = refusal(parts.check_all, compose("dataset=shapes", *overrides))
+    assert [words for words in says if words not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "size"), [(224, (224, 224)), ([64, 96], (64, 96)), (32, (32, 32))]
+)
+def test_size_of(said, size):
+    assert size_of(OmegaConf.create({"image_size": said})) == size
+
+
+@pytest.mark.parametrize("said", [31, 0, -5, [64], [64, 64, 64], [64, 8], "big", None, 96.5, []])
+def test_size_of_refuses(said):
+    message = refusal(size_of, OmegaConf.create({"image_size": said}))
+    assert message.startswith(f"image_size={said}: expected pixels >= 32")
+
+
+def test_device():
+    assert parts.device("cpu") == torch.device("cpu")
+    assert parts.device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("gpu", "cuda:99", "tpu:x"):
+        message = refusal(parts.device, name)
+        assert message.startswith(f"device={name}: not usable here; expected auto, cpu, mps, cuda")
+
+
+def test_a_head_of_one_slot_wants_one_label_a_picture():
+    # Shapes has pictures of several objects.
+    message = refusal(parts.dataset, compose("model=resnet18", "dataset=shapes"), "train")
+    assert message.startswith("head Linear says one class a picture, ")
+    assert message.endswith(
+        "has 6: say model=ssd_resnet34, dataset.view=largest, or loss=bce metric=multi_label "
+        "dataset.view=multilabel"
+    )
+    assert len(parts.dataset(compose("dataset.train=7"), "train")) == 7
+
+
+def test_an_empty_split_is_refused():
+    message = refusal(parts.dataset, compose("dataset=shapes", "dataset.val=0"), "val")
+    assert "val" in message
+
+
+def test_classes_must_be_the_trained_ones():
+    from_checkpoint.check_classes(["cat", "dog"], ["cat", "dog"], "a.pt")
+    message = refusal(from_checkpoint.check_classes, ["cat", "dog"], ["dog", "cat"], "a.pt")
+    assert message == "a.pt was trained on the classes ['cat', 'dog'], this data has ['dog', 'cat']"
+
+
+def load_checkpoint(path, loss, trust=False):
+    """
+
+    from engine.config.image_size import size_of
+
+
+    from engine.config.image_size import size_of
+
+
+        from engine.config.image_size import size_of
+
+
+        from engine.config.image_size import size_of
+        What eval and predict do with a checkpoint whose configuration has this loss."""
+    config = schema.plain(compose())
+    state = {"config": {**config, "loss": loss}, "classes": ["a"], "model": {}, "epoch": 0}
+    checkpoint.save(path, state)
+    with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}"])
+    return from_checkpoint.load(str(path), cfg, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"_target_": "os.system", "command": "true"},
+        {"_target_": "subprocess.run", "_args_": [["true"]]},
+        {"_target_": "classify.losses.Focal", "box": {"_target_": "builtins.exec"}},
+        {"_target_": "classify.losses.Focal", "box": [{"_target_": "os.system"}]},
+        {"_target_": "classify.losses.Focal", "box": ({"_target_": "os.system"},)},
+        {"_target_": "torchevil.Loss"},
+        {"_target_": "torch.os.system", "command": "true"},  # what torch imports is not torch's
+        {"_target_": "engine.weights.checkpoint.os.system", "command": "true"},
+        {"_target_": "torch.load", "f": "a.pt", "weights_only": False},  # would unpickle
+        {"_target_": "torch.hub.load", "repo_or_dir": "a/b", "model": "c"},
+    ],
+    ids=lambda loss: str(loss.get("box", loss["_target_"])),
+)
+def test_a_checkpoint_cannot_name_foreign_code(tmp_path, loss):
+    path = tmp_path / "a.pt"
+    message = refusal(load_checkpoint, path, loss)
+    assert message.startswith(f"{path}: its configuration calls ") and "trust=true" in message
+
+
+@pytest.mark.parametrize("target", ["engine.gone.Loss", "engine.weights.checkpoint.FORMAT", 5])
+def test_a_checkpoint_that_names_no_class_is_the_users_error(tmp_path, target):
+    assert str(target) in refusal(load_checkpoint, tmp_path / "a.pt", {"_target_": target})
+
+
+def test_unless_the_user_trusts_it(tmp_path):
+    loss = {"_target_": "somebody.Loss"}
+    _, full = load_checkpoint(tmp_path / "a.pt", loss, trust=True)
+    assert full.loss == loss
+
+
+def test_a_checkpoint_of_this_project_needs_no_trust(tmp_path):
+    saved, full = load_checkpoint(tmp_path / "a.pt", schema.plain(compose())["loss"])
+    assert saved["classes"] == ["a"] and full.trainer.precision is schema.Precision.auto

@@ -1,0 +1,196 @@
+import json
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import UserError
+from engine.output import predictions
+from engine.structures import BACKGROUND, Meta, Objects, Record
+
+CATEGORIES = [5, 90]
+PATHS = {3: "x/a.jpg", 7: "x/b.jpg", "000012": "x/000012.jpg"}
+
+
+class Pictures:
+    """Three pictures: ids 3 and 7, and one whose id is its file's stem."""
+
+    def __init__(self, paths=PATHS):
+        self.classes, self.report, self.paths = ["cat", "dog"], [], paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def record(self, index):
+        id = list(self.paths)[index]
+        return Record(id, self.paths[id], np.array([index % 2]), np.array([[0, 0, index + 1, 9]]))
+
+    def image(self, index):
+        raise AssertionError("no picture is opened")
+
+
+def row(**change):
+    return {"image_id": 3, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 0.5} | change
+
+
+def read(folder, data, dataset=None):
+    path = folder / "predictions.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return predictions.read(path, dataset or Pictures(), CATEGORIES)
+
+
+def metas():
+    return [Meta(i, *item, (9, 9), np.eye(2, 3)) for i, item in enumerate(PATHS.items())]
+
+
+def test_rows_by_hand():
+    objects = Objects(
+        torch.tensor([[1.0, 2, 4, 6], [0, 0, 1, 1]]),
+        torch.tensor([1, 0]),
+        torch.tensor([2, 0]),
+        torch.tensor([0.25, 1]),
+    )
+    assert predictions.rows(objects, metas(), CATEGORIES) == [
+        {
+            "image_id": "000012",
+            "file_name": "000012.jpg",
+            "category_id": 90,
+            "bbox": [1, 2, 3, 4],
+            "score": 0.25,
+        },
+        {
+            "image_id": 3,
+            "file_name": "a.jpg",
+            "category_id": 5,
+            "bbox": [0, 0, 1, 1],
+            "score": 1,
+        },
+    ]
+
+
+side = st.tuples(*[st.floats(0, 5000, width=32)] * 2).map(sorted)
+thing = st.tuples(side, side, st.integers(0, 1), st.integers(0, 2), st.floats(0, 1, width=32))
+
+
+@given(st.lists(thing, max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_reading_gives_back_every_bit(tmp_path_factory, things):
+    boxes = [[x[0], y[0], x[1], y[1]] for x, y, *_ in things]
+    labels, image, scores = (torch.tensor([t[i] for t in things]) for i in (2, 3, 4))
+    objects = Objects(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels.long(),
+        image.long(),
+        scores.float(),
+    )
+    path = tmp_path_factory.getbasetemp() / "bits.json"
+    with closing(predictions.Writer(path, CATEGORIES)) as writer:
+        writer.add(objects, metas())
+    found = predictions.read(path, Pictures(), CATEGORIES)
+    assert set(found.objects) == set(image.tolist())
+    assert not found.unknown
+    for index, mine in found.objects.items():
+        expected = objects.of(index)
+        for field in ("boxes", "labels", "image", "scores", "ignore"):
+            got, wanted = getattr(mine, field), getattr(expected, field)
+            assert got.dtype == wanted.dtype
+            assert torch.equal(got, wanted)
+
+
+def test_pictures_are_found_by_id_then_by_stem(tmp_path):
+    data = [row(image_id=i, score=s) for i, s in ((7, 0.1), ("b", 0.2), ("000012", 1), ("a", 0))]
+    found = read(tmp_path, data)
+    assert {i: o.scores.tolist() for i, o in found.objects.items()} == {
+        1: [pytest.approx(0.1), pytest.approx(0.2)],
+        2: [1],
+        0: [0],
+    }
+
+
+def test_rows_of_other_pictures_are_counted(tmp_path):
+    found = read(tmp_path, [row(), row(image_id=4), row(image_id=4), row(image_id="c")])
+    assert list(found.objects) == [0]
+    assert found.unknown == {4: 2, "c": 1}
+
+
+def test_a_stem_of_two_files_names_neither(tmp_path):
+    dataset = Pictures({1: "x/a.jpg", 2: "y/a.jpg"})
+    found = read(tmp_path, [row(image_id="a"), row(image_id=2)], dataset)
+    assert (list(found.objects), found.unknown) == ([1], {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (3, "got 3, expected"),
+        ({"image_id": 3}, r"got {'image_id': 3}, expected {\"image_id\""),
+        (row(bbox=None), "expected {"),
+        (row(bbox=[1, 2, 3]), r"got bbox \[1, 2, 3\], score 0.5, expected finite"),
+        (row(bbox=[1, 2, 3, float("nan")]), "expected finite"),
+        (row(bbox=[1, 2, 3, 1e39]), "expected finite"),
+        (row(bbox=[1, 2, "3", 4]), "expected finite"),
+        (row(score=float("inf")), "score inf, expected finite"),
+        (row(bbox=[9, 9, -3, 4]), r"expected \[x, y, w, h\], not two corners"),
+        (row(category_id=1), r"got category_id 1, expected one of \[5, 90\]"),
+        (row(category_id=[5]), r"got category_id \[5\]"),
+        (row(image_id=[3]), r"got image_id \[3\]"),
+    ],
+)
+def test_a_bad_row_names_file_and_row(tmp_path, bad, message):
+    with pytest.raises(UserError, match=rf"predictions\.json, row 2: .*{message}"):
+        read(tmp_path, [row(), bad])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [("{", "got no JSON"), ("{}", "got a dict, expected a list of rows")]
+)
+def test_another_file_is_refused(tmp_path, data, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, data)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.json: No such file .* check the path"):
+        predictions.read(tmp_path / "gone.json", Pictures(), CATEGORIES)
+
+
+def test_no_nan_is_written():
+    objects = Objects(torch.tensor([[0, 0, 1, float("nan")]]), torch.tensor([0]), torch.tensor([1]))
+    with pytest.raises(UserError, match=r"x/b\.jpg: got box .* expected finite numbers"):
+        predictions.rows(objects, metas(), CATEGORIES)
+
+
+class Seen:
+    """A metric that keeps what it is given."""
+
+    primary = "count"
+    requires = frozenset()
+    protocol = "counts"
+
+    def reset(self):
+        self.calls = []
+
+    def update(self, predicted, true, meta):
+        self.calls.append((predicted.scores.tolist(), true.boxes.tolist(), [m[:3] for m in meta]))
+
+    def compute(self):
+        return {"count": float(len(self.calls))}
+
+
+def test_score_feeds_every_picture(tmp_path):
+    metric = Seen()
+    found = read(tmp_path, [row(image_id=7, score=0.5), row(image_id=7, score=0.25)])
+    assert predictions.score(Pictures(), metric, found.objects) == {"count": 3}
+    assert metric.calls == [
+        ([], [[0, 0, 1, 9]], [(0, 3, "x/a.jpg")]),
+        ([0.5, 0.25], [[0, 0, 2, 9]], [(1, 7, "x/b.jpg")]),
+        ([], [[0, 0, 3, 9]], [(2, "000012", "x/000012.jpg")]),
+    ]
+
+
+def test_a_box_of_no_class_has_no_category():
+    alone = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([BACKGROUND]))
+    assert predictions.rows(alone, metas(), CATEGORIES)[0]["category_id"] == 0

@@ -1,0 +1,273 @@
+import copy
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from epochs import epoch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from classify.heads.linear import Linear
+from classify.losses import CrossEntropy
+from classify.metrics.top_k import TopK
+from detect.metrics.coco_map import COCOMap
+from detect.metrics.voc_map import VOCMap
+from engine.config.schema import Precision
+from engine.data.augment import Augment
+from engine.data.loader import Loader
+from engine.network import Network
+from engine.output.run_log import Silent
+from engine.structures import Objects, Record
+from engine.training.clip import NoClip
+from engine.training.ema import averaged
+from engine.training.finetune import Finetune
+from engine.training.guard import Guard
+from engine.training.loop import detect, evaluate, train_epoch
+from engine.training.optimizer import optimizer
+from engine.training.run import Clock, Run
+from engine.training.schedule import Plateau
+
+CPU = torch.device("cpu")
+
+
+class Tiny(nn.Module):
+    """Two convolutions, stride 8 in all, and no batch statistics."""
+
+    channels, strides = (8,), (8,)
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 8, 2, 2))
+
+    def forward(self, images):
+        return [self.layers(images)]
+
+
+class Pictures:
+    """Random pictures whose brightest channel is their class; boxed or labelled as a whole."""
+
+    classes, notes, report = ["red", "green", "blue"], [], []
+
+    def __init__(self, numbers, boxed=False):
+        self.numbers, self.boxed = list(numbers), boxed
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def record(self, index):
+        number = self.numbers[index]
+        box = np.array([[4, 4, 20, 24]], np.float32) if self.boxed else None
+        return Record(number, f"{number}.png", np.array([number % 3]), box)
+
+    def image(self, index):
+        number = self.numbers[index]
+        image = np.random.default_rng(number).integers(0, 100, (32, 32, 3), np.uint8)
+        image[..., number % 3] += 120
+        return image
+
+
+class Blind(Linear):
+    """Finds nothing, like a detector before its first step."""
+
+    def decode(self, output):
+        return Objects.empty()
+
+
+def network(head=Linear, criterion=None):
+    torch.manual_seed(0)
+    made = head(channels=Tiny.channels, num_classes=3, activation="softmax", top=3)
+    return Network(backbone=Tiny(), head=made, criterion=criterion or CrossEntropy())
+
+
+def loader(data, batch_size, train=False, augment=None):
+    return Loader(
+        dataset=data, augment=augment or Augment(), size=(32, 32), batch_size=batch_size,
+        train=train,
+    )  # fmt: skip
+
+
+def run(net, accumulate=1, clock=None, ema=None, lr=0.1, limit=20):
+    optim = optimizer([(1.0, net.parameters())], partial(torch.optim.SGD, lr=lr, momentum=0.9))
+    return Run(
+        network=net,
+        ema=averaged(net, ema) if ema else None,
+        optimizer=optim,
+        schedule=LambdaLR(optim, lambda _: 1.0),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        clip=NoClip(),
+        finetune=Finetune(),
+        guard=Guard(network=net, limit=limit, device=CPU),
+        clock=clock or Clock(100, None),
+        device=CPU,
+        precision=Precision.fp32,
+        accumulate=accumulate,
+    )
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def trained(batch_size, accumulate, pictures=8, epochs=2):
+    net = network()
+    going = run(net, accumulate)
+    for _ in range(epochs):
+        means = epoch(going, loader(Pictures(range(pictures)), batch_size, train=True))
+    return weights(net), means, going.clock.step
+
+
+def test_two_batches_of_four_are_one_of_eight():
+    halves, means, steps = trained(4, 2)
+    whole, together, _ = trained(8, 1)
+    assert steps == 2
+    torch.testing.assert_close(halves, whole, rtol=0, atol=1e-6)
+    assert not torch.allclose(whole, weights(network()), atol=1e-3)
+    assert means["train/class"] == pytest.approx(together["train/class"], rel=1e-5)
+    assert means["train/grad_norm"] == pytest.approx(together["train/grad_norm"], rel=1e-4)
+
+
+def test_what_is_left_at_the_end_of_an_epoch_is_a_step_too():
+    _, _, steps = trained(2, 3, epochs=1)  # four batches: three, and one
+    assert steps == 2
+
+
+def test_training_lowers_the_loss():
+    net = network()
+    going, batches = run(net, ema=0.9), loader(Pictures(range(12)), 4, train=True)
+    losses = []
+    for going.epoch in range(8):
+        losses.append(epoch(going, batches)["train/class"])
+    assert losses[0] == pytest.approx(np.log(3), abs=0.3)  # no better than a guess, ln 3
+    assert losses[-1] < 0.1
+    assert going.evaluated is going.ema.module and going.ema.n_averaged == 24
+
+
+def test_every_epoch_draws_anew_and_by_its_number_alone():
+    def pictures(epochs):
+        seen = []
+        net = network()
+        net.register_forward_pre_hook(lambda _, args: seen.append(args[0].numpy().tobytes()))
+        going, batches = run(net), loader(Pictures(range(4)), 4, True, Augment(flip=0.5, hue=9))
+        for going.epoch in epochs:
+            epoch(going, batches)
+        return seen
+
+    first, second, third = pictures([0, 1, 2])
+    assert len({first, second, third}) == 3
+    assert pictures([2]) == [third]  # a resumed run sees what the uninterrupted one saw
+
+
+def test_the_budget_of_minutes_ends_an_epoch():
+    going = run(network(), clock=Clock(100, minutes=1, before=60.0))
+    epoch(going, loader(Pictures(range(12)), 4, train=True))
+    assert going.clock.step == 1 and going.clock.done == 1
+
+
+def test_the_steps_end_it_too():
+    going = run(network(), clock=Clock(2, None))
+    epoch(going, loader(Pictures(range(12)), 4, train=True))
+    assert going.clock.step == 2
+
+
+def test_done_is_the_further_of_steps_and_minutes():
+    now = time.perf_counter()
+    assert Clock(10, None, step=4).done == 0.4
+    assert Clock(10, 1, step=4, started=now - 15).done == 0.4  # 15 of 60 seconds
+    assert Clock(10, 1, step=4, started=now - 30).done == pytest.approx(0.5, abs=0.02)
+    assert Clock(10, 1, before=20, started=now - 10).done == pytest.approx(0.5, abs=0.02)
+    assert Clock(10, 1, step=40, started=now - 600).done == 1
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    total=st.integers(1, 30), minutes=st.none() | st.floats(1e-6, 1e-3), steps=st.integers(1, 40)
+)
+def test_done_never_falls(total, minutes, steps):
+    clock, seen = Clock(total, minutes), []
+    for clock.step in range(steps):
+        seen.append(clock.done)
+    assert seen == sorted(seen) and all(0 <= done <= 1 for done in seen)
+
+
+def found(numbers, batch_size):
+    """Scores and boxes by picture."""
+    batches = detect(network(), loader(Pictures(numbers), batch_size), CPU, Precision.fp32)
+    return {
+        m.id: (objects.of(i).scores.tolist(), objects.of(i).boxes.tolist())
+        for objects, batch, _ in batches
+        for i, m in enumerate(batch.meta)
+    }
+
+
+def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_fill():
+    forward = found(range(10), 4)  # the last batch holds two
+    assert found(reversed(range(10)), 4) == forward
+    assert found([1, 2, 3, 4, 9], 4)[9] == forward[9]
+    assert len(forward) == 10 and len({tuple(s) for s, _ in forward.values()}) == 10
+
+
+def test_the_network_sees_full_batches_only():
+    net, sizes = network(), []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    results = list(detect(net, loader(Pictures(range(6)), 4), CPU, Precision.fp32))
+    assert sizes == [4, 4] and [len(batch.meta) for _, batch, _ in results] == [4, 2]
+    assert results[1][0].image.max() == 1  # nothing is said about the filling
+
+
+def test_few_pictures_are_not_filled_up_to_a_large_batch():
+    net, sizes = network(), []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    list(detect(net, loader(Pictures(range(3)), 10**9), CPU, Precision.fp32))
+    assert sizes == [3]
+
+
+def test_detect_changes_no_weight_and_keeps_no_graph():
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    for objects, _, losses in detect(net, loader(Pictures(range(3)), 2), CPU, Precision.fp32):
+        assert not objects.scores.requires_grad and not losses["class"].requires_grad
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items()) and not net.training
+
+
+def test_evaluate_scores_a_trained_network():
+    data, going = Pictures(range(12)), run(network())
+    for going.epoch in range(8):
+        epoch(going, loader(data, 4, train=True))
+    judge = TopK(classes=data.classes)
+    for net, accuracy in ((network(Blind), 0), (going.network, 1)):  # each starts afresh
+        scores, predicted = evaluate(net, loader(data, 5), judge, CPU, Precision.fp32)
+        assert scores["top1"] == accuracy
+    assert scores["loss/class"] < 0.2
+    assert [m.id for _, meta in predicted for m in meta] == list(range(12))
+
+
+@pytest.mark.parametrize("metric", [VOCMap, COCOMap])
+def test_evaluate_before_anything_is_found(metric):
+    data = Pictures(range(5), boxed=True)
+    judge = metric(classes=data.classes)
+    for _ in range(2):  # the second starts afresh
+        scores, predicted = evaluate(network(Blind), loader(data, 2), judge, CPU, Precision.fp32)
+        assert scores[judge.primary] == 0 and np.isfinite(scores["loss/class"])
+        assert sum(len(objects) for objects, _ in predicted) == 0 and len(predicted) == 3
+
+
+def test_a_plateau_lowers_the_rate_for_good_and_through_a_resume():
+    def plateaued():
+        made = run(network(), lr=0.8)
+        made.judge = Plateau(patience=2, gamma=0.5).judge
+        return made
+
+    going, batches, rates = plateaued(), loader(Pictures(range(4)), 4, train=True), []
+    for value in (0.3, 0.2, 0.2, 0.1, 0.4, 0.4, None, 0.4, 0.4):
+        for _ in train_epoch(going, batches, Silent()):
+            rates.append(going.rate)  # as the epoch's last step leaves it
+        going.end_epoch({}, value)
+        again = plateaued()
+        again.restore(copy.deepcopy(going.state()), "")
+        going = again
+    # Stale are the 2nd, 3rd and 4th, then the 6th, 8th and 9th: it falls after the 3rd and the 8th.
+    assert rates == pytest.approx([0.8] * 3 + [0.4] * 5 + [0.2])

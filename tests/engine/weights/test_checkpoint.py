@@ -1,0 +1,197 @@
+import os
+import pickle
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from engine.errors import UserError
+from engine.weights import checkpoint
+
+CPU = torch.device("cpu")
+
+
+def state(**more):
+    model = torch.nn.Linear(2, 1).state_dict()
+    return {"config": {"a": [1, "x", None]}, "classes": ["cat"], "model": model, "epoch": 3, **more}
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        checkpoint.load(str(path), CPU)
+    message = str(caught.value)
+    assert message.startswith(f"checkpoint {path}: ") and "\n" not in message
+    return message.removeprefix(f"checkpoint {path}: ")
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    saved = state(best=float("-inf"), random={"python": [3, [1, 2], None]})
+    checkpoint.save(tmp_path / "a.pt", saved)
+    back = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    for key, value in saved["model"].items():
+        assert torch.equal(back["model"].pop(key), value)
+    assert back == {"format": 5, **saved, "model": {}}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("fails", ["save", "fsync"])
+def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch, fails):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, state(epoch=1))
+    old = path.read_bytes()
+
+    def half(_, file):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(*((torch, "save", half) if fails == "save" else (os, "fsync", full)))
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        checkpoint.save(path, state(epoch=2))
+    assert path.read_bytes() == old
+    monkeypatch.undo()
+    checkpoint.save(path, state(epoch=3))  # what the failed one left is no obstacle
+    assert checkpoint.load(str(path), CPU)["epoch"] == 3
+
+
+def whole(path):
+    checkpoint.save(path, state())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda whole: b"",
+        lambda whole: b"some text\n",
+        lambda whole: b"\xff\xd8\xff\xe0" + bytes(1000),  # a JPEG
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:100],
+    ],
+    ids=["empty", "text", "jpeg", "half", "one byte less", "head only"],
+)
+def test_a_broken_file_is_named(tmp_path, content):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content(whole(path)))
+    assert refusal(path).startswith("not one, or a broken one; expected a file that train.py wrote")
+
+
+def test_no_file_and_a_folder(tmp_path):
+    assert refusal(tmp_path / "none.pt").startswith("no such file; runs keep theirs in")
+    assert refusal(tmp_path).startswith("a folder; runs keep theirs in RUN/checkpoints/last.pt")
+
+
+@pytest.mark.parametrize(
+    ("foreign", "message"),
+    [
+        ({"state_dict": {}, "lr": 1}, "not written by train.py (it holds ['lr', 'state_dict'])"),
+        ([1, 2], "not written by train.py (it holds list)"),
+        (torch.zeros(2), "not written by train.py (it holds Tensor)"),
+    ],
+)
+def test_a_file_of_another_program(tmp_path, foreign, message):
+    torch.save(foreign, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == message
+
+
+def test_a_newer_format(tmp_path):
+    torch.save({**state(), "format": 6}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "format 6, this version reads 5: update it"
+
+
+def test_a_file_of_the_first_format_is_read(tmp_path):
+    names = ("mean", "backbone.stem.0.weight", "backbone.stem.1.bias", "backbone.stages.3.0.x")
+    past = {
+        "head": {"_target_": "classify.heads.Linear", "dropout": 0.5},
+        "metric": {"_target_": "classify.metrics.TopK"},
+    }
+    said = {"size": [64, 64], "mean": [51.0, 102.0, 0.0], "std": [255.0, 255.0, 127.5]}
+    model = {name: torch.ones(1) for name in names}
+    saved = state(config=past, model=model, ema=None, preprocessing=said)
+    torch.save({**saved, "format": 1}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    assert list(got["model"]) == [
+        "mean", "backbone.conv1.weight", "backbone.bn1.bias", "backbone.layer4.0.x",
+    ]  # fmt: skip
+    assert got["config"]["head"] == {"_target_": "classify.heads.linear.Linear", "dropout": 0.5}
+    assert got["config"]["metric"]["_target_"] == "classify.metrics.top_k.TopK"
+    assert got["config"]["finetune"] == {"_target_": "engine.training.finetune.Finetune"}
+    assert got["preprocessing"]["mean"] == [0.2, 0.4, 0.0]  # of 255 then, of 1 since
+    assert (got["ema"], got["format"]) == (None, 5)
+
+
+def test_a_file_of_the_second_format_is_read(tmp_path):
+    head = {"_target_": "detect.heads.ssd.SSD", "levels": 5, "variances": [0.2, 0.3]}
+    saved = state(config={"head": head, "metric": {"_target_": "m"}}, ema=None)
+    torch.save({**saved, "format": 2}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    coder = {"_target_": "detect.coder.CentreSize", "variances": [0.2, 0.3]}
+    assert got["config"]["head"] == {"_target_": head["_target_"], "levels": 5, "coder": coder}
+    assert got["config"]["metric"] == {"_target_": "m"} and got["format"] == 5
+    del head["variances"]  # of another head nothing changes
+    torch.save({**saved, "format": 2}, tmp_path / "a.pt")
+    assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["head"] == head
+
+
+def test_a_file_of_the_third_format_stood_between_two_epochs(tmp_path):
+    config = {"head": {"_target_": "h", "variances": [1, 1]}}  # of a head that may say so again
+    torch.save({**state(config=config), "format": 3}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    assert (got["progress"], got["guard"], got["stale"]) == ({}, {"row": 0}, 0)
+    assert got["config"] == config and got["format"] == 5
+
+
+class Evil:
+    """Unpickling it would write a file."""
+
+    def __init__(self, canary):
+        self.command = f"touch {canary}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("save", ["torch", "plain pickle"])
+def test_code_in_a_file_is_refused_by_name_and_does_not_run(tmp_path, save):
+    path, canary = tmp_path / "a.pt", tmp_path / "canary"
+    content = {**state(), "format": 1, "config": Evil(canary)}
+    if save == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil(canary), protocol=2))
+    message = refusal(path)
+    assert not canary.exists()
+    assert f"{os.system.__module__}.system" in message
+    os.system(Evil(canary).command)
+    assert canary.exists()  # had it run, it would show
+
+
+def test_a_pickled_configuration_is_refused_by_name(tmp_path):
+    torch.save(state(config=OmegaConf.create({"a": 1}), format=1), tmp_path / "a.pt")
+    message = refusal(tmp_path / "a.pt")
+    assert message.startswith("it holds a pickled object, omegaconf.dictconfig.DictConfig; ")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (torch.nn.Linear(3, 1), "size mismatch for weight"),
+        (torch.nn.Linear(2, 1, bias=False), 'Unexpected key(s) in state_dict: "bias"'),
+        (torch.nn.PReLU(), 'Missing key(s)|Unexpected key(s) in state_dict: "bias"|size mismatch'),
+    ],
+)
+def test_weights_of_another_network(other, said):
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_weights(other, torch.nn.Linear(2, 1).state_dict(), "a.pt")
+    message = str(caught.value)
+    assert message.startswith("checkpoint a.pt: its weights are of another network: ")
+    assert any(part in message for part in said.split("|")) and "\n" not in message
+
+
+def test_weights_of_this_network():
+    source, target = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    checkpoint.load_weights(target, source.state_dict(), "a.pt")
+    assert torch.equal(source.weight, target.weight) and torch.equal(source.bias, target.bias)
