@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +91,30 @@ def _environment() -> dict[str, str]:
 
 
 def start(
-    *arguments: str, cwd: Path, fresh: bool = False, largest: int | None = None
+    *arguments: str,
+    cwd: Path,
+    fresh: bool = False,
+    largest: int | None = None,
+    environment: Mapping[str, str] = types.MappingProxyType({}),
 ) -> "subprocess.Popen[str] | Forked":
     """`python ARGUMENTS` in the folder, the command a file of the project's or `-m` and a module.
 
     Args:
         fresh: whether it is a Python of its own instead of one forked with everything loaded.
         largest: bytes that a file it writes may have.
+        environment: variables beside those of the tests.
     """
     command, *rest = arguments
+    variables = _environment() | environment
     line = [command if command == "-m" else str(ROOT / command), *rest]
     if not fresh and hasattr(os, "fork"):
-        request = {"arguments": line, "cwd": str(cwd), "environment": _environment()}
+        request = {"arguments": line, "cwd": str(cwd), "environment": variables}
         return Forked(_server()[0], request | {"largest": largest})
     assert largest is None, "only a forked command is limited"
     return subprocess.Popen(
         [sys.executable, *line],
         cwd=cwd,
-        env=_environment(),
+        env=variables,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
