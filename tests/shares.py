@@ -1,7 +1,9 @@
-"""The same training and evaluation by one, two and three processes, for `test_distributed.py`.
+"""The same training and evaluation by one, two or three processes, for `test_distributed.py`.
 
-Writes what each came to into `1.pt`, `2.pt` and `3.pt` of a folder. Processes are forked from one
-that has torch loaded, or their start would take most of the time.
+    python tests/shares.py FOLDER 2
+
+Writes what two came to into `2.pt` of the folder, where `1.pt` is already. Processes are forked
+from one that has torch loaded, or their start would take most of the time.
 """
 
 import copy
@@ -152,22 +154,21 @@ def work(configurations, folder):
 
 
 def main():
-    """Groups of one, two and three processes, one group after the other."""
-    folder = Path(sys.argv[1])
+    """A group of that many processes."""
+    folder, world = Path(sys.argv[1]), int(sys.argv[2])
     draw(folder)
     configurations = {name: compose(name, folder) for name in NETWORKS}
-    for world in (1, 2, 3):
-        pids = []
-        for rank in range(world):
-            pids.append(os.fork())
-            if not pids[-1]:
-                if world > 1:
-                    store = dist.FileStore(str(folder / f"store{world}"), world)
-                    dist.init_process_group("gloo", rank=rank, world_size=world, store=store)
-                work(configurations, folder)
-                os._exit(0)
-        if any([os.waitpid(pid, 0)[1] for pid in pids]):
-            sys.exit(f"a process of {world} failed")
+    pids = []
+    for rank in range(world):
+        pids.append(os.fork())
+        if not pids[-1]:
+            if world > 1:
+                store = dist.FileStore(str(folder / f"store{world}"), world)
+                dist.init_process_group("gloo", rank=rank, world_size=world, store=store)
+            work(configurations, folder)
+            os._exit(0)
+    if any([os.waitpid(pid, 0)[1] for pid in pids]):
+        sys.exit(f"a process of {world} failed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Signals, a full disk and NaN, through the real command line."""
 
-import resource
 import signal
 import time
 
@@ -35,10 +34,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on(number, code, whole, tmp_pa
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path):
-    def nothing_large():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-
-    full = start(*RUN, f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, preexec_fn=nothing_large)
+    full = start(*RUN, f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, largest=500_000)
     out, err = full.communicate()
     assert full.returncode == 2 and "the last checkpoint could not be written" in err, err
     assert out.count("no checkpoint written at step") == 2

@@ -1,8 +1,10 @@
 """One run in several processes, against the same run in one."""
 
+import functools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run
+from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run, start
 from shares import JUDGED, NETWORKS
 
 from engine.builders import parts
@@ -34,15 +36,26 @@ SHARDS = [*TINY, *SHAPES, "backbone=vit_tiny", "backbone.positions=32", "image_s
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
+    """What so many processes came to."""
     folder = tmp_path_factory.mktemp("shares")
-    run("tests/shares.py", str(folder), cwd=folder)
-    return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in (1, 2, 3)}
+
+    @functools.cache
+    def of(world):
+        if world > 1:
+            of(1)  # they evaluate its weights
+        run("tests/shares.py", str(folder), str(world), cwd=folder)
+        return torch.load(folder / f"{world}.pt", weights_only=True)
+
+    return of
 
 
-@pytest.mark.parametrize("world", [2, 3])
+THREE = pytest.param(3, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("world", [2, THREE])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
-    one, many = ends[1][name], ends[world][name]
+    one, many = ends(1)[name], ends(world)[name]
     for part in ("weights", "ema"):
         for key, value in one[part].items():
             torch.testing.assert_close(many[part][key], value, rtol=0, atol=1e-5, msg=key)
@@ -50,30 +63,30 @@ def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
         assert other == pytest.approx(row, rel=1e-3)  # a hard negative more or less
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, THREE])
 @pytest.mark.parametrize("name", JUDGED)
 def test_shares_of_101_pictures_have_the_numbers_of_one_process(name, world, ends):
-    one, many = ends[1][name], ends[world][name]
+    one, many = ends(1)[name], ends(world)[name]
     assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
     assert many["found"] == one["found"] and len(one["found"]) == len(set(one["found"])) == 101
     assert 0 < next(iter(one["scores"].values())) < 1
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, THREE])
 @pytest.mark.parametrize("name", JUDGED)
 def test_a_loss_that_is_not_finite_in_one_process_moves_no_weight(name, world, ends):
-    found = ends[world][name]["poisoned"]
+    found = ends(world)[name]["poisoned"]
     assert found == {"skipped": 1, "still": [True] * world}  # the run is over: an epoch is one step
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, THREE])
 def test_what_one_process_meets_all_know(world, ends):
     names = ", ".join(f"{rank}.jpg" for rank in range(world))
     said = f"step 1 skipped, its loss or gradient is not finite: {names}"
-    assert ends[world]["judged"] == {"said": [said], "row": 1}
+    assert ends(world)["judged"] == {"said": [said], "row": 1}
     heard = [0, 15, 0, 0] if world == 1 else [0, 0, 15, 0]
-    assert ends[world]["late"] == [heard] * world
-    assert ends[world]["order"] == list(range(7))
+    assert ends(world)["late"] == [heard] * world
+    assert ends(world)["order"] == list(range(7))
 
 
 @pytest.mark.parametrize("length", [6, 17, 101])
@@ -140,6 +153,53 @@ def wait_for(file, process):
         time.sleep(0.02)
 
 
+def two(folder, *arguments):
+    """`train.py` as two processes of torchrun's, without torchrun and its start."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    said = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port}  # fmt: skip
+    return [
+        start("train.py", *arguments, f"hydra.run.dir={folder}", cwd=folder.parent,
+              environment=said | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in "01"
+    ]  # fmt: skip
+
+
+def ends_of(processes):
+    """Exit codes, outputs and errors of them."""
+    said = [process.communicate(timeout=60) for process in processes]
+    return [process.returncode for process in processes], *zip(*said, strict=True)
+
+
+def test_two_processes_stopped_killed_and_resumed_end_with_the_same_bits(tmp_path):
+    codes, outs, errs = ends_of(two(tmp_path / "whole", *RUN))
+    assert codes == [0, 0], errs
+    assert "2 processes" in outs[0] and outs[1] == ""
+    assert {p.name for p in tmp_path.iterdir()} == {"whole"}
+
+    last = tmp_path / "it/checkpoints/last.pt"
+    stopped = two(tmp_path / "it", *RUN, "trainer.save_every=1")
+    wait_for(last, stopped[0])
+    stopped[1].send_signal(signal.SIGTERM)  # one alone: all stop at one step
+    codes, _, errs = ends_of(stopped)
+    assert codes == [143, 143], errs
+    assert "stopped after step" in errs[0] and f"resume={last}" in errs[0] and errs[1] == ""
+
+    before = last.stat().st_mtime_ns
+    killed = two(tmp_path / "it", "resume=auto", "trainer.save_every=1")
+    while last.stat().st_mtime_ns == before and killed[0].poll() is None:
+        time.sleep(0.02)
+    killed[1].send_signal(signal.SIGKILL)
+    codes, _, errs = ends_of(killed)
+    assert codes == [1, -signal.SIGKILL] and errs[0].count("another process of this run") == 1, errs
+
+    codes, _, errs = ends_of(two(tmp_path / "it", "resume=auto"))
+    assert codes == [0, 0], errs
+    assert_same_end(tmp_path / "whole", tmp_path / "it")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 def test_stopped_killed_and_resumed_two_processes_end_with_the_same_bits(tmp_path):
     whole = torchrun(tmp_path / "whole", *RUN)

@@ -1,17 +1,13 @@
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command_line import ended
 from torchvision.ops import box_iou
 
 from detect.kmeans import Priors, overlaps, priors, text
-from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
-ROOT = CONFIGS.parent
 TRUE = np.array([[12.0, 20], [60, 25], [45, 90], [200, 180]])
 
 
@@ -21,9 +17,7 @@ def groups(spread=0.03, each=50):
 
 
 def command(*arguments, cwd):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "detect.kmeans", *arguments], cwd=cwd,
-                          env=environment, capture_output=True, text=True, timeout=120)  # fmt: skip
+    return ended("-m", "detect.kmeans", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,22 +1,18 @@
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from command_line import equal
+from command_line import ROOT, ended, equal
 
 from engine.bench.keys import KEYS
 from engine.bench.step import peers
-from engine.config.schema import CONFIGS
 from engine.console import text
 
 SMALL = ("batch=2", "slots=60", "objects=[0,3]", "repeats=1")
 
 
 def bench(*arguments):
-    command = [sys.executable, "-m", "engine.bench", *arguments]
-    return subprocess.run(command, cwd=CONFIGS.parent, capture_output=True, text=True)
+    return ended("-m", "engine.bench", *arguments, cwd=ROOT)
 
 
 def test_loss_prints_a_table_and_json_last():
@@ -34,7 +30,7 @@ def test_loss_prints_a_table_and_json_last():
         assert row["of_torchvision"] == pytest.approx(row["ms"] / peer["ms"])
         # At least the gradient by the logits, 2 * 60 * 21 floats
         assert row["peak_mb"] > 2 * 60 * 21 * 4 / 1e6
-    assert not (CONFIGS.parent / "bench.log").exists()
+    assert not (ROOT / "bench.log").exists()
     assert table[0].split() == list(rows[0])
     assert len(table) == 1 + len(rows)
 

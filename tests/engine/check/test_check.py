@@ -1,11 +1,10 @@
 import json
-import subprocess
-import sys
 
 import cv2
 import hydra
 import numpy as np
 import pytest
+from command_line import ROOT, ended
 from corpus import (
     CLASSES,
     JPEG,
@@ -49,8 +48,7 @@ def reported(cfg, folder):
 
 
 def command(*arguments, cwd):
-    line = [sys.executable, "-m", "engine.check", *arguments, f"hydra.run.dir={cwd}/run"]
-    return subprocess.run(line, cwd=CONFIGS.parent, capture_output=True, text=True)
+    return ended("-m", "engine.check", *arguments, f"hydra.run.dir={cwd}/run", cwd=ROOT)
 
 
 def test_numbers_of_a_split_by_hand(tmp_path):

@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from itertools import islice
 from math import nan
 
@@ -8,7 +6,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from command_line import equal, table
+from command_line import ROOT, ended, equal, table
 from epochs import epoch
 
 from engine.config.schema import CONFIGS
@@ -143,8 +141,7 @@ def test_a_fall_by_hand(losses, falls):
 
 
 def command(*arguments):
-    called = [sys.executable, "-m", "engine.lr_find", *SMALL, *arguments]
-    return subprocess.run(called, cwd=CONFIGS.parent, capture_output=True, text=True)
+    return ended("-m", "engine.lr_find", *SMALL, *arguments, cwd=ROOT)
 
 
 def test_the_command_leaves_a_curve(tmp_path):

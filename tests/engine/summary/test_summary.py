@@ -1,12 +1,10 @@
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 
 import hydra
 import pytest
 import torch
+from command_line import ended
 from torch import nn
 
 from classify.backbones.resnet import ResNet
@@ -151,13 +149,7 @@ def test_a_backbone_that_needs_numbers_gets_them_and_the_reason_is_said(monkeypa
 
 def command(*arguments, cwd):
     """Exit code, standard output, standard error of `python -m engine.summary`."""
-    process = subprocess.run(
-        [sys.executable, "-m", "engine.summary", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-    )
+    process = ended("-m", "engine.summary", *arguments, cwd=cwd)
     assert not list(cwd.iterdir())  # it leaves nothing behind
     return process.returncode, process.stdout, process.stderr
 
