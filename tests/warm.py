@@ -31,7 +31,8 @@ def load() -> None:
     for package in PACKAGES:
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):
-            importlib.import_module(module.name)
+            if not module.name.endswith("__main__"):  # what `-m` runs is not imported first
+                importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # what is not touched stays shared
 
