@@ -1,4 +1,4 @@
-"""Run a checkpoint on pictures: python predict.py checkpoint=PATH source=FOLDER."""
+"""Run a checkpoint on images: python predict.py checkpoint=PATH source=FOLDER."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from engine.cli import command
 
 @command("predict")
 def main(cfg: Any) -> None:
-    """Checked configuration in, annotated pictures and predictions.json out."""
+    """Checked configuration in, annotated images and predictions.json out."""
     from engine.predict import predict  # torch loads only now
 
     predict(cfg)

@@ -1,1 +1,1 @@
-"""Networks that say what is in a picture."""
+"""Networks that say what is in an image."""

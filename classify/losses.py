@@ -1,4 +1,4 @@
-"""Losses over slots. With one slot a picture they train a classifier, with many a detector.
+"""Losses over slots. With one slot an image they train a classifier, with many a detector.
 
 A loss of the boxes is a part of its own (`box`), so that every class loss goes with every box loss.
 Terms are summed over slots, and divided by how many of them answer for an object, at least 1.
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.distributed.collectives import divisor
+from engine.distributed.collectives import mean_count
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
@@ -24,16 +24,16 @@ def one_hot(labels: Tensor, num_logits: int) -> Tensor:
     return targets.scatter_(-1, labels.clamp(min=0)[..., None], (labels >= 0).float()[..., None])
 
 
-def answering(labels: Tensor) -> Tensor:
+def num_positives(labels: Tensor) -> Tensor:
     """How many slots the loss is an average over, at least 1: the positive ones; multi-hot all."""
     slots = (labels >= 0) if labels.ndim == 2 else (labels != IGNORE).any(-1)
-    return divisor(slots.sum())
+    return mean_count(slots.sum())
 
 
-def even(labels: Tensor) -> Tensor:
-    """Weights [B, A] that turn an average over positive slots into the mean of each picture's."""
+def per_image_weights(labels: Tensor) -> Tensor:
+    """Weights [B, A] that turn an average over positive slots into the mean of each image's."""
     each = (labels >= 0).sum(1, keepdim=True).clamp(min=1)  # [B, 1]
-    return (answering(labels) / (len(labels) * each)).expand(labels.shape)
+    return (num_positives(labels) / (len(labels) * each)).expand(labels.shape)
 
 
 def slot_weight(output: Output, assigned: Assigned) -> Tensor | float:
@@ -135,7 +135,7 @@ class MSE(nn.Module):
         judged = labels >= 0 if labels.ndim == 2 else labels != IGNORE
         errors = errors * (judged if judged.ndim == 3 else judged[..., None])
         total = (errors.sum(-1) * slot_weight(output, assigned)).sum()
-        return {"class": total / answering(labels)}
+        return {"class": total / num_positives(labels)}
 
 
 class BCE(nn.Module):
@@ -145,7 +145,7 @@ class BCE(nn.Module):
         weight: of the class term.
         class_weights: a factor for each class.
         box: the box term, for heads that say boxes.
-        per_picture: divide by each picture's own positive slots, then by the pictures, where the
+        per_picture: divide by each image's own positive slots, then by the images, where the
             head says boxes; else by the positive slots of the whole batch.
     """
 
@@ -160,10 +160,10 @@ class BCE(nn.Module):
         weight: float = 1.0,
         class_weights: Sequence[float] | None = None,
         box: Any = None,
-        per_picture: bool = False,
+        per_image: bool = False,
     ) -> None:
         super().__init__()
-        self.weight, self.box, self.per_picture = weight, box, per_picture
+        self.weight, self.box, self.per_image = weight, box, per_image
         self.trains = frozenset({"logits", "boxes"} if box else {"logits"})
         _class_weights(self, class_weights)
 
@@ -178,11 +178,11 @@ class BCE(nn.Module):
         many = labels.ndim == 3
         losses = (losses * counted).sum(-1) if many else losses.sum(-1) * counted  # [B, A]
         weight = slot_weight(output, assigned)
-        if self.per_picture and output.boxes is not None:
-            weight = even(labels)
+        if self.per_image and output.boxes is not None:
+            weight = per_image_weights(labels)
             own = 1.0 if assigned.weight is None else assigned.weight
             assigned = assigned._replace(weight=weight * own)
-        terms = {"class": self.weight * (losses * weight).sum() / answering(labels)}
+        terms = {"class": self.weight * (losses * weight).sum() / num_positives(labels)}
         if self.box is not None and output.boxes is not None:
             terms["box"] = self.box(output, assigned)
         return terms
@@ -211,11 +211,9 @@ class Focal(BCE):
         weight: float = 1.0,
         class_weights: Sequence[float] | None = None,
         box: Any = None,
-        per_picture: bool = False,
+        per_image: bool = False,
     ) -> None:
-        super().__init__(
-            weight=weight, class_weights=class_weights, box=box, per_picture=per_picture
-        )
+        super().__init__(weight=weight, class_weights=class_weights, box=box, per_image=per_image)
         if gamma < 0 or (alpha is not None and not 0 <= alpha <= 1):
             raise UserError(f"loss: gamma={gamma}, alpha={alpha}: expected >= 0, a share or null")
         self.gamma, self.alpha = gamma, alpha

@@ -1,4 +1,4 @@
-"""Anchors: for each cell of each grid, boxes of several zooms and ratios around its centre."""
+"""Anchors: for each cell of each grid, boxes of several scales and ratios around its centre."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,18 +15,18 @@ def last_of_each(strides: Sequence[int]) -> list[int]:
     return [i for i, stride in enumerate(strides) if stride not in strides[i + 1 :]]
 
 
-def check_anchors(zooms: Sequence[float], ratios: Sequence[float], levels: int) -> None:
+def check_anchors(scales: Sequence[float], ratios: Sequence[float], levels: int) -> None:
     """Raise UserError unless there are anchors, all of them with a size."""
-    if not zooms or not ratios or levels < 1 or min(*zooms, *ratios) <= 0:
+    if not scales or not ratios or levels < 1 or min(*scales, *ratios) <= 0:
         raise UserError(
-            f"head: zooms={list(zooms)}, ratios={list(ratios)}, levels={levels}: expected at "
+            f"head: scales={list(scales)}, ratios={list(ratios)}, levels={levels}: expected at "
             "least one anchor, and numbers above 0"
         )
 
 
-def shapes(zooms: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """Every zoom with every ratio (height / width): (width, height) in cells [n, 2], same area."""
-    pairs = [(z / r**0.5, z * r**0.5) for z in zooms for r in ratios]
+def shapes(scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """Every scale with every ratio (height / width): (width, height) in cells [n, 2], same area."""
+    pairs = [(z / r**0.5, z * r**0.5) for z in scales for r in ratios]
     return torch.tensor(pairs, dtype=torch.float32)
 
 
@@ -44,7 +44,7 @@ def _places(grid: tuple[int, int]) -> Tensor:
 
 
 def _cell(grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
-    """(width, height) of the cells that divide a picture evenly, pixels."""
+    """(width, height) of the cells that divide an image evenly, pixels."""
     return torch.tensor([image_size[1] / grid[1], image_size[0] / grid[0]])
 
 
@@ -82,10 +82,10 @@ def corner_anchors(
 
 
 def default_shapes(scales: Sequence[float], ratios: Sequence[Sequence[float]]) -> list[Tensor]:
-    """SSD's default boxes (arXiv 1512.02325, 2.2): (width, height) [n, 2] in shares of the picture.
+    """SSD's default boxes (arXiv 1512.02325, 2.2): (width, height) [n, 2] in shares of the image.
 
     Of each level a square of its scale, one between its scale and the next, and of each ratio the
-    box and its upright. None is larger than the picture.
+    box and its upright. None is larger than the image.
     """
     found = []
     for (scale, following), of_level in zip(pairwise(scales), ratios, strict=True):
@@ -100,9 +100,9 @@ def default_shapes(scales: Sequence[float], ratios: Sequence[Sequence[float]]) -
 def default_boxes(
     grid: tuple[int, int], sizes: Tensor, image_size: tuple[int, int], step: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Anchors of `sizes` [n, 2] in shares of the picture, `step` pixels apart.
+    """Anchors of `sizes` [n, 2] in shares of the image, `step` pixels apart.
 
-    Takes and returns else what `grid_anchors` does; without a step the cells divide the picture.
+    Takes and returns else what `grid_anchors` does; without a step the cells divide the image.
     Computed in shares first, as torchvision does, for equal bits.
     """
     height, width = image_size
@@ -110,6 +110,6 @@ def default_boxes(
     counts = torch.tensor([across, down], dtype=torch.float32)
     centre = (_places(grid) + 0.5) / counts  # [cells, 1, 2]
     low, high = centre - 0.5 * sizes, centre + 0.5 * sizes
-    picture = torch.tensor([width, height])
-    boxes = torch.cat([low * picture, high * picture], -1).reshape(-1, 4)
+    image = torch.tensor([width, height])
+    boxes = torch.cat([low * image, high * image], -1).reshape(-1, 4)
     return boxes, _cell(grid, image_size).expand(len(boxes), 2)

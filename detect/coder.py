@@ -38,7 +38,7 @@ class CentreSize:
         return torch.cat([c - s / 2, c + s / 2], -1)
 
 
-class Cell:
+class YOLOCoder:
     """A centre that cannot leave its cell, by a sigmoid, and log of the ratio of sizes.
 
     arXiv 1804.02767, 2.1: bx = sigmoid(tx) + cx, bw = pw * exp(tw).
@@ -59,7 +59,7 @@ class Cell:
         return torch.cat([c - s / 2, c + s / 2], -1)
 
 
-class CellShare:
+class TanhCoder:
     """A tanh of every number: the centre within half a cell, the size 0.5 to 1.5 of the anchor's.
 
     The decoding of the single-shot detector of fast.ai's lesson 9 (2018). A box out of reach is
@@ -80,7 +80,7 @@ class CellShare:
         return torch.cat([c - s / 2, c + s / 2], -1)
 
 
-class Share:
+class SigmoidCoder:
     """Corners as sigmoid shares of the slot's sides; no box leaves its slot."""
 
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
@@ -96,14 +96,14 @@ class Share:
         return torch.cat([torch.minimum(a, b), torch.maximum(a, b)], -1)
 
 
-class Root:
+class SqrtCoder:
     """The centre in cells from the cell's corner, and the roots of the sizes (arXiv 1506.02640, 2).
 
-    Sizes are shares of the picture, so that a difference of roots weighs more in a small box. The
+    Sizes are shares of the image, so that a difference of roots weighs more in a small box. The
     sign of a root that was said does not matter.
 
     Args:
-        grid: cells a side of the picture.
+        grid: cells a side of the image.
     """
 
     def __init__(self, *, grid: int) -> None:

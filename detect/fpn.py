@@ -11,35 +11,35 @@ from engine.errors import UserError
 
 
 class Pyramid(FeaturePyramidNetwork):
-    """Maps of one width; each sees what the coarser ones see.
+    """Maps of one out_channels; each sees what the coarser ones see.
 
     Args:
         channels: of the backbone's maps, fine to coarse.
-        width: channels of the pyramid's maps.
+        out_channels: channels of the pyramid's maps.
         levels: how many maps; those beyond the backbone's by stride-2 convolutions.
         extra_from: the first of these reads "p", the pyramid's coarsest map (torchvision's
             RetinaNet), or "c", the backbone's (the paper's).
     """
 
     def __init__(
-        self, *, channels: Sequence[int], width: int, levels: int, extra_from: str = "p"
+        self, *, channels: Sequence[int], out_channels: int, levels: int, extra_from: str = "p"
     ) -> None:
         if extra_from not in ("p", "c"):
             raise UserError(f"head.extra_from={extra_from}: expected p or c")
-        super().__init__(list(channels), width)
+        super().__init__(list(channels), out_channels)
         self.extra_from = extra_from
         self.extras = nn.ModuleList()
-        before = width if extra_from == "p" else channels[-1]
+        before = out_channels if extra_from == "p" else channels[-1]
         for _ in range(levels - len(channels)):
-            layer = nn.Conv2d(before, width, 3, stride=2, padding=1)
+            layer = nn.Conv2d(before, out_channels, 3, stride=2, padding=1)
             nn.init.kaiming_uniform_(layer.weight, a=1)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
             self.extras.append(layer)
-            before = width
+            before = out_channels
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
-        """The backbone's maps -> `levels` maps [B, width, h, w], fine to coarse."""
+        """The backbone's maps -> `levels` maps [B, out_channels, h, w], fine to coarse."""
         named = OrderedDict((str(i), feature) for i, feature in enumerate(features))
         maps = list(super().forward(named).values())
         x = maps[-1] if self.extra_from == "p" else features[-1]

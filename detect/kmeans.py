@@ -1,7 +1,7 @@
 """Anchors from a dataset: python -m detect.kmeans dataset=voc dataset.root=FOLDER k=9.
 
 Clusters the boxes' sizes as the network sees them, at `image_size` and as `augment.fit` brings the
-pictures there, by k-means under the distance 1 - IoU (arXiv 1612.08242, 2). Ignored objects have no
+images there, by k-means under the distance 1 - IoU (arXiv 1612.08242, 2). Ignored objects have no
 part in it.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from hydra.core.config_store import ConfigStore
 
 from engine.cli import command
-from engine.config.schema import Train
+from engine.config.schema import TrainConfig
 from engine.errors import UserError, did_you_mean
 
 FORMATS = ("text", "json")
@@ -22,7 +22,7 @@ ROUNDS = 300  # at most; by this distance the means need not settle
 
 
 @dataclass
-class KMeans(Train):
+class KMeans(TrainConfig):
     """`python -m detect.kmeans`: the sizes of a dataset's boxes."""
 
     k: int = 9

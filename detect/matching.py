@@ -2,7 +2,7 @@
 
 On a CPU only the pairs that matter are compared (`detect.matching_cpu`). Elsewhere how many they
 are could not be known without a device sync, so all are: time grows with objects x slots; memory
-with pictures x slots and a fixed workspace, for they are compared a few groups at a time.
+with images x slots and a fixed workspace, for they are compared a few groups at a time.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detect.matching_cpu import near
+from detect.matching_cpu import sparse_iou_cpu
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 # Pairs compared at a time: on the CPU what stays in its cache, elsewhere enough for a launch.
@@ -29,7 +29,7 @@ def match(
     Args:
         slots: [A, 4].
         objects: of the batch; slots of `ignore` objects become IGNORE.
-        batch: number of pictures B.
+        batch: number of images B.
         positive: a slot that overlaps an object by at least this answers for it.
         negative: from here up to `positive` a slot is IGNORE, below it BACKGROUND.
 
@@ -50,9 +50,9 @@ def _compare_near(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `compare`, but that overlaps below `least` may be left out: on a CPU, most of the time."""
     keys = torch.zeros(batch * len(slots), dtype=torch.int64)
-    favourite = torch.full_like(objects.image, len(slots))
-    for overlap, row, slot, most in near(slots, objects.boxes, least):
-        place = objects.image[row] * len(slots) + slot
+    favourite = torch.full_like(objects.batch_index, len(slots))
+    for overlap, row, slot, most in sparse_iou_cpu(slots, objects.boxes, least):
+        place = objects.batch_index[row] * len(slots) + slot
         keys.scatter_reduce_(0, place, _keys(overlap, row), "amax")
         favourite.scatter_reduce_(0, row[most], slot[most], "amin")
     favourite = favourite % len(slots)  # an object that overlaps nothing claims the first
@@ -62,12 +62,12 @@ def _compare_near(
 def compare(
     slots: Tensor, objects: Objects, batch: int, *, equals: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What each slot of each picture overlaps most, and whose best slot it is.
+    """What each slot of each image overlaps most, and whose best slot it is.
 
     Args:
         slots: [A, 4].
         objects: of the batch; `ignore` objects claim no slot.
-        batch: number of pictures B.
+        batch: number of images B.
         equals: an object claims all of its best slots, and none if it overlaps none by `FAINT`;
             else it claims the first of them.
 
@@ -75,7 +75,7 @@ def compare(
         the best overlap, its object's row, -1 where there is none, and the row of the last object
         that claims the slot, -1 where none does: all [B, A].
     """
-    rows, picture = _groups(objects.image, batch)  # [N, k], [N]
+    rows, image = _groups(objects.batch_index, batch)  # [N, k], [N]
     boxes = torch.cat([objects.boxes, objects.boxes.new_zeros(1, 4)])[rows]  # [N, k, 4]
     # To whole spans; the last slot's copies are never an object's first best.
     padded = torch.cat([slots, slots[-1:].expand(-len(slots) % SPAN, -1)])
@@ -87,7 +87,7 @@ def compare(
         most = overlap.amax(1)  # [n, A]
         torch.eq(overlap, most[:, None], out=equal)  # 1 and 0; bool would take four times as long
         found = _keys(most, equal.mul_(numbers[part]).amax(1).long())
-        into = picture[part, None].expand_as(found)
+        into = image[part, None].expand_as(found)
         keys.scatter_reduce_(0, into, found, "amax")
         if equals:
             torch.ge(overlap, overlap.amax(2, keepdim=True).clamp_(min=FAINT), out=equal)
@@ -102,22 +102,22 @@ def compare(
 
 
 def _groups(image: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Objects in groups of one picture: their rows [N, k], M where none is, and its picture [N].
+    """Objects in groups of one image: their rows [N, k], M where none is, and its image [N].
 
-    How many groups the pictures need is not known without a sync, only that M / k + B are enough.
-    With k about the root of a picture's objects, few places stay empty and groups are few.
+    How many groups the images need is not known without a sync, only that M / k + B are enough.
+    With k about the root of an image's objects, few places stay empty and groups are few.
     """
     number, device = len(image), image.device
     k = max(1, round(sqrt(number / batch)))
     order = image.argsort(stable=True)
     counts = image.new_zeros(batch).scatter_add_(0, image, torch.ones_like(image))  # [B]
-    last = ((counts + k - 1) // k).cumsum(0)  # group behind each picture's [B]
+    last = ((counts + k - 1) // k).cumsum(0)  # group behind each image's [B]
     first_place = F.pad(last, (1, -1)) * k - F.pad(counts.cumsum(0), (1, -1))  # less objects before
     place = first_place[image[order]] + torch.arange(number, device=device)  # [M]
     groups = number // k + batch
     rows = image.new_full((groups * k,), number).scatter_(0, place, order)
-    picture = torch.searchsorted(last, torch.arange(groups, device=device), right=True)
-    return rows.view(groups, k), picture.clamp(max=batch - 1)
+    of_group = torch.searchsorted(last, torch.arange(groups, device=device), right=True)
+    return rows.view(groups, k), of_group.clamp(max=batch - 1)
 
 
 def _overlaps(boxes: Tensor, slots: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -167,15 +167,15 @@ def _first_best(overlap: Tensor) -> Tensor:
 
 
 def owners(overlap: Tensor, image: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """For each slot of each picture its best object.
+    """For each slot of each image its best object.
 
     Args:
         overlap: [M, A] of every object with every slot.
-        image: [M] row of the object's picture.
-        batch: number of pictures B.
+        image: [M] row of the object's image.
+        batch: number of images B.
 
     Returns:
-        the best overlap [B, A] (0 where the picture has no object) and its object's row [B, A],
+        the best overlap [B, A] (0 where the image has no object) and its object's row [B, A],
         -1 where nothing overlaps; of equals the last object wins.
     """
     rows = torch.arange(len(image), device=image.device)[:, None]  # [M, 1]
@@ -196,7 +196,7 @@ def forced_owners(overlap: Tensor, objects: Objects, batch: int) -> Tensor:
 def _claims(favourite: Tensor, objects: Objects, batch: int, slots: int) -> Tensor:
     """`forced_owners` from each object's best slot [M]."""
     rows = torch.arange(len(objects), device=favourite.device)
-    claim = objects.image * slots + favourite  # [M] in the flattened [B, A]
+    claim = objects.batch_index * slots + favourite  # [M] in the flattened [B, A]
     owner = torch.full((batch * slots,), -1, dtype=torch.int64, device=favourite.device)
     owner.scatter_reduce_(0, claim, torch.where(objects.ignore, -1, rows), "amax")
     return owner.view(batch, slots)
@@ -219,7 +219,7 @@ def gather_boxes(objects: Objects, owner: Tensor) -> Tensor:
     return torch.cat([objects.boxes, stub])[owner]
 
 
-def boxed(labels: Tensor) -> Tensor:
+def box_loss_rows(labels: Tensor) -> Tensor:
     """The slots whose boxes are worth computing: rows [P] of the flattened labels [B, A].
 
     The positive ones on a CPU; elsewhere all, for to learn how many they are is a device sync.

@@ -17,7 +17,7 @@ TINY = 1e-30  # the least overlap that is one
 SLACK = 1 + 1e-5  # of a bound, for what rounding may add
 
 
-def near(
+def sparse_iou_cpu(
     slots: Tensor, boxes: Tensor, least: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Overlaps above 0 of at least `least`, and each box's largest whatever it is.

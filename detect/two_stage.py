@@ -26,7 +26,7 @@ class Sampling:
     Args:
         positive: overlap from which a slot answers for an object.
         negative: overlap below which it is background; in between it is left out.
-        count: a random few of a picture, so many at most.
+        count: a random few of an image, so many at most.
         share: of positives among them, at most.
     """
 
@@ -53,25 +53,33 @@ class Proposals:
     """Which boxes of the first stage the second looks at; pairs: in training, in evaluation.
 
     Args:
-        candidates: of each level, before suppression.
-        keep: of each picture, after it.
+        pre_nms_top_n: of each level, before suppression.
+        post_nms_top_n: of each image, after it.
         iou: of two boxes of a level that overlap by more, the lower score goes.
     """
 
     def __init__(
         self,
         *,
-        candidates: Sequence[int] = (2000, 1000),
-        keep: Sequence[int] = (2000, 1000),
+        pre_nms_top_n: Sequence[int] = (2000, 1000),
+        post_nms_top_n: Sequence[int] = (2000, 1000),
         iou: float = 0.7,
     ) -> None:
-        if len(candidates) != 2 or len(keep) != 2 or min(*candidates, *keep) < 1:
+        if (
+            len(pre_nms_top_n) != 2
+            or len(post_nms_top_n) != 2
+            or min(*pre_nms_top_n, *post_nms_top_n) < 1
+        ):
             raise UserError(
-                f"head.proposals: candidates={list(candidates)} keep={list(keep)}: expected pairs "
-                "of numbers above 0, in training and in evaluation"
+                f"head.proposals: pre_nms_top_n={list(pre_nms_top_n)} "
+                f"post_nms_top_n={list(post_nms_top_n)}: expected pairs of "
+                "numbers above 0, in training and in evaluation"
             )
-        self.candidates = {"training": candidates[0], "testing": candidates[1]}
-        self.keep, self.iou = {"training": keep[0], "testing": keep[1]}, iou
+        self.pre_nms_top_n = {"training": pre_nms_top_n[0], "testing": pre_nms_top_n[1]}
+        self.post_nms_top_n, self.iou = (
+            {"training": post_nms_top_n[0], "testing": post_nms_top_n[1]},
+            iou,
+        )
 
     def network(
         self, anchors: rpn.AnchorGenerator, head: rpn.RPNHead, sampling: Sampling
@@ -81,8 +89,8 @@ class Proposals:
             anchors,
             head,
             **sampling.named,
-            pre_nms_top_n=self.candidates,
-            post_nms_top_n=self.keep,
+            pre_nms_top_n=self.pre_nms_top_n,
+            post_nms_top_n=self.post_nms_top_n,
             nms_thresh=self.iou,
         )
 
@@ -92,7 +100,7 @@ class Regions:
     """Where the second stage may look, and what it looks with.
 
     Args:
-        boxes: of each picture, best first, [P, 4] in pixels of the input, without gradient.
+        boxes: of each image, best first, [P, 4] in pixels of the input, without gradient.
         maps: of the pyramid, [B, width, h, w] a level.
         size: (height, width) of the input.
         stage: pools the maps under boxes and says what is there.
@@ -104,22 +112,22 @@ class Regions:
     stage: RoIHeads
 
     def __call__(self, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits [R, 1 + K], background first, and box code [R, 1 + K, 4] of all pictures' boxes.
+        """Logits [R, 1 + K], background first, and box code [R, 1 + K, 4] of all images' boxes.
 
         Args:
-            boxes: of each picture, R together.
+            boxes: of each image, R together.
         """
         pooled = self.stage.box_roi_pool(self.maps, boxes, [self.size] * len(boxes))
         logits, code = self.stage.box_predictor(self.stage.box_head(pooled))
         return logits, code.view(*logits.shape, 4)
 
     def of(self, image: int) -> Self:
-        """Those of one picture, as a batch of one."""
+        """Those of one image, as a batch of one."""
         return self._rows(slice(image, image + 1))
 
-    def first(self, pictures: int) -> Self:
-        """Those of the first few pictures of the batch."""
-        return self._rows(slice(pictures))
+    def first(self, images: int) -> Self:
+        """Those of the first few images of the batch."""
+        return self._rows(slice(images))
 
     def _rows(self, rows: slice) -> Self:
         maps = {name: x[rows] for name, x in self.maps.items()}
@@ -130,9 +138,9 @@ class Regions:
         return replace(self, maps={name: x.float() for name, x in self.maps.items()})
 
     def decode(self) -> Objects:
-        """What stands in the proposals: refined, suppressed, best first in each picture.
+        """What stands in the proposals: refined, suppressed, best first in each image.
 
-        Pictures are done one at a time so that what is found in one never depends on its batch.
+        Images are done one at a time so that what is found in one never depends on its batch.
         """
         return Objects.cat([self.of(i)._one() for i in range(len(self.boxes))])
 
@@ -144,15 +152,15 @@ class Regions:
         return Objects(boxes[0], labels[0] - 1, scores=scores[0])
 
 
-class Sampled(NamedTuple):
-    """The regions that are compared, of all pictures together, and what should be said of them."""
+class SampledRois(NamedTuple):
+    """The regions that are compared, of all images together, and what should be said of them."""
 
-    boxes: list[Tensor]  # of each picture, R together
+    boxes: list[Tensor]  # of each image, R together
     labels: Tensor  # [R] in 0..K-1 or BACKGROUND
     code: Tensor  # [R, 4]
 
 
-def spare(labels: Tensor, boxes: Tensor, ignored: Tensor, overlap: float) -> Tensor:
+def ignore_overlapping(labels: Tensor, boxes: Tensor, ignored: Tensor, overlap: float) -> Tensor:
     """Labels [A] where boxes [A, 4] on an ignored object [I, 4] are no longer negative.
 
     In labels 0 is a negative, and -1 is never sampled.
@@ -164,7 +172,7 @@ def spare(labels: Tensor, boxes: Tensor, ignored: Tensor, overlap: float) -> Ten
 def pooler(strides: Sequence[int], resolution: int) -> MultiScaleRoIAlign:
     """Takes a region of 224 pixels a side from the map of stride 16 (arXiv 1612.03144, 4.2).
 
-    It is told the strides: it would guess them, once, from the first pictures it sees.
+    It is told the strides: it would guess them, once, from the first images it sees.
     """
     pooler = MultiScaleRoIAlign([str(i) for i in range(len(strides))], resolution, 2)
     levels = [s.bit_length() - 1 for s in (strides[0], strides[-1])]

@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,26 @@ def _known_keys(config_name: str) -> list[str]:
             return list(_keys(hydra.compose(config_name)))
 
 
+def _renamed() -> Any:
+    return OmegaConf.load(CONFIGS / "renamed.yaml")
+
+
+def _new_name(key: str, config_name: str, known: Collection[str]) -> str | None:
+    """What a key of an older version is called, as far as the composed configuration has it."""
+    table, (folder, _, leaf) = _renamed(), key.rpartition(".")
+    names = [table.commands.get(config_name, {}), *table["keys"].values()]
+    new = (f"{folder}.{now}" if folder else now for now in (n.get(leaf) for n in names) if now)
+    return next((name for name in new if name in known), None)
+
+
 def _explain(error: Exception, config_name: str) -> str:
     """One line from Hydra's several: what was got, what was expected."""
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, MissingConfigException) and (missing := error.missing_cfg_file):
         group, _, option = missing.rpartition("/") if error.options else missing.partition("/")
         options = error.options or _options(group)  # in folders Hydra knows of none
+        if now := OmegaConf.select(_renamed(), f"options.{group}.{option}"):
+            return f"{group}={option}: this is called {group}={now} now"
         near = did_you_mean(option, options)
         return f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(options)}"
     if isinstance(error, OverrideParseException):
@@ -77,7 +91,10 @@ def _explain(error: Exception, config_name: str) -> str:
     if key and config_name in ("eval", "predict", "resume") and group in own:
         return f"{key[1]}: a checkpoint keeps its own {group}; choose it when training starts"
     if key:
-        near = did_you_mean(key[1], _known_keys(config_name))
+        known = _known_keys(config_name)
+        if now := _new_name(key[1], config_name, known):
+            return f"{key[1]}: this key is called {now} now"
+        near = did_you_mean(key[1], known)
         return f"{key[1]}: no such key{near} (`--cfg job` lists them all)"
     lines = [str(error).replace("Error merging override ", "").split("\n")[0]]
     if error.__cause__ is not None:
@@ -213,7 +230,7 @@ def _start(name: str, job: Callable[[DictConfig], Any]) -> int:
     except BrokenPipeError:  # `eval.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _once(f"{error.strerror}: {error.filename}; say hydra.run.dir=FOLDER")
+        return _once(f"{error.strerror}: {error.filename}; set hydra.run.dir=FOLDER")
     return 0
 
 

@@ -4,19 +4,19 @@ import logging
 from typing import Any
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     """One message on the console and in the run's log; of a name, what is not UTF-8 is escaped."""
     logging.getLogger("onelook").info("%s", text.encode("utf-8", "backslashreplace").decode())
 
 
-def told(entry: dict[str, Any]) -> str:
+def format_defect(entry: dict[str, Any]) -> str:
     """A defect in one line; the file is named once."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
     where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
     return f"{where}{reason}, {entry['action']}"
 
 
-def text(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: list[dict[str, Any]]) -> str:
     """Rows of the same keys as a table to read."""
     cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

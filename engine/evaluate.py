@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
-from engine.console import say
+from engine.console import info
 from engine.errors import UserError
 from engine.output import draw, predictions
 from engine.output.run_log import write_metrics
@@ -20,8 +20,8 @@ from engine.training.precision import resolve
 
 def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric; return its primary value."""
-    if cfg.pictures < 0:
-        raise UserError(f"pictures={cfg.pictures}: expected 0 or more")
+    if cfg.draw < 0:
+        raise UserError(f"draw={cfg.draw}: expected 0 or more")
     started = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = parts.device(cfg.device)
@@ -29,14 +29,14 @@ def evaluate(cfg: DictConfig) -> float:
     if cfg.checkpoint:
         saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
     if not cfg.predictions and not saved:
-        raise UserError("say checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
+        raise UserError("set checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
     if saved:
         parts.check_all(full)
     if "_target_" not in full.dataset:
-        raise UserError("predictions= needs a truth: say truth=GT.json or dataset=... (and split=)")
+        raise UserError("predictions= needs a truth: set truth=GT.json or dataset=... (and split=)")
     data = parts.dataset(full, cfg.split)
     for note in data.notes:
-        say(f"data ({cfg.split}): {note}")
+        info(f"data ({cfg.split}): {note}")
     if saved:
         from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
@@ -49,8 +49,8 @@ def evaluate(cfg: DictConfig) -> float:
         loader = parts.loader(full, data, device)
         precision = resolve(full.trainer.precision, device)
         scores, found = loop.evaluate(network, loader, metric, device, precision)
-        write_found(folder, data, found, cfg.pictures, cfg.show)
-        draw.charts(metric, folder / "pictures")
+        write_found(folder, data, found, cfg.draw, cfg.show)
+        draw.charts(metric, folder / "images")
     split = "" if cfg.truth else f" {cfg.split}"
     write_metrics(
         folder,
@@ -61,8 +61,8 @@ def evaluate(cfg: DictConfig) -> float:
         seconds=time.perf_counter() - started,
         images=len(data),
     )
-    say("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
-    say(f"{len(data)} pictures{split}; {metric.protocol}\nresults: {folder}")
+    info("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
+    info(f"{len(data)} images{split}; {metric.protocol}\nresults: {folder}")
     return scores[metric.primary]
 
 
@@ -70,28 +70,28 @@ def write_found(
     folder: Path,
     data: Dataset,
     found: list[tuple[Objects, list[Meta]]],
-    pictures: int,
+    images: int,
     show: float,
 ) -> None:
-    """predictions.json, and the first few pictures annotated."""
+    """predictions.json, and the first few images annotated."""
     with closing(
         predictions.Writer(folder / "predictions.json", predictions.categories(data))
     ) as writer:
         for objects, meta in found:
             writer.add(objects, meta)
-    album = draw.Album(folder / "pictures")
-    for image, meta in draw.samples(data, found, pictures, show):
+    album = draw.Album(folder / "images")
+    for image, meta in draw.samples(data, found, images, show):
         album.add(image, meta)
 
 
 def score_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
-    """The metric's numbers for a predictions file; rows of unknown pictures are counted aloud."""
+    """The metric's numbers for a predictions file; rows of unknown images are counted aloud."""
     found = predictions.read(path, data, predictions.categories(data))
     if found.unknown and not len(found.objects):
-        raise UserError(f"{path}: not one row belongs to a picture of this truth; another split?")
+        raise UserError(f"{path}: not one row belongs to an image of this truth; another split?")
     if found.unknown:
-        say(
-            f"{path}: {found.unknown.total()} rows belong to {len(found.unknown)} pictures that "
+        info(
+            f"{path}: {found.unknown.total()} rows belong to {len(found.unknown)} images that "
             "are not in this truth; they are not scored"
         )
     return predictions.score(data, metric, found.objects)

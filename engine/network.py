@@ -1,4 +1,4 @@
-"""A backbone, a head and a loss as one module: from uint8 pictures to losses or to objects."""
+"""A backbone, a head and a loss as one module: from uint8 images to losses or to objects."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

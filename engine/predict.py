@@ -12,22 +12,22 @@ from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
 from engine.config.image_size import size_of
-from engine.console import say
+from engine.console import info
 from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
 from engine.output import draw, predictions
 from engine.training.loop import detect
 from engine.training.precision import resolve
 
-LINE = 5  # objects a picture that the console names
+LINE = 5  # objects an image that the console names
 
 
 def predict(cfg: DictConfig) -> None:
-    """Write annotated pictures and predictions.json; one batch at a time is in memory."""
+    """Write annotated images and predictions.json; one batch at a time is in memory."""
     if not cfg.source:
-        raise UserError("say source=FILE, FOLDER, GLOB or VIDEO")
+        raise UserError("set source=FILE, FOLDER, GLOB or VIDEO")
     if not cfg.get("checkpoint", "model="):
-        raise UserError("say checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
+        raise UserError("set checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     if not 0 <= cfg.show <= 1:
         raise UserError(f"show={cfg.show}: expected a score, 0 to 1")
     device = parts.device(cfg.device)
@@ -45,7 +45,7 @@ def predict(cfg: DictConfig) -> None:
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
     loader = parts.loader(full, data, device)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    album = draw.Album(folder / "pictures", data.rate if isinstance(data, Video) else None)
+    album = draw.Album(folder / "images", data.rate if isinstance(data, Video) else None)
     writer = predictions.Writer(folder / "predictions.json", range(1, len(classes) + 1))
     with closing(album), closing(writer):
         for objects, batch, _ in detect(
@@ -58,15 +58,15 @@ def predict(cfg: DictConfig) -> None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, size_of(full))
                 album.add(draw.annotate(image, mine, classes, cfg.show), meta)
-                if "boxes" in network.head.says:
+                if "boxes" in network.head.outputs:
                     mine = mine.select(mine.scores >= cfg.show)
                 best = zip(mine.labels[:LINE].tolist(), mine.scores[:LINE].tolist(), strict=True)
                 named = ", ".join(
                     f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in best
                 )
-                say(f"{meta.path}: {named or 'nothing found'}")
+                info(f"{meta.path}: {named or 'nothing found'}")
     for entry in data.report:
-        say(f"left out: {entry['reason']}")
+        info(f"left out: {entry['reason']}")
     count = len(data) - len(data.report)
-    pictures = f"{count} picture{'s' * (count != 1)}"
-    say(f"{pictures}, {writer.count} rows in predictions.json; both: {folder}")
+    images = f"{count} image{'s' * (count != 1)}"
+    info(f"{images}, {writer.count} rows in predictions.json; both: {folder}")

@@ -14,11 +14,11 @@ from torch import Tensor
 from engine.structures import Assigned, Meta, Objects, Output, Record
 
 Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
-Says = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness", "regions"
+OutputFields = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness", "regions"
 
 
 class Backbone(Protocol):
-    """Pictures to feature maps, fine to coarse."""
+    """Images to feature maps, fine to coarse."""
 
     channels: Sequence[int]  # of each map
     # Of each map, pixels of the network's input. They may repeat: detectors take the last map of
@@ -33,11 +33,11 @@ class Backbone(Protocol):
 class Head(Protocol):
     """Feature maps to slots. Given: channels, strides, num_classes, activation.
 
-    Where arguments decide what is said, a static method `saying` takes those and returns it. A
-    head with `single` True has one slot a picture.
+    Where arguments decide what is said, a static method `output_fields` takes those and returns it.
+    A head with `single` True has one slot an image.
     """
 
-    says: ClassVar[Says]
+    outputs: ClassVar[OutputFields]
 
     def __call__(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """`image_size` is (height, width) of the network's input."""
@@ -55,12 +55,12 @@ class Head(Protocol):
 class Loss(Protocol):
     """Named, weighted terms; the loop only sums. It fits when requires <= head.says <= trains.
 
-    One with `single` True fits heads with one slot a picture alone.
+    One with `single` True fits heads with one slot an image alone.
     """
 
     activation: Activation  # softmax over many slots makes the head add a background logit, last
-    requires: Says
-    trains: Says
+    requires: OutputFields
+    trains: OutputFields
 
     def __call__(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Float32 in, scalars out; finite where no slot is positive."""
@@ -76,15 +76,15 @@ class Ranked(NamedTuple):
 
 
 class Metric(Protocol):
-    """Accumulates pictures, in pixels of the originals, on the CPU. Given: classes.
+    """Accumulates images, in pixels of the originals, on the CPU. Given: classes.
 
-    It may also have `pictures() -> {name: [H, W, 3] uint8}`; evaluation writes them. The same goes
+    It may also have `images() -> {name: [H, W, 3] uint8}`; evaluation writes them. The same goes
     for `ranked() -> {class: Ranked}`, from which come the curves of precision and recall. One with
-    `many_labels` True takes pictures of any number of labels.
+    `many_labels` True takes images of any number of labels.
     """
 
     primary: str  # the key of `compute` that a sweep and the best checkpoint go by; more is better
-    requires: ClassVar[Says]
+    requires: ClassVar[OutputFields]
 
     @property
     def protocol(self) -> str:
@@ -92,7 +92,7 @@ class Metric(Protocol):
         ...
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """`meta[i]` describes picture i of both."""
+        """`meta[i]` describes image i of both."""
         ...
 
     def compute(self) -> dict[str, float]:
@@ -105,11 +105,11 @@ class Metric(Protocol):
 
 
 class Dataset(Protocol):
-    """Pictures and the truth about them, one split. Given: split.
+    """Images and the truth about them, one split. Given: split.
 
     `report` holds one entry a defect found while reading (file, row, reason, action), for
     data_report.json and the console; `notes` says what else a user should know. A constructor
-    raises UserError where it cannot go on. One with `stored` True has pictures in files, at
+    raises UserError where it cannot go on. One with `stored` True has images in files, at
     `record(index).path`: the loader reads those itself, decoded no larger than it needs.
     """
 
@@ -120,7 +120,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def record(self, index: int) -> Record:
-        """The truth about one picture; cheap, reads no file."""
+        """The truth about one image; cheap, reads no file."""
         ...
 
     def image(self, index: int) -> np.ndarray:

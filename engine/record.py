@@ -1,4 +1,4 @@
-"""What data sets say of a picture; without torch, so that a reader of files starts at once."""
+"""What data sets say of an image; without torch, so that a reader of files starts at once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,14 @@ def defect(file: Any, reason: str, action: str, number: int | None = None) -> Ro
 
 @dataclass(frozen=True)
 class Record:
-    """The truth about one picture, in pixels of the original picture.
+    """The truth about one image, in pixels of the original image.
 
-    `boxes` None says that each object fills the picture (a classification sample has one label,
+    `boxes` None says that each object fills the image (a classification sample has one label,
     or where several classes can be seen, each of them once).
     `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
     `area` is the object's own area where the truth states one (COCO), else the box's.
     `size` is the (height, width) that the truth declares, in whose pixels its boxes then are: the
-    upright picture's, or where EXIF turns it, perhaps the stored one's (`engine.data.upright`).
+    upright image's, or where EXIF turns it, perhaps the stored one's (`engine.data.upright`).
     """
 
     id: str | int
@@ -36,7 +36,7 @@ class Record:
 
 
 def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """[M] bool: which boxes xyxy [M, 4] have no part in a picture of (height, width) `size`.
+    """[M] bool: which boxes xyxy [M, 4] have no part in an image of (height, width) `size`.
 
     `size` is [2] or [M, 2]; a side of 0 is not known.
     """

@@ -1,8 +1,8 @@
-"""What flows through the engine: pictures, objects, what a network says, what it should say.
+"""What flows through the engine: images, objects, what a network says, what it should say.
 
 Letters: B images, A slots, K classes, C logits, M objects, H W pixels.
 Boxes are xyxy. Between the loader and the head they are in pixels of the network's input; a
-`Record`, a metric and a predictions file hold them in pixels of the original picture.
+`Record`, a metric and a predictions file hold them in pixels of the original image.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,20 +24,20 @@ IGNORE = -2  # a slot that no loss may look at
 class Objects:
     """Truth and predictions alike: one flat, ragged record a batch.
 
-    Fields left out are filled in: one picture, score 1, nothing ignored, the box's own area.
+    Fields left out are filled in: one image, score 1, nothing ignored, the box's own area.
     Where a network says boxes alone, its labels are BACKGROUND.
     """
 
     boxes: Tensor  # [M, 4] float32
     labels: Tensor  # [M] int64 in 0..K-1
-    image: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
+    batch_index: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
     scores: Tensor = None  # type: ignore[assignment]  # [M] float32; of truth the share (mixup), or 1
     ignore: Tensor = None  # type: ignore[assignment]  # [M] bool
     area: Tensor = None  # type: ignore[assignment]  # [M] float32, square pixels
 
     def __post_init__(self) -> None:
-        if self.image is None:
-            self.image = torch.zeros_like(self.labels)
+        if self.batch_index is None:
+            self.batch_index = torch.zeros_like(self.labels)
         if self.scores is None:
             self.scores = torch.ones_like(self.labels, dtype=torch.float32)
         if self.ignore is None:
@@ -67,9 +67,9 @@ class Objects:
         return self.map(lambda x: x[rows])
 
     def of(self, image: int) -> Self:
-        """The objects of one picture, as a batch of one."""
-        mine = self.select(self.image == image)
-        return replace(mine, image=torch.zeros_like(mine.image))
+        """The objects of one image, as a batch of one."""
+        mine = self.select(self.batch_index == image)
+        return replace(mine, batch_index=torch.zeros_like(mine.batch_index))
 
     @classmethod
     def empty(cls) -> Self:
@@ -78,23 +78,23 @@ class Objects:
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """One batch from single pictures, in order: part i becomes picture i."""
+        """One batch from single images, in order: part i becomes image i."""
         if not parts:
             return cls.empty()
-        rows = [torch.full_like(part.image, i) for i, part in enumerate(parts)]
-        parts = [replace(part, image=row) for part, row in zip(parts, rows, strict=True)]
+        rows = [torch.full_like(part.batch_index, i) for i, part in enumerate(parts)]
+        parts = [replace(part, batch_index=row) for part, row in zip(parts, rows, strict=True)]
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     @classmethod
     def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
-        """The truth of one picture of `size` (height, width) as a batch of one."""
+        """The truth of one image of `size` (height, width) as a batch of one."""
         return cls.from_records([record], [size])
 
     @classmethod
     def from_records(cls, records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Self:
-        """The truth of one or more pictures of (height, width) as a batch, in order.
+        """The truth of one or more images of (height, width) as a batch, in order.
 
-        What lies outside its picture is ignored: nobody could find it.
+        What lies outside its image is ignored: nobody could find it.
         """
         columns = zip(*map(_columns, records, sizes), strict=True)
         boxes, labels, ignore, area = map(np.concatenate, columns)
@@ -108,7 +108,7 @@ class Objects:
 
 
 def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Boxes, labels, ignore and area of one picture, filled in where the truth leaves them out."""
+    """Boxes, labels, ignore and area of one image, filled in where the truth leaves them out."""
     count, boxes, area = len(record.labels), record.boxes, record.area
     if boxes is None:
         boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
@@ -120,26 +120,26 @@ def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
 
 
 class Meta(NamedTuple):
-    """Where a picture of the batch came from, and the way back to its own pixels."""
+    """Where an image of the batch came from, and the way back to its own pixels."""
 
     index: int  # row in the dataset
     id: str | int
     path: str
-    size: tuple[int, int]  # (height, width) of the original picture, upright
+    size: tuple[int, int]  # (height, width) of the original image, upright
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
     turn: int = 1  # that brings the annotation's pixels upright, see `engine.data.upright`
 
 
 @dataclass
 class Batch:
-    """Pictures, their objects and where they came from."""
+    """Images, their objects and where they came from."""
 
     images: Tensor  # [B, 3, H, W] uint8 RGB
     objects: Objects
     meta: list[Meta]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The pictures and objects on `device`; the meta data stays."""
+        """The images and objects on `device`; the meta data stays."""
         images = self.images.to(device, non_blocking=True)
         return Batch(images, self.objects.to(device), self.meta)
 
@@ -149,7 +149,7 @@ class Batch:
 
 
 class Sample(NamedTuple):
-    """One picture, ready for the network."""
+    """One image, ready for the network."""
 
     image: np.ndarray  # [H, W, 3] uint8 RGB
     truth: Record  # in pixels of the network's input
@@ -163,21 +163,21 @@ class Sample(NamedTuple):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch from samples of one size; the pictures end up channels-last in memory."""
+    """One batch from samples of one size; the images end up channels-last in memory."""
     images = torch.from_numpy(np.stack([s.image for s in samples]))  # [B, H, W, 3]
     objects = Objects.from_records([s.truth for s in samples], [s.image.shape[:2] for s in samples])
     for row, sample in enumerate(samples):
         if sample.scores is not None:
-            objects.scores[objects.image == row] = torch.from_numpy(sample.scores)
+            objects.scores[objects.batch_index == row] = torch.from_numpy(sample.scores)
     return Batch(images.permute(0, 3, 1, 2), objects, [s.meta for s in samples])
 
 
 def refuse_nan(objects: Objects, meta: Sequence[Meta]) -> None:
-    """Raise UserError naming the first picture with a NaN or infinite box or score."""
+    """Raise UserError naming the first image with a NaN or infinite box or score."""
     finite = objects.boxes.isfinite().all(1) & objects.scores.isfinite()  # [M]
     if not finite.all():
         bad = int((~finite).nonzero()[0])
-        where = meta[int(objects.image[bad])]
+        where = meta[int(objects.batch_index[bad])]
         raise UserError(
             f"{where.path or where.id}: got box {objects.boxes[bad].tolist()} with score "
             f"{float(objects.scores[bad])}, expected finite numbers: if these are predictions, "
@@ -190,14 +190,16 @@ def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
 
     Args:
         objects: on the CPU; `image` is the row in `meta`.
-        meta: one entry a picture.
+        meta: one entry an image.
     """
     full = [np.vstack([m.matrix, (0, 0, 1)]) for m in meta]
-    back = torch.as_tensor(np.linalg.inv(np.stack(full))[:, :2]).float()[objects.image]  # [M, 2, 3]
+    back = torch.as_tensor(np.linalg.inv(np.stack(full))[:, :2]).float()[
+        objects.batch_index
+    ]  # [M, 2, 3]
     x1, y1, x2, y2 = objects.boxes.unbind(1)
     corners = torch.stack([x1, x2, x2, x1, y1, y1, y2, y2], 1).view(-1, 2, 4)  # [M, xy, 4]
     moved = back[:, :, :2] @ corners + back[:, :, 2:]  # [M, 2, 4]
-    size = torch.tensor([m.size[::-1] for m in meta], dtype=torch.float32)[objects.image]
+    size = torch.tensor([m.size[::-1] for m in meta], dtype=torch.float32)[objects.batch_index]
     boxes = torch.cat([moved.amin(2), moved.amax(2)], 1)
     boxes = boxes.clamp(min=0).minimum(size.repeat(1, 2))
     return replace(objects, boxes=boxes, area=None)  # type: ignore[arg-type]
@@ -205,7 +207,7 @@ def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of its pictures; it travels with the weights."""
+    """What a network expects of its images; it travels with the weights."""
 
     size: int = 224  # side of the square the network sees, pixels
     resize: int = 256  # of the short side before the centre crop to `size`
@@ -213,7 +215,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"  # or bicubic, with antialiasing
     colour: str = "RGB"  # or BGR
-    fit: str = "crop"  # how a picture reaches the network, see `engine.data.augment.Augment`
+    fit: str = "crop"  # how an image reaches the network, see `engine.data.augment.Augment`
 
 
 class Output(NamedTuple):
@@ -233,10 +235,10 @@ class Output(NamedTuple):
         """Boxes [B, A, 4] from their code, predicted or assigned, in pixels of the input."""
         return self.coder.decode(code, self.slots, self.cells)
 
-    def first(self, pictures: int) -> "Output":
-        """What it says about the first few pictures of the batch."""
-        said = (None if x is None else x[:pictures] for x in self[:3])
-        regions = None if self.regions is None else self.regions.first(pictures)
+    def first(self, images: int) -> "Output":
+        """What it says about the first few images of the batch."""
+        said = (None if x is None else x[:images] for x in self[:3])
+        regions = None if self.regions is None else self.regions.first(images)
         return Output(*said, *self[3:-1], regions)  # type: ignore[arg-type]
 
     def float(self) -> "Output":

@@ -11,27 +11,27 @@ from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
 from engine.builders.run import prepare
-from engine.console import say
+from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
 from engine.output import draw, draw_anchors
 from engine.output.run_log import RunLog, leaderboard, write_metrics
 from engine.protocols import Metric
-from engine.training.checkpointer import Keeper
+from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate, train_epoch
 from engine.training.precision import resolve
 from engine.training.run import Run
 from engine.training.seed import seed_everything
 from engine.training.signals import Signals
 
-PICTURES = 16  # validation pictures an evaluation draws, the first 4 for TensorBoard too
+PICTURES = 16  # validation images an evaluation draws, the first 4 for TensorBoard too
 
 
 def train(cfg: DictConfig) -> float:
     """Train, and return the best value of the primary metric to a sweeper."""
-    device = collectives.own(parts.device(cfg.device))
-    with collectives.together(device):
+    device = collectives.local_device(parts.device(cfg.device))
+    with collectives.process_group(device):
         return _train(cfg, device)
 
 
@@ -50,33 +50,34 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     run = prepare(cfg, network, len(train_loader), device)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    keep = Keeper(run, cfg, classes, log.folder / "checkpoints")
+    keep = Checkpointer(run, cfg, classes, log.folder / "checkpoints")
     if saved:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
-        say(_where(run, cfg, saved.get("processes", 1)))
+        info(_resume_note(run, cfg, saved.get("processes", 1)))
     log.classes(train_loader.dataset)
-    say(
-        f"{train_loader.pictures} pictures train, {val_loader.pictures} validate ({_judged(cfg)}), "
-        f"{len(classes)} classes; on {device} in {precision.name}{_together()}"
+    info(
+        f"{train_loader.images} images train, {val_loader.images} validate "
+        f"({_validation_description(cfg)}), {len(classes)} classes; "
+        f"on {device} in {precision.name}{_world_note()}"
     )
     if not saved:
-        draw_anchors.write(run.network, train_loader, val_loader, log.folder / "pictures")
+        draw_anchors.write(run.network, train_loader, val_loader, log.folder / "images")
     if cfg.trainer.histograms:
         run.optimizer.register_step_pre_hook(partial(_histograms, run, log, cfg.trainer.histograms))
-    run.lap("start")
-    with Signals() as signals, keep.whatever_ends_it():
-        while not _over(run, cfg):
+    run.mark("start")
+    with Signals() as signals, keep.save_on_exit():
+        while not _is_finished(run, cfg):
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
                 signals.stop()
                 keep.if_due()
             with signals.at_once(not cfg.trainer.shard):  # it takes all to save what is sharded
                 row = epoch_row(run, cfg, val_loader, metric, log)
-                run.lap("evaluation")
+                run.mark("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             log.epoch(run.history, run.clock.step)
             keep(better)
-            run.lap("logs and checkpoints")
+            run.mark("logs and checkpoints")
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log)
     if keep.failed:
@@ -85,10 +86,10 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
 
 
 def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
-    """What trains and what validates: by heart the same pictures, in order and as they are."""
-    heart = bool(cfg.trainer.overfit)
-    train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=not heart)
-    return train, parts.loader(cfg, parts.dataset(cfg, "train" if heart else "val"), device)
+    """What trains and what validates: by heart the same images, in order and as they are."""
+    overfit = bool(cfg.trainer.overfit)
+    train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=not overfit)
+    return train, parts.loader(cfg, parts.dataset(cfg, "train" if overfit else "val"), device)
 
 
 def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
@@ -98,27 +99,27 @@ def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
         log.histograms(run.network, step)
 
 
-def _over(run: Run, cfg: DictConfig) -> bool:
+def _is_finished(run: Run, cfg: DictConfig) -> bool:
     """Whether whole epochs, the budget of minutes or patience are used up."""
     between = not run.progress.batches
     tired = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
     return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
 
 
-def _judged(cfg: DictConfig) -> str:
+def _validation_description(cfg: DictConfig) -> str:
     """What validates, in words that keep a number of `trainer=debug/...` from being mistaken."""
-    heart, limit = cfg.trainer.overfit, cfg.trainer.limit
-    split = "val" if heart is None else f"train's first {heart} pictures, learned by heart"
+    overfit, limit = cfg.trainer.overfit, cfg.trainer.limit
+    split = "val" if overfit is None else f"train's first {overfit} images, learned by heart"
     return split if limit is None else f"{split}, trainer.limit={limit}"
 
 
-def _together() -> str:
+def _world_note() -> str:
     return f", {count} processes" if (count := collectives.world()) > 1 else ""
 
 
-def _where(run: Run, cfg: DictConfig, before: int) -> str:
+def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
-    over = ": nothing is left to train, these are its results" if _over(run, cfg) else ""
+    over = ": nothing is left to train, these are its results" if _is_finished(run, cfg) else ""
     now = collectives.world()
     other = f"; trained by {before} until now, by {now} from here: the same batches, other draws "
     return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{over}" + (
@@ -140,17 +141,17 @@ def epoch_row(
 
 
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
-    """One evaluation: its numbers, and a few pictures of what was found."""
-    collectives.spread(run.evaluated)  # each process has batch statistics of its own
+    """One evaluation: its numbers, and a few images of what was found."""
+    collectives.broadcast_weights(run.evaluated)  # each process has batch statistics of its own
     with fsdp.complete(run.evaluated):
         scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
-        log.picture(image, meta, run.clock.step, board=i < 4)
-    draw.charts(metric, log.folder / "pictures")
+        log.image(image, meta, run.clock.step, board=i < 4)
+    draw.charts(metric, log.folder / "images")
     log.curves(getattr(metric, "ranked", dict)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
-    say(
+    info(
         f"epoch {run.epoch + 1}: {metric.primary} {value:.4f} (best {max(value, run.best):.4f}), "
         f"loss {loss:.3f}, {run.clock.seconds:.0f} s"
     )
@@ -161,7 +162,7 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
     """Write metrics.json for the best epoch, say where everything is, return the primary value."""
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
-    split = _judged(cfg)
+    split = _validation_description(cfg)
     write_metrics(
         log.folder,
         primary=metric.primary,
@@ -176,12 +177,12 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         log.choices(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
     log.close()
     if cfg.profile:
-        say(run.lap.told())
-    say(
+        info(run.mark.summary_text())
+    info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
-        f"({metric.protocol})\nresults, checkpoints and pictures: {log.folder}"
+        f"({metric.protocol})\nresults, checkpoints and images: {log.folder}"
     )
     if hydra.mode == RunMode.MULTIRUN:
         rows = leaderboard(Path(hydra.sweep.dir))
-        say(f"{len(rows)} jobs done: {Path(hydra.sweep.dir) / 'leaderboard.csv'}")
+        info(f"{len(rows)} jobs done: {Path(hydra.sweep.dir) / 'leaderboard.csv'}")
     return best[f"val/{metric.primary}"]

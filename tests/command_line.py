@@ -104,9 +104,9 @@ def start(
         largest: bytes that a file it writes may have.
         environment: variables beside those of the tests.
     """
-    command, *rest = arguments
+    command, *unused_tensors = arguments
     variables = _environment() | environment
-    line = [command if command == "-m" else str(ROOT / command), *rest]
+    line = [command if command == "-m" else str(ROOT / command), *unused_tensors]
     if not fresh and hasattr(os, "fork"):
         request = {"arguments": line, "cwd": str(cwd), "environment": variables}
         return Forked(_server()[0], request | {"largest": largest})

@@ -1,6 +1,6 @@
 """Bad inputs, made by a script: each has a name, the files it writes, and the verdict on it.
 
-A case adds one picture (or row, or file) to a small good set, so that all cases of a format fit
+A case adds one image (or row, or file) to a small good set, so that all cases of a format fit
 into one set too. To add a format, write its `Format` and rows of cases.
 """
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 from detect.datasets.boxes import OUTSIDE
 
-SIDE, HIGH = 48, 36  # of the pictures, pixels
+SIDE, HIGH = 48, 36  # of the images, pixels
 CLASSES = ["cat", "dog"]
 GOOD = ("a", "b", "c", "d")  # train; "v" validates
 
@@ -29,14 +29,14 @@ class Case(NamedTuple):
 
     name: str
     add: Callable[[Path], None]  # to the set in this folder
-    says: str  # a regular expression: what the report, or the error, says of it
+    message: str  # a regular expression: what the report, or the error, says of it
     action: str = "left out"  # what is done about it
-    pictures: int = 0  # that it adds to the good ones of train
+    images: int = 0  # that it adds to the good ones of train
     objects: int = 0
 
 
 def noise(name: str, size: tuple[int, int] = (SIDE, HIGH)) -> Image.Image:
-    """A picture of its own for each name."""
+    """An image of its own for each name."""
     seed = zlib.crc32(os.fsencode(name))
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (4, 6, 3), dtype=np.uint8))
@@ -44,7 +44,7 @@ def noise(name: str, size: tuple[int, int] = (SIDE, HIGH)) -> Image.Image:
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    """The picture as a file's bytes."""
+    """The image as a file's bytes."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -60,7 +60,7 @@ def tree_hash(folder: Path) -> str:
     return found.hexdigest()
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
 def png_of_bits(width: int, height: int) -> bytes:
@@ -115,31 +115,31 @@ GIF, TIFF, PPM = encoded(noise("x"), "GIF"), encoded(noise("x"), "TIFF"), encode
 HALF = r"damaged|cut short"
 HUGE = r"\d+ x \d+ pixels, more than 200 million"
 
-# Name, suffix, bytes and what is said of a picture that cannot be read.
+# Name, suffix, bytes and what is said of an image that cannot be read.
 BAD_PICTURES: list[tuple[str, str, bytes, str]] = [
     ("empty", ".jpg", b"", r"empty \(0 bytes\)"),
-    ("text", ".jpg", b"hello world", r"no picture \(11 bytes, first b'hell'\)"),
-    ("zeros", ".png", bytes(500), r"no picture \(500 bytes"),
-    ("html", ".jpg", b"<!doctype html><title>404</title>", "no picture"),
-    ("svg", ".png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no picture"),
-    ("zip", ".png", b"PK\3\4" + bytes(60), "no picture"),
-    ("jpeg_start_alone", ".jpg", b"\xff\xd8\xff", "no picture"),
+    ("text", ".jpg", b"hello world", r"no image \(11 bytes, first b'hell'\)"),
+    ("zeros", ".png", bytes(500), r"no image \(500 bytes"),
+    ("html", ".jpg", b"<!doctype html><title>404</title>", "no image"),
+    ("svg", ".png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no image"),
+    ("zip", ".png", b"PK\3\4" + bytes(60), "no image"),
+    ("jpeg_start_alone", ".jpg", b"\xff\xd8\xff", "no image"),
     ("jpeg_cut_by_two", ".jpg", JPEG[:-2], "cut short"),
     ("jpeg_half", ".jpg", JPEG[: len(JPEG) // 2], "cut short"),
-    ("jpeg_header_alone", ".jpg", JPEG[:160], "no picture|cut short"),
+    ("jpeg_header_alone", ".jpg", JPEG[:160], "no image|cut short"),
     ("jpeg_without_scan", ".jpg", JPEG[: JPEG.index(b"\xff\xda")] + b"\xff\xd9", HALF),
-    ("jpeg_noise", ".jpg", b"\xff\xd8\xff\xe0\0\x04ab" + bytes(range(256)) * 3, "no picture"),
+    ("jpeg_noise", ".jpg", b"\xff\xd8\xff\xe0\0\x04ab" + bytes(range(256)) * 3, "no image"),
     ("png_half", ".png", PNG[: len(PNG) // 2], "damaged PNG"),
     ("png_without_pixels", ".png", PNG[:33] + PNG[-12:], "damaged PNG"),
     ("png_spoilt_pixels", ".png", patched(PNG, len(PNG) // 2, b"spoilt" * 4), "damaged PNG"),
-    ("png_no_width", ".png", patched(PNG, 16, bytes(4)), "no picture"),
+    ("png_no_width", ".png", patched(PNG, 16, bytes(4)), "no image"),
     ("webp_half", ".webp", WEBP[: len(WEBP) // 2], "damaged"),
     ("bmp_half", ".bmp", BMP[: len(BMP) // 2], "damaged BMP"),
     ("gif_half", ".gif", GIF[: len(GIF) // 2], "damaged GIF"),
-    ("tiff_half", ".tif", TIFF[: len(TIFF) // 2], "damaged TIFF|no picture"),
-    ("tiff_lost_directory", ".tif", patched(TIFF, 4, b"\xff\xff\xff\x7f"), "no picture"),
+    ("tiff_half", ".tif", TIFF[: len(TIFF) // 2], "damaged TIFF|no image"),
+    ("tiff_lost_directory", ".tif", patched(TIFF, 4, b"\xff\xff\xff\x7f"), "no image"),
     ("ppm_half", ".ppm", PPM[: len(PPM) // 2], "damaged PNM"),
-    ("ppm_without_numbers", ".ppm", b"P6\nwide high\n255\n", "no picture"),
+    ("ppm_without_numbers", ".ppm", b"P6\nwide high\n255\n", "no image"),
     ("png_bomb", ".png", png_of_bits(20_000, 15_000), HUGE),
     ("jpeg_bomb", ".jpg", jpeg_bomb(), HUGE),
     ("gif_bomb", ".gif", patched(GIF, 6, b"\xff\xff\xff\xff"), HUGE),
@@ -171,7 +171,7 @@ def annotation(*things: str, size: str = f"<width>{SIDE}</width><height>{HIGH}</
     return f"<annotation><size>{size}<depth>3</depth></size>{inside}</annotation>"
 
 
-def voc_picture(
+def voc_image(
     root: Path,
     name: str,
     image: bytes | None = None,
@@ -179,7 +179,7 @@ def voc_picture(
     suffix: str = ".jpg",
     split: str = "train",
 ) -> None:
-    """A picture, its annotation and its row in a split; "" writes no annotation."""
+    """An image, its annotation and its row in a split; "" writes no annotation."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     data = encoded(noise(name), "JPEG") if image is None else image
@@ -198,60 +198,60 @@ def voc_row(root: Path, row: str, split: str = "train") -> None:
 
 
 def good_voc(root: Path) -> None:
-    """Four pictures to train with two objects each, one to validate."""
+    """Four images to train with two objects each, one to validate."""
     for name in GOOD:
-        voc_picture(root, name)
-    voc_picture(root, "v", split="val")
+        voc_image(root, name)
+    voc_image(root, "v", split="val")
 
 
 def _xml(
-    name: str, xml: str | bytes, says: str, action: str = "left out", pictures: int = 0,
+    name: str, xml: str | bytes, message: str, action: str = "left out", images: int = 0,
     objects: int = 0,
 ) -> Case:  # fmt: skip
-    return Case(
-        name, lambda root: voc_picture(root, name, xml=xml), says, action, pictures, objects
-    )
+    return Case(name, lambda root: voc_image(root, name, xml=xml), message, action, images, objects)
 
 
-def _row(name: str, bad: str, says: str) -> Case:
+def _row(name: str, bad: str, message: str) -> Case:
     """A bad object beside a good one, which stays."""
-    return _xml(name, annotation(thing(), bad), says, "left out", 1, 1)
+    return _xml(name, annotation(thing(), bad), message, "left out", 1, 1)
 
 
-def _said(name: str, bad: str, says: str, action: str) -> Case:
+def _said(name: str, bad: str, message: str, action: str) -> Case:
     """An odd object beside a good one: both stay."""
-    return _xml(name, annotation(thing(), bad), says, action, 1, 2)
+    return _xml(name, annotation(thing(), bad), message, action, 1, 2)
 
 
-def _picture(name: str, suffix: str, data: bytes, says: str) -> Case:
+def _image(name: str, suffix: str, data: bytes, message: str) -> Case:
     def add(root: Path) -> None:
-        voc_picture(root, f"p_{name}", data, suffix=suffix)
+        voc_image(root, f"p_{name}", data, suffix=suffix)
 
-    return Case(f"picture_{name}", add, says)
-
-
-def _odd(name: str, suffix: str, data: bytes, says: str = "", action: str = "", xml=None) -> Case:
-    """A picture that looks odd and is read all the same."""
-
-    def add(root: Path) -> None:
-        voc_picture(root, f"o_{name}", data, xml, suffix)
-
-    return Case(f"odd_{name}", add, says, action, 1, 2)
+    return Case(f"picture_{name}", add, message)
 
 
-def _instead(name: str, make: Callable[[Path], object], says: str) -> Case:
-    """Something else in the place of a picture, or nothing."""
+def _odd(
+    name: str, suffix: str, data: bytes, message: str = "", action: str = "", xml=None
+) -> Case:
+    """An image that looks odd and is read all the same."""
 
     def add(root: Path) -> None:
-        voc_picture(root, name)
+        voc_image(root, f"o_{name}", data, xml, suffix)
+
+    return Case(f"odd_{name}", add, message, action, 1, 2)
+
+
+def _instead(name: str, make: Callable[[Path], object], message: str) -> Case:
+    """Something else in the place of an image, or nothing."""
+
+    def add(root: Path) -> None:
+        voc_image(root, name)
         path = root / "JPEGImages" / f"{name}.jpg"
         path.unlink()
         make(path)
 
-    return Case(name, add, says)
+    return Case(name, add, message)
 
 
-def _stray_picture(root: Path) -> None:
+def _stray_image(root: Path) -> None:
     (root / "JPEGImages" / "stray.jpg").write_bytes(encoded(noise("stray"), "JPEG"))
 
 
@@ -260,7 +260,7 @@ def _stray_annotation(root: Path) -> None:
 
 
 def _twin(root: Path) -> None:
-    voc_picture(root, "twin", encoded(noise("a"), "JPEG"), split="val")
+    voc_image(root, "twin", encoded(noise("a"), "JPEG"), split="val")
 
 
 LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
@@ -273,11 +273,11 @@ UPRIGHT_SIZE = f"<width>{HIGH}</width><height>{SIDE}</height>"
 SMALL = thing("cat", corners(2, 2, 30, 30))
 
 VOC = [
-    *(_picture(*row) for row in BAD_PICTURES),
-    _instead("missing", lambda path: None, "no picture JPEGImages/missing|No such file"),
-    _instead("folder", Path.mkdir, "Is a directory|no picture"),
-    _instead("pipe", os.mkfifo, "a pipe or a device|no picture"),
-    _instead("dead_link", lambda path: path.symlink_to("nowhere"), "No such file|no picture"),
+    *(_image(*row) for row in BAD_PICTURES),
+    _instead("missing", lambda path: None, "no image JPEGImages/missing|No such file"),
+    _instead("folder", Path.mkdir, "Is a directory|no image"),
+    _instead("pipe", os.mkfifo, "a pipe or a device|no image"),
+    _instead("dead_link", lambda path: path.symlink_to("nowhere"), "No such file|no image"),
     _odd("grey", ".jpg", encoded(noise("grey").convert("L"), "JPEG")),
     _odd("ink", ".jpg", encoded(noise("ink").convert("CMYK"), "JPEG")),
     _odd("palette", ".png", encoded(noise("palette").convert("P"), "PNG")),
@@ -288,7 +288,7 @@ VOC = [
     _odd("turned_stored", ".jpg", TURNED, "EXIF turns it .*stored pixels", "turned"),
     _odd(
         "turned_upright", ".jpg", encoded(noise("turned_upright"), "JPEG", exif=exif(8)),
-        "EXIF turns it .*upright picture, by its declared size", "turned",
+        "EXIF turns it .*upright image, by its declared size", "turned",
         annotation(SMALL, SMALL, size=UPRIGHT_SIZE),
     ),
     _odd(
@@ -319,26 +319,26 @@ VOC = [
     _row("box_comma", thing(box=corners("1,5", 2, 5, 25)), "xmin is '1,5', expected a number"),
     _said("no_area", thing(box=corners(5, 6, 5, 6)), "has no area", "ignored"),
     _said("no_width", thing(box=corners(5, 6, 5, 20)), "has no area", "ignored"),
-    _said("outside", thing(box=corners(5, 6, 90, 20)), "leaves the picture", "kept"),
-    _said("negative", thing(box=corners(-9, 6, 20, 20)), "leaves the picture", "kept"),
+    _said("outside", thing(box=corners(5, 6, 90, 20)), "leaves the image", "kept"),
+    _said("negative", thing(box=corners(-9, 6, 20, 20)), "leaves the image", "kept"),
     _said("far_outside", thing(box=corners(1e6, 1e6, 2e6, 3e6)), "lies outside", OUTSIDE),
     _xml("size_wrong", annotation(size="<width>90</width><height>80</height>"),
-         "declared 90 x 80, the picture is 48 x 36", "kept", 1, 2),
+         "declared 90 x 80, the image is 48 x 36", "kept", 1, 2),
     _xml("size_interchanged", annotation(size=UPRIGHT_SIZE),
-         "declared 36 x 48, the picture is 48 x 36", "kept", 1, 2),
+         "declared 36 x 48, the image is 48 x 36", "kept", 1, 2),
     _xml("size_missing", annotation(thing(), thing(box=corners(5, 6, 90, 20)), size=""),
-         "its box 2, 5, 6, 90, 20, leaves the picture of 48 x 36", "kept", 1, 2),
+         "its box 2, 5, 6, 90, 20, leaves the image of 48 x 36", "kept", 1, 2),
     _xml("size_text", annotation(size="<width>wide</width><height>high</height>"), "", "", 1, 2),
-    Case("row_unknown", lambda root: voc_row(root, "nobody"), "no picture JPEGImages/nobody"),
+    Case("row_unknown", lambda root: voc_row(root, "nobody"), "no image JPEGImages/nobody"),
     Case("row_twice", lambda root: voc_row(root, "a"), "a stands in row 1 already"),
     Case("row_leaves", lambda root: voc_row(root, "../../../etc/passwd"),
-         "leaves the folder|no picture"),
+         "leaves the folder|no image"),
     Case("row_with_ending", lambda root: voc_row(root, "a.jpg"),
-         r"no picture JPEGImages/a\.jpg\.jpg \(or \.png\); names stand without ending: a"),
-    Case("row_absolute", lambda root: voc_row(root, "/etc/passwd"), "leaves the folder|no picture"),
+         r"no image JPEGImages/a\.jpg\.jpg \(or \.png\); names stand without ending: a"),
+    Case("row_absolute", lambda root: voc_row(root, "/etc/passwd"), "leaves the folder|no image"),
     Case("row_blank", lambda root: voc_row(root, "   "), "", ""),
-    Case("stray_picture", _stray_picture, "no split has this picture", "not used"),
-    Case("stray_annotation", _stray_annotation, "an annotation without a picture", "not used"),
+    Case("stray_picture", _stray_image, "no split has this image", "not used"),
+    Case("stray_annotation", _stray_annotation, "an annotation without an image", "not used"),
     Case("leak", lambda root: voc_row(root, "a", "val"), "stands in the split train too", "kept"),
     Case("twin", _twin, r"the same pixels as .*a\.jpg \(train\)", "kept"),
 ]  # fmt: skip
@@ -349,7 +349,7 @@ assert len({case.name for case in VOC}) == len(VOC)
 
 
 def coco(**changes: object) -> str:
-    """A truth file of three pictures with an object each, with parts of it changed."""
+    """A truth file of three images with an object each, with parts of it changed."""
     names = [{"id": i, "file_name": f"{i}.jpg", "width": SIDE, "height": HIGH} for i in (1, 2, 3)]
     rows = [
         {
@@ -367,24 +367,26 @@ def coco(**changes: object) -> str:
 
 
 def good_coco(root: Path) -> None:
-    """The pictures of `coco`, and its file."""
-    (root / "pictures").mkdir()
+    """The images of `coco`, and its file."""
+    (root / "images").mkdir()
     for i in (1, 2, 3):
-        (root / "pictures" / f"{i}.jpg").write_bytes(encoded(noise(f"coco{i}"), "JPEG"))
+        (root / "images" / f"{i}.jpg").write_bytes(encoded(noise(f"coco{i}"), "JPEG"))
     (root / "truth.json").write_text(coco())
 
 
-def _json(name: str, text: str | bytes, says: str, action: str = "left out") -> Case:
+def _json(name: str, text: str | bytes, message: str, action: str = "left out") -> Case:
     data = text if isinstance(text, bytes) else text.encode()
-    return Case(name, lambda root: (root / "truth.json").write_bytes(data) and None, says, action)
+    return Case(
+        name, lambda root: (root / "truth.json").write_bytes(data) and None, message, action
+    )
 
 
-def _changed(name: str, part: str, change: dict, says: str, action: str = "left out") -> Case:
+def _changed(name: str, part: str, change: dict, message: str, action: str = "left out") -> Case:
     """The second row of a part, changed; a value of ... takes the key away."""
     rows = json.loads(coco())[part]
     changed = {**rows[-1 if part == "categories" else 1], **change}
     rows[-1 if part == "categories" else 1] = {k: v for k, v in changed.items() if v is not ...}
-    return _json(name, coco(**{part: rows}), says, action)
+    return _json(name, coco(**{part: rows}), message, action)
 
 
 COCO = [
@@ -420,39 +422,39 @@ COCO = [
 # --- folders of classes --------------------------------------------------------------------------
 
 
-def folder_picture(root: Path, name: str, data: bytes | None = None, split: str = "train") -> None:
-    """A picture in the class cat."""
+def folder_image(root: Path, name: str, data: bytes | None = None, split: str = "train") -> None:
+    """An image in the class cat."""
     path = root / split / "cat" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded(noise(name), "JPEG") if data is None else data)
 
 
 def good_folder(root: Path) -> None:
-    """Four pictures of two classes to train, two to validate."""
+    """Four images of two classes to train, two to validate."""
     for name in ("a.jpg", "b.jpg"):
-        folder_picture(root, name)
+        folder_image(root, name)
     for name in ("train/dog/c.jpg", "train/dog/d.jpg", "val/cat/v.jpg", "val/dog/w.jpg"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(encoded(noise(name), "JPEG"))
 
 
-def _in_folder(name: str, suffix: str, data: bytes, says: str) -> Case:
-    return Case(name, lambda root: folder_picture(root, f"{name}{suffix}", data), says)
+def _in_folder(name: str, suffix: str, data: bytes, message: str) -> Case:
+    return Case(name, lambda root: folder_image(root, f"{name}{suffix}", data), message)
 
 
 FOLDER = [
     *(_in_folder(*row) for row in BAD_PICTURES),
-    Case("not_a_picture", lambda root: folder_picture(root, "notes.txt", b"x"), "no picture"),
+    Case("not_a_picture", lambda root: folder_image(root, "notes.txt", b"x"), "no image"),
     Case("beside_the_classes", lambda root: (root / "train" / "list.csv").touch(),
          "lies beside the class folders"),
     Case("dead_link", lambda root: (root / "train/cat/link.jpg").symlink_to("nowhere.jpg"),
          "cannot be read"),
-    Case("twin", lambda root: folder_picture(root, "t.jpg", encoded(noise("a.jpg"), "JPEG"), "val"),
+    Case("twin", lambda root: folder_image(root, "t.jpg", encoded(noise("a.jpg"), "JPEG"), "val"),
          r"the same pixels as .*a\.jpg \(train\)", "kept"),
-    Case("turned", lambda root: folder_picture(root, "turned.jpg", TURNED),
+    Case("turned", lambda root: folder_image(root, "turned.jpg", TURNED),
          "EXIF turns it", "turned", 1, 1),
     Case("unknown_class", lambda root: (root / "val/bird").mkdir(), "'bird' is unknown", "stops"),
-    Case("empty_class", lambda root: (root / "val/dog/w.jpg").unlink(), "no picture in it",
+    Case("empty_class", lambda root: (root / "val/dog/w.jpg").unlink(), "no image in it",
          "stops"),
 ]  # fmt: skip
 
@@ -462,7 +464,7 @@ FOLDER = [
 SHARES = "0 0.5 0.5 0.4 0.4"
 
 
-def yolo_picture(
+def yolo_image(
     root: Path,
     name: str,
     rows: str | bytes | None = f"{SHARES}\n1 0.4 0.4 0.2 0.3\n",
@@ -470,7 +472,7 @@ def yolo_picture(
     suffix: str = ".jpg",
     split: str = "train",
 ) -> None:
-    """A picture and its rows; None writes no file of them."""
+    """An image and its rows; None writes no file of them."""
     for folder in ("images", "labels"):
         (root / folder / split).mkdir(parents=True, exist_ok=True)
     data = encoded(noise(name), "JPEG") if image is None else image
@@ -481,21 +483,21 @@ def yolo_picture(
 
 
 def good_yolo(root: Path) -> None:
-    """Four pictures to train with two objects each, one to validate."""
+    """Four images to train with two objects each, one to validate."""
     for name in GOOD:
-        yolo_picture(root, name)
-    yolo_picture(root, "v", split="val")
+        yolo_image(root, name)
+    yolo_image(root, "v", split="val")
     (root / "classes.txt").write_text("\n".join(CLASSES))
 
 
-def _shares(name: str, bad: str, says: str, action: str = "left out", objects: int = 1) -> Case:
+def _shares(name: str, bad: str, message: str, action: str = "left out", objects: int = 1) -> Case:
     """A bad row behind a good one."""
     text = f"{SHARES}\n{bad}\n"
-    return Case(name, lambda root: yolo_picture(root, name, text), says, action, 1, objects)
+    return Case(name, lambda root: yolo_image(root, name, text), message, action, 1, objects)
 
 
-def _in_yolo(name: str, suffix: str, data: bytes, says: str) -> Case:
-    return Case(name, lambda root: yolo_picture(root, name, image=data, suffix=suffix), says)
+def _in_yolo(name: str, suffix: str, data: bytes, message: str) -> Case:
+    return Case(name, lambda root: yolo_image(root, name, image=data, suffix=suffix), message)
 
 
 YOLO = [
@@ -509,17 +511,17 @@ YOLO = [
     _shares("share_nan", "0 nan 0.5 0.4 0.4", "cx is 'nan', expected a number"),
     _shares("share_infinite", "0 0.5 0.5 inf 0.4", "w is 'inf', expected a number"),
     _shares("share_negative", "0 0.5 0.5 -0.4 0.4", "expected sizes from 0 on"),
-    _shares("pixels", "0 24 18 10 12", "expected shares of the picture, not pixels"),
+    _shares("pixels", "0 24 18 10 12", "expected shares of the image, not pixels"),
     _shares("flat", "0 0.5 0.5 0 0.4", "has no area", "ignored", 2),
-    _shares("outside", "0 0.9 0.5 0.9 0.4", "leaves the picture", "kept", 2),
+    _shares("outside", "0 0.9 0.5 0.9 0.4", "leaves the image", "kept", 2),
     _shares("far_outside", "0 1.3 0.5 0.4 0.4", "lies outside", OUTSIDE, 2),
-    Case("bytes", lambda root: yolo_picture(root, "bytes", b"\xff\xfe\n"), "1 values, expected",
+    Case("bytes", lambda root: yolo_image(root, "bytes", b"\xff\xfe\n"), "1 values, expected",
          "left out", 1),
-    Case("no_rows", lambda root: yolo_picture(root, "no_rows", ""), "", "", 1),
-    Case("no_file_of_rows", lambda root: yolo_picture(root, "bare", None), "", "", 1),
+    Case("no_rows", lambda root: yolo_image(root, "no_rows", ""), "", "", 1),
+    Case("no_file_of_rows", lambda root: yolo_image(root, "bare", None), "", "", 1),
     Case("rows_without_picture",
          lambda root: (root / "labels/train/lost.txt").write_text(SHARES) and None,
-         "no picture of this name"),
+         "no image of this name"),
 ]  # fmt: skip
 
 
@@ -532,33 +534,33 @@ def csv_rows(root: Path, *rows: str, split: str = "train") -> None:
         file.writelines(f"{row}\n" for row in rows)
 
 
-def csv_picture(root: Path, name: str, *rows: str, split: str = "train") -> None:
-    """A picture and its rows, or two good ones."""
+def csv_image(root: Path, name: str, *rows: str, split: str = "train") -> None:
+    """An image and its rows, or two good ones."""
     (root / f"{name}.jpg").write_bytes(encoded(noise(f"csv_{name}"), "JPEG"))
     good = "cat,5,6,30,25", "dog,5,6,30,25"
     csv_rows(root, *(f"{name}.jpg,{row}" for row in rows or good), split=split)
 
 
 def good_csv(root: Path) -> None:
-    """Four pictures to train with two objects each, one to validate."""
+    """Four images to train with two objects each, one to validate."""
     for split in ("train", "val"):
         csv_rows(root, "filename,class,xmin,ymin,xmax,ymax", split=split)
     for name in GOOD:
-        csv_picture(root, name)
-    csv_picture(root, "v", split="val")
+        csv_image(root, name)
+    csv_image(root, "v", split="val")
 
 
-def _cells(name: str, bad: str, says: str, action: str = "left out", objects: int = 1) -> Case:
-    """A bad row behind a good one of the same picture."""
+def _cells(name: str, bad: str, message: str, action: str = "left out", objects: int = 1) -> Case:
+    """A bad row behind a good one of the same image."""
 
     def add(root: Path) -> None:
-        csv_picture(root, name, "cat,5,6,30,25", bad)
+        csv_image(root, name, "cat,5,6,30,25", bad)
 
-    return Case(name, add, says, action, 1, objects)
+    return Case(name, add, message, action, 1, objects)
 
 
-def _line(name: str, row: str, says: str) -> Case:
-    return Case(name, lambda root: csv_rows(root, row), says)
+def _line(name: str, row: str, message: str) -> Case:
+    return Case(name, lambda root: csv_rows(root, row), message)
 
 
 CSV = [
@@ -569,11 +571,11 @@ CSV = [
     _cells("cell_nan", "cat,5,6,nan,25", "xmax is 'nan', expected a number"),
     _cells("inverted", "cat,30,6,5,25", "inverted"),
     _cells("flat", "cat,5,6,5,25", "has no area", "ignored", 2),
-    _cells("outside", "cat,5,6,90,25", "leaves the picture", "kept", 2),
+    _cells("outside", "cat,5,6,90,25", "leaves the image", "kept", 2),
     _cells("far_outside", "cat,50,6,90,25", "lies outside", "ignored", 2),
-    _line("picture_missing", "lost.jpg,cat,5,6,30,25", "no picture lost.jpg"),
+    _line("picture_missing", "lost.jpg,cat,5,6,30,25", "no image lost.jpg"),
     _line("picture_leaves", "../../etc/passwd,cat,5,6,30,25", "none below the folder"),
     _line("picture_absolute", "/etc/passwd,cat,5,6,30,25", "none below the folder"),
     _line("picture_without_name", ",cat,5,6,30,25", "none below the folder"),
-    _line("quote_left_open", '"a.jpg,cat,5,6,30,25', "no picture|none below"),
+    _line("quote_left_open", '"a.jpg,cat,5,6,30,25', "no image|none below"),
 ]  # fmt: skip

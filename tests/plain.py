@@ -1,4 +1,4 @@
-"""`train.py` with pictures made the plain way: decode whole, cut, resize with antialiasing, flip.
+"""`train.py` with images made the plain way: decode whole, cut, resize with antialiasing, flip.
 
     python tests/plain.py experiment=bccd_pretrained backbone.weights=FILE dataset.root=FOLDER
 
@@ -20,7 +20,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
     """What `engine.data.view.warp` gives for an upright map, one plain step after the other."""
     from engine.data.view import FILL
 
-    assert matrix[0, 1] == matrix[1, 0] == 0, "the plain way does not turn pictures"
+    assert matrix[0, 1] == matrix[1, 0] == 0, "the plain way does not turn images"
     ends = [(np.array([0, n]) - matrix[i, 2]) / matrix[i, i] for i, n in enumerate(size[::-1])]
     (left, right), (top, bottom) = (np.sort(np.round(e)).astype(int) for e in ends)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3, h, w]

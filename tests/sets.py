@@ -18,7 +18,7 @@ TRUTH = {
 }
 
 
-def pictures(folder, names=TRUTH):
+def images(folder, names=TRUTH):
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
         grey = np.full((HEIGHT, WIDTH, 3), 40 * i % 256, np.uint8)
@@ -27,8 +27,8 @@ def pictures(folder, names=TRUTH):
 
 
 def write_voc(root, splits, truth=TRUTH):
-    """`splits` names the pictures of each."""
-    pictures(root / "JPEGImages", truth)
+    """`splits` names the images of each."""
+    images(root / "JPEGImages", truth)
     for part in ("Annotations", "ImageSets/Main"):
         (root / part).mkdir(parents=True)
     for split, names in splits.items():
@@ -72,14 +72,14 @@ def coco(names, truth=TRUTH):
 def write_coco(root, splits, truth=TRUTH):
     (root / "annotations").mkdir(parents=True)
     for split, names in splits.items():
-        pictures(root / f"{split}2017", names)
+        images(root / f"{split}2017", names)
         file = root / f"annotations/instances_{split}2017.json"
         file.write_text(json.dumps(coco(names, truth)))
 
 
 def write_yolo(root, splits, truth=TRUTH):
     for split, names in splits.items():
-        pictures(root / "images" / split, names)
+        images(root / "images" / split, names)
         (root / "labels" / split).mkdir(parents=True)
         for name in names:
             if truth[name]:
@@ -94,7 +94,7 @@ def _shares(name, x1, y1, x2, y2):
 
 
 def write_csv(root, splits, truth=TRUTH):
-    pictures(root, truth)
+    images(root, truth)
     for split, names in splits.items():
         with open(root / f"{split}.csv", "w", newline="") as file:
             rows = csv.writer(file)

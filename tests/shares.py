@@ -40,7 +40,7 @@ NETWORKS = {
                    "dataset=image_folder"],
     "focal": [*SHAPES, "head.levels=2", "trainer.accumulate=2", "metric=coco_map"],
     "multibox": [*SHAPES, "head.levels=2", "loss=multibox", "loss/box=giou"],
-    "per_picture": [*SHAPES, "head=retina_light", "loss=focal_retina", "trainer.l2=1e-4"],
+    "per_image": [*SHAPES, "head=retina_light", "loss=focal_retina", "trainer.l2=1e-4"],
     "shards": ["model=vit_tiny", "image_size=32", "backbone.positions=32", "dataset=image_folder",
                "optimizer.fused=false", "clip=global_norm", "clip.max=1", "trainer.shard=true",
                "optimizer.lr=0.002", "trainer.epochs=2"],
@@ -51,7 +51,7 @@ JUDGED = ["classifier", "focal", "shards"]
 
 
 def draw(folder):
-    """30 pictures of three colours to train on, 101 to validate, as `image_folder` wants them."""
+    """30 images of three colours to train on, 101 to validate, as `image_folder` wants them."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 30), ("val", 101)):
         for i in range(count):
@@ -63,7 +63,7 @@ def draw(folder):
 
 
 def without_batch_statistics(module):
-    """The network with normalisation of each picture by itself: shares change nothing then."""
+    """The network with normalisation of each image by itself: shares change nothing then."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(1, child.num_features))
@@ -115,7 +115,7 @@ def poisoned(run, train):
     before = [w.clone() for w in weights]
     row = epoch(run, train)
     still = all(map(torch.equal, before, weights))
-    return {"skipped": row["train/skipped"], "still": collectives.gathered([still])}
+    return {"skipped": row["train/skipped"], "still": collectives.all_gather([still])}
 
 
 def judged():
@@ -137,8 +137,8 @@ def judged():
 
 def late():
     """What each process hears when the last one has something to say in the second call."""
-    ask, last = collectives.Late(), collectives.rank() == collectives.world() - 1
-    return collectives.gathered([[ask(15 if last and i == 1 else 0) for i in range(4)]])
+    ask, last = collectives.DelayedAllReduceMax(), collectives.rank() == collectives.world() - 1
+    return collectives.all_gather([[ask(15 if last and i == 1 else 0) for i in range(4)]])
 
 
 def work(configurations, folder):
@@ -146,8 +146,10 @@ def work(configurations, folder):
     torch.set_num_threads(1)
     found = {name: trained(name, cfg, folder) for name, cfg in configurations.items()}
     found |= {"judged": judged(), "late": late()}
-    found["order"] = list(collectives.in_order(range(collectives.rank(), 7, collectives.world())))
-    said = collectives.gathered([repr([found[name]["scores"] for name in JUDGED])])
+    found["order"] = list(
+        collectives.gather_in_order(range(collectives.rank(), 7, collectives.world()))
+    )
+    said = collectives.all_gather([repr([found[name]["scores"] for name in JUDGED])])
     assert len(set(said)) == 1, said
     if collectives.rank() == 0:
         torch.save(found, folder / f"{collectives.world()}.pt")

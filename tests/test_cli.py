@@ -17,7 +17,7 @@ from detect.datasets.shapes import Shapes
 
 @pytest.fixture(scope="session")
 def voc(tmp_path_factory) -> Path:
-    """Eight pictures of shapes in VOC's layout: five in train, three in val."""
+    """Eight images of shapes in VOC's layout: five in train, three in val."""
     root = tmp_path_factory.mktemp("voc")
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -52,9 +52,9 @@ def test_a_run_leaves_what_it_promises(trained):
     for name in ("config.yaml", "metrics.csv", "metrics.json", "data_report.json", "train.log",
                  "checkpoints/best.pt", "checkpoints/last.pt", "tensorboard"):  # fmt: skip
         assert (trained / name).exists(), name
-    assert len(list((trained / "pictures").glob("p*.jpg"))) == 3  # the validation split
-    assert len(list((trained / "pictures").glob("matches_*.jpg"))) == 4
-    assert (trained / "pictures" / "anchors.png").exists()
+    assert len(list((trained / "images").glob("p*.jpg"))) == 3  # the validation split
+    assert len(list((trained / "images").glob("matches_*.jpg"))) == 4
+    assert (trained / "images" / "anchors.png").exists()
     found = metrics(trained)
     assert found["primary_name"] == "mAP" and found["primary_value"] == found["metrics"]["mAP"]
     assert set(found) >= {"seconds", "images_per_second", "protocol", "dataset", "commit"}
@@ -71,10 +71,10 @@ def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
     scored = metrics(tmp_path / "eval")
     assert scored["protocol"] in out and "IoU 0.50" in out
     assert scored["primary_value"] == metrics(trained)["primary_value"]
-    # predict sees all eight pictures, in other batches of three; eval scores the three of val
+    # predict sees all eight images, in other batches of three; eval scores the three of val
     run("predict.py", checkpoint, f"source={voc / 'JPEGImages'}", "loader.batch_size=3",
         f"hydra.run.dir={tmp_path}/pred", cwd=tmp_path)  # fmt: skip
-    assert len(list((tmp_path / "pred/pictures").glob("*.jpg"))) == 8
+    assert len(list((tmp_path / "pred/images").glob("*.jpg"))) == 8
     file = tmp_path / "pred/predictions.json"
     rows = json.loads(file.read_text())
     assert {row["image_id"] for row in rows} <= {f"p{i}" for i in range(8)}
@@ -95,7 +95,7 @@ def test_predict_reads_and_writes_video(trained, tmp_path):
     film.release()
     run("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", f"source={path}", "show=0.1",
         f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
-    annotated = cv2.VideoCapture(str(tmp_path / "out/pictures/film.mp4"))
+    annotated = cv2.VideoCapture(str(tmp_path / "out/images/film.mp4"))
     assert int(annotated.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
     process = start("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", "show=40",
                     f"source={path}", cwd=tmp_path)  # fmt: skip
@@ -133,11 +133,11 @@ def test_a_sweep_returns_one_metric_a_job(tmp_path):
     assert "leaderboard.csv" in out
 
 
-def test_a_broken_picture_stops_the_run_or_is_left_out_and_listed(voc, tmp_path):
+def test_a_broken_image_stops_the_run_or_is_left_out_and_listed(voc, tmp_path):
     root = tmp_path / "voc"
     shutil.copytree(voc, root)
-    picture = root / "JPEGImages/p1.jpg"
-    picture.write_bytes(picture.read_bytes()[:500])
+    image = root / "JPEGImages/p1.jpg"
+    image.write_bytes(image.read_bytes()[:500])
     arguments = ["train.py", *TINY, "loader.batch_size=5", "dataset=voc", f"dataset.root={root}"]
     process = start(*arguments, f"hydra.run.dir={tmp_path}/fail", cwd=tmp_path)
     _, err = process.communicate(timeout=120)
@@ -145,7 +145,7 @@ def test_a_broken_picture_stops_the_run_or_is_left_out_and_listed(voc, tmp_path)
     out = run(*arguments, "dataset.on_error=skip", f"hydra.run.dir={tmp_path}/skip", cwd=tmp_path)
     report = json.loads((tmp_path / "skip/data_report.json").read_text())
     assert len(report["train"]) == 1 and "p1.jpg" in report["train"][0]["reason"]
-    assert "p1.jpg" in out and picture.stat().st_size == 500
+    assert "p1.jpg" in out and image.stat().st_size == 500
 
 
 def test_a_failed_job_does_not_end_a_sweep(tmp_path):
@@ -170,7 +170,7 @@ BAD = [
     ("head=linear loss=multibox", "Losses that do: bce, cross_entropy, focal"),
     ("dataset=voc dataset.root=nowhere", "dataset.root=nowhere: no such folder"),
     ("loader.batch_size=0", "loader.batch_size=0: expected at least 1"),
-    ("image_size=64", "say head.levels=4"),
+    ("image_size=64", "set head.levels=4"),
     ("optimizer.lr=-1", "Invalid learning rate"),
     ("hydra.run.dir='a=b", "quote odd characters"),
     ("resume=nothing.pt", "nothing.pt: no such file"),

@@ -47,5 +47,5 @@ def test_a_loss_that_overflows_is_named_and_ends_the_run(tmp_path):
                    f"hydra.run.dir={tmp_path}/it", cwd=tmp_path)  # fmt: skip
     out, err = broken.communicate()
     assert broken.returncode == 2, err
-    assert "not finite 3 times in a row" in err and "look at these pictures" in err
+    assert "not finite 3 times in a row" in err and "look at these images" in err
     assert "step 1 skipped" in out and (tmp_path / "it/checkpoints/last.pt").exists()

@@ -37,7 +37,7 @@ def test_eval_and_predict_agree_with_the_run_to_the_last_bit(trained, tmp_path):
         for p in ("predict/predictions.json", "eval/predictions.json")
     )
     assert found == scored and len(found) > 6
-    assert "6 pictures" in out
+    assert "6 images" in out
 
 
 @pytest.mark.slow

@@ -112,28 +112,28 @@ def test_each_has_its_verdict_and_nothing_else_happens(tmp_path, name, case):
     rows, facts, error = report_of(configured(name, root), tmp_path / "run")
     assert peak() - start < MEGABYTES
     assert tree_hash(root) == before
-    if case.says:
-        (row,) = [row for row in rows if re.search(case.says, row["reason"])]
+    if case.outputs:
+        (row,) = [row for row in rows if re.search(case.outputs, row["reason"])]
         assert row["action"] == case.action
         assert error == "" or case.action in ("left out", "stops")
     else:
         assert rows == [] and error == ""
-    good = (len(GOOD) + case.pictures, FORMATS[name][1] + case.objects)
-    assert (facts["train"]["pictures"], facts["train"]["objects"]) == good
+    good = (len(GOOD) + case.images, FORMATS[name][1] + case.objects)
+    assert (facts["train"]["images"], facts["train"]["objects"]) == good
     trained = "train" if case.action != "stops" else None
     if trained:
         assert_trains_on(configured(name, root, "skip"), good)
 
 
 def assert_trains_on(cfg, good):
-    """With on_error=skip an epoch has just the good pictures and rows."""
+    """With on_error=skip an epoch has just the good images and rows."""
     data = open_split(cfg, "train", "skip")
     loader = parts.loader(cfg, data, torch.device("cpu"))
-    pictures = objects = 0
+    images = objects = 0
     for batch in loader:
-        pictures += len(batch.meta)
+        images += len(batch.meta)
         objects += sum(len(data.record(meta.index).labels) for meta in batch.meta)
-    assert (pictures, objects) == good
+    assert (images, objects) == good
 
 
 @pytest.mark.parametrize("case", COCO, ids=[case.name for case in COCO])
@@ -147,7 +147,7 @@ def test_each_coco_file_has_its_verdict(tmp_path, case):
     cfg.dataset = {
         "_target_": "detect.datasets.coco.COCO",
         "annotations": f"{root}/truth.json",
-        "images": f"{root}/pictures",
+        "images": f"{root}/images",
     }
     cfg.split = "train"
     (tmp_path / "run").mkdir()
@@ -161,7 +161,7 @@ def test_each_coco_file_has_its_verdict(tmp_path, case):
             row["reason"]
             for row in json.loads((tmp_path / "run/data_report.json").read_text())["train"]
         ]
-    assert any(re.search(case.says, text) for text in said), said
+    assert any(re.search(case.outputs, text) for text in said), said
     assert tree_hash(root) == before
 
 
@@ -181,9 +181,9 @@ def test_training_that_skips_ends_with_just_the_good_rows_of_the_whole_corpus(tm
     left = [row["reason"] for row in rows if row["action"] == "left out"]
     cases = [case for case in VOC if case.action == "left out"]
     assert len(left) == len(cases)
-    assert all(any(re.search(case.says, reason) for reason in left) for case in cases)
+    assert all(any(re.search(case.outputs, reason) for reason in left) for case in cases)
     assert "left out" in out and "more, all in" in out
     assert (tmp_path / "run/checkpoints/last.pt").is_file() and tree_hash(root) == before
     rows, facts, _ = report_of(configured("voc", root, "skip"), tmp_path / "check")
-    good = len(GOOD) + sum(case.pictures for case in VOC), 8 + sum(case.objects for case in VOC)
-    assert (facts["train"]["pictures"], facts["train"]["objects"]) == good
+    good = len(GOOD) + sum(case.images for case in VOC), 8 + sum(case.objects for case in VOC)
+    assert (facts["train"]["images"], facts["train"]["objects"]) == good

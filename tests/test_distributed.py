@@ -65,7 +65,7 @@ def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
 
 @pytest.mark.parametrize("world", [2, THREE])
 @pytest.mark.parametrize("name", JUDGED)
-def test_shares_of_101_pictures_have_the_numbers_of_one_process(name, world, ends):
+def test_shares_of_101_images_have_the_numbers_of_one_process(name, world, ends):
     one, many = ends(1)[name], ends(world)[name]
     assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
     assert many["found"] == one["found"] and len(one["found"]) == len(set(one["found"])) == 101
@@ -109,7 +109,7 @@ def test_shares_are_disjoint_and_whole(length, world):
 
 @pytest.mark.parametrize(("length", "batch_size"), [(100, 5), (5, 6)])
 def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
-    with pytest.raises(UserError, match="5 pictures a batch .* among 2 processes"):
+    with pytest.raises(UserError, match="5 images a batch .* among 2 processes"):
         Batches(length=length, batch_size=batch_size, seed=0, train=True, world=2)
 
 
@@ -285,7 +285,7 @@ def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
     ("arguments", "said"),
     [
         (["trainer.shard=true", "optimizer=sgd"], "does not go with optimizer.fused of SGD"),
-        (["loader.batch_size=5"], "5 pictures a batch"),
+        (["loader.batch_size=5"], "5 images a batch"),
         (["trainer.sync_bn=true"], "expected several processes on GPUs"),
         (["trainer.epoch=5"], "no such key; did you mean 'trainer.epochs'"),
         (["-m", "seed=0,1"], "a sweep runs in one process"),

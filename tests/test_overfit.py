@@ -1,4 +1,4 @@
-"""Presets learn eight pictures by heart; every preset trains with every loss that fits it."""
+"""Presets learn eight images by heart; every preset trains with every loss that fits it."""
 
 import hydra
 import pytest
@@ -20,7 +20,7 @@ def compose(*overrides):
 
 
 def prepared(cfg):
-    """A run at its first step, and its pictures."""
+    """A run at its first step, and its images."""
     torch.manual_seed(0)
     data = parts.dataset(cfg, "train")
     loader = parts.loader(cfg, data, CPU, shuffle=True)
@@ -54,7 +54,7 @@ EIGHT = {
 
 @pytest.fixture(scope="session")
 def eight(shared_data, tmp_path_factory):
-    """VOC's layout over eight real pictures, 24 objects of ten classes."""
+    """VOC's layout over eight real images, 24 objects of ten classes."""
     voc = shared_data / "voc2012_sub/VOCdevkit/VOC2012"
     folder = tmp_path_factory.mktemp("eight")
     names = (voc / "ImageSets/Main/train.txt").read_text().split()[:8]
@@ -63,14 +63,14 @@ def eight(shared_data, tmp_path_factory):
         for name in names:
             (folder / part / f"{name}.{suffix}").symlink_to(voc / part / f"{name}.{suffix}")
     (folder / "ImageSets/Main").mkdir(parents=True)
-    for split in ("train", "val"):  # without a list of val, pictures of train would be held out
+    for split in ("train", "val"):  # without a list of val, images of train would be held out
         (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DETECTORS)
-def test_every_preset_learns_eight_real_pictures_by_heart(model, eight):
+def test_every_preset_learns_eight_real_images_by_heart(model, eight):
     cfg = compose(f"model={model}", "dataset=voc", f"dataset.root={eight}", f"image_size={SIDE}",
                   "augment=none", "loader.workers=0", "loader.batch_size=8", "schedule=constant",
                   "optimizer.lr=0.0005", f"trainer.epochs={EPOCHS}", "trainer.ema=null",
@@ -92,7 +92,7 @@ def test_every_preset_learns_eight_real_pictures_by_heart(model, eight):
 @pytest.mark.parametrize(
     ("head", "loss"), [("ssd", "bce"), ("ssd", "multibox"), ("retina_light", "focal_retina")]
 )
-def test_other_heads_and_losses_learn_eight_drawn_pictures(head, loss):
+def test_other_heads_and_losses_learn_eight_drawn_images(head, loss):
     overrides = [f"head={head}", f"loss={loss}", "backbone=resnet18", "image_size=128",
                  "augment=none", "dataset.train=8", "loader.workers=0", "schedule=constant",
                  "trainer.epochs=150", "trainer.ema=null", "device=cpu"]  # fmt: skip

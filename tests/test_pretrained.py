@@ -27,7 +27,7 @@ def hub(tmp_path, monkeypatch):
     return folder
 
 
-def pictures(folder):
+def images(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i, size in enumerate([(300, 400, 3), (260, 180, 3), (40, 50, 3)]):
@@ -39,11 +39,11 @@ def test_torchvisions_weights_predict_as_torchvision_does(hub, tmp_path):
     torch.manual_seed(0)
     net = torchvision.models.get_model(NAME, weights=None)
     for parameter in net.parameters():
-        if parameter.ndim > 1:  # torchvision's own start says the same of every picture
+        if parameter.ndim > 1:  # torchvision's own start says the same of every image
             torch.nn.init.kaiming_normal_(parameter)
     torch.nn.init.normal_(net.classifier[-1].weight, std=1.0)
     torch.save(net.state_dict(), hub / FILE)
-    folder = pictures(tmp_path / "in")
+    folder = images(tmp_path / "in")
     out = run("predict.py", *ARGUMENTS, f"source={folder}", f"hydra.run.dir={tmp_path}/out",
               cwd=tmp_path)  # fmt: skip
     rows = json.loads((tmp_path / "out/predictions.json").read_text())
@@ -67,7 +67,7 @@ def test_torchvisions_weights_predict_as_torchvision_does(hub, tmp_path):
 def test_without_the_file_and_a_network_one_line_says_what_to_do(hub, tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
-    folder = pictures(tmp_path / "in")
+    folder = images(tmp_path / "in")
     process = start("predict.py", *ARGUMENTS, f"source={folder}", cwd=tmp_path)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2

@@ -24,7 +24,7 @@ def shaken(net):
 
 
 def settled(net, images, class_layers, box_layers):
-    """As if it had seen these pictures: maps normalised, logits of spread 1.5, codes of .3."""
+    """As if it had seen these images: maps normalised, logits of spread 1.5, codes of .3."""
     normal, _ = net.transform(list(images / 255))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -49,7 +49,7 @@ def network(backbone, head, criterion):
     ).eval()
 
 
-def pictures(number, size):
+def images(number, size):
     """[B, 3, H, W] uint8: noise, coarse and fine."""
     torch.manual_seed(1)
     coarse = nn.functional.interpolate(torch.rand(number, 3, 9, 11), size, mode="bilinear")
@@ -57,7 +57,7 @@ def pictures(number, size):
 
 
 def real(folder, size):
-    """[2, 3, H, W] uint8: a picture of COCO, stretched, and its mirror image."""
+    """[2, 3, H, W] uint8: an image of COCO, stretched, and its mirror image."""
     path = sorted(folder.glob("coco_tiny/val2017/*.jpg"))[0]
     image = torch.from_numpy(read_rgb(str(path))).permute(2, 0, 1)[None].float()
     small = nn.functional.interpolate(image, size, mode="bilinear", antialias=True).byte()
@@ -65,7 +65,7 @@ def real(folder, size):
 
 
 def objects(number, size, classes, each=6):
-    """Truth of a batch; the second picture has none."""
+    """Truth of a batch; the second image has none."""
     torch.manual_seed(2)
     height, width = size
     low = torch.rand(number * each, 2) * 0.7
@@ -92,7 +92,7 @@ def losses(net, images, truth):
 
 
 def said(ours, net, images):
-    """What ours says about pictures that torchvision has normalised.
+    """What ours says about images that torchvision has normalised.
 
     Its rounding differs from ours in the last bit, which a deep net of random numbers makes large.
     """
@@ -103,12 +103,12 @@ def said(ours, net, images):
 
 def assert_found_alike(found, theirs):
     """The same objects, best first."""
-    for i, picture in enumerate(theirs):
+    for i, image in enumerate(theirs):
         mine = found.of(i)
-        assert len(mine) == len(picture["scores"]) > 20
-        assert torch.equal(mine.labels, picture["labels"] - 1)
-        torch.testing.assert_close(mine.scores, picture["scores"], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(mine.boxes, picture["boxes"], atol=1e-4, rtol=1e-4)
+        assert len(mine) == len(image["scores"]) > 20
+        assert torch.equal(mine.labels, image["labels"] - 1)
+        torch.testing.assert_close(mine.scores, image["scores"], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mine.boxes, image["boxes"], atol=1e-4, rtol=1e-4)
 
 
 def configured(group, name):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from engine.errors import UserError
 
 LEAST = 63  # pixels a side, below which the last pooling has nothing left to pool
@@ -21,7 +21,7 @@ WIDTHS = {
 }
 
 
-class AlexNet(Chain):
+class AlexNet(SequentialBackbone):
     """Maps behind convolutions 1, 2 and 5 and behind the last pooling, strides 4, 8, 16 and 32.
 
     Nothing is padded in its poolings: a map may be one cell smaller than its stride says.

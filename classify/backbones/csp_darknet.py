@@ -3,7 +3,7 @@
 In a stage, one 1x1 convolution leads half the width through residual blocks, a second leads the
 other half past them, and a third joins the two ("C3"); the gradient of the second half is not
 repeated in the blocks (section 3.1). Deviations: SiLU (arXiv 1702.03118); a stem of stride 2 in
-place of two layers at full size; `width` and `depth` factors; the last map goes through spatial
+place of two layers at full size; `width_factor` and `depth`; the last map goes through spatial
 pyramid pooling (arXiv 1406.4729), its windows of 5, 9 and 13 cells made of 5-cell ones in a row.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from classify.backbones.block import conv_block
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from engine.errors import UserError
 
 STAGES = ((128, 2), (256, 8), (512, 8), (1024, 4))  # of Darknet-53 from stride 4 on, at factor 1
@@ -67,11 +67,11 @@ class PyramidPooling(nn.Module):
         return self.join(torch.cat(seen, 1))
 
 
-class CSPDarknet(Chain):
+class CSPDarknet(SequentialBackbone):
     """Maps of four stages, strides 4, 8, 16 and 32: 128 to 1024 channels at width 1.
 
     Args:
-        width: factor on all channels; they are rounded to multiples of 8.
+        width_factor: factor on all channels; they are rounded to multiples of 8.
         depth: factor on the bottlenecks of a stage, 2, 8, 8 and 4; at least one stays.
         order, dropout, bias: see `classify.backbones.block.conv_block`.
         weights: None or a file (`engine.weights.pretrained`).
@@ -83,7 +83,7 @@ class CSPDarknet(Chain):
     def __init__(
         self,
         *,
-        width: float = 0.5,
+        width_factor: float = 0.5,
         depth: float = 0.33,
         order: str = "conv-bn-act",
         dropout: float = 0.0,
@@ -91,12 +91,15 @@ class CSPDarknet(Chain):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if not (width > 0 and depth > 0):
+        if not (width_factor > 0 and depth > 0):
             raise UserError(
-                f"backbone.width={width}, backbone.depth={depth}: expected factors above 0"
+                f"backbone.width_factor={width_factor}, backbone.depth={depth}: expected "
+                "factors above 0"
             )
         block = partial(conv_block, activation=nn.SiLU, order=order, dropout=dropout, bias=bias)
-        stem, *widths = (max(8, 8 * round(base * width / 8)) for base in (64, 128, 256, 512, 1024))
+        stem, *widths = (
+            max(8, 8 * round(base * width_factor / 8)) for base in (64, 128, 256, 512, 1024)
+        )
         self.channels = widths
         self.stem = block(3, stem, 3, stride=2)
         before = [stem, *widths]

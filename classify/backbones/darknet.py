@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from classify.backbones.block import conv_block
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 
 TABLE_6 = tuple(  # (kernel, width): 3x3 and 1x1 take turns
     tuple((1 if i % 2 else 3, width) for i, width in enumerate(row))
@@ -29,7 +29,7 @@ TABLE_1 = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # width, residual 
 LEAKY = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
-class Rows(Chain):
+class DarknetStages(SequentialBackbone):
     """Rows of convolution blocks, a pooling by 2 between them; a subclass has the table.
 
     Maps before the poolings at strides 4, 8 and 16, and the last one, stride 32. The poolings drop
@@ -73,7 +73,7 @@ class Rows(Chain):
         return self.features
 
 
-class Darknet19(Rows):
+class Darknet19(DarknetStages):
     """Table 6 but for its last convolution."""
 
     table = TABLE_6
@@ -92,7 +92,7 @@ class Residual(nn.Module):
         return x + self.wide(self.narrow(x))
 
 
-class Darknet53(Chain):
+class Darknet53(SequentialBackbone):
     """Maps of the stages at strides 4, 8, 16 and 32.
 
     Args:

@@ -4,7 +4,7 @@ Its last four convolutions and its fully connected layers are head=yolo_v1. Devi
 normalisation, as in Darknet's own later files.
 """
 
-from classify.backbones.darknet import Rows
+from classify.backbones.darknet import DarknetStages
 
 FIGURE_3 = (  # (kernel, width)
     ((7, 64),),
@@ -15,7 +15,7 @@ FIGURE_3 = (  # (kernel, width)
 )
 
 
-class DarknetV1(Rows):
+class DarknetV1(DarknetStages):
     """Figure 3; its first convolution has stride 2."""
 
     table = FIGURE_3

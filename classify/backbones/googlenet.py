@@ -1,7 +1,7 @@
 """GoogLeNet (arXiv 1409.4842, table 1) by torchvision, as feature maps.
 
 Deviations: torchvision's has batch normalisation and, in place of the 5x5 convolutions, 3x3 ones.
-Its published weights were trained on pictures of mean .5 and deviation .5; torchvision converts
+Its published weights were trained on images of mean .5 and deviation .5; torchvision converts
 ImageNet's normalisation to that inside the network, here the preprocessing says so instead.
 """
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import torchvision
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 
 HALF = (0.5, 0.5, 0.5)
 WEIGHTS = torchvision.models.GoogLeNet_Weights
 
 
-class GoogLeNet(Chain):
+class GoogLeNet(SequentialBackbone):
     """Maps of strides 4, 8, 16, 16, 16 and 32; head=auxiliary reads the first two of stride 16.
 
     Args:

@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from classify.backbones.block import conv_block
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from engine.errors import UserError
 
 STAGES = (  # table 1: width and stride of the depthwise separable convolutions
@@ -27,11 +27,11 @@ TAPS = {  # of torchvision's features, the last ones at strides 4, 8, 16 and 32
 }
 
 
-class MobileNetV1(Chain):
-    """The last maps of strides 4, 8, 16 and 32: 128, 256, 512 and 1024 channels at width 1.
+class MobileNetV1(SequentialBackbone):
+    """The last maps of strides 4, 8, 16 and 32: 128, 256, 512 and 1024 channels at a factor of 1.
 
     Args:
-        width: factor on all channels (section 3.3); none falls below 8.
+        width_factor: factor on all channels (section 3.3); none falls below 8.
         order, dropout, bias: see `classify.backbones.block.conv_block`.
         weights: None or a file (`engine.weights.pretrained`).
     """
@@ -42,22 +42,22 @@ class MobileNetV1(Chain):
     def __init__(
         self,
         *,
-        width: float = 1.0,
+        width_factor: float = 1.0,
         order: str = "conv-bn-act",
         dropout: float = 0.0,
         bias: bool = False,
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if not width > 0:
-            raise UserError(f"backbone.width={width}: expected a factor above 0")
+        if not width_factor > 0:
+            raise UserError(f"backbone.width_factor={width_factor}: expected a factor above 0")
         relu = partial(nn.ReLU, inplace=True)
         block = partial(conv_block, activation=relu, order=order, dropout=dropout, bias=bias)
-        channels = max(8, int(32 * width))
+        channels = max(8, int(32 * width_factor))
         stages, maps = [[block(3, channels, 3, stride=2)], [], []], [channels]
         for stage, table in zip(stages, STAGES, strict=True):
             for base, stride in table:
-                wide = max(8, int(base * width))
+                wide = max(8, int(base * width_factor))
                 depthwise = block(channels, channels, 3, stride=stride, groups=channels)
                 stage.append(nn.Sequential(*depthwise, *block(channels, wide, 1)))
                 channels = wide
@@ -71,7 +71,7 @@ class MobileNetV1(Chain):
         return [*self.stage1, *self.stage2, *self.stage3]
 
 
-class MobileNet(Chain):
+class MobileNet(SequentialBackbone):
     """The last maps of strides 4, 8, 16 and 32; the last of all is the 1x1 convolution on top.
 
     Args:

@@ -6,12 +6,12 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 
 C4 = 13  # the block whose first convolution gives the fine map
 
 
-class MobileNetSSD(Chain):
+class MobileNetSSD(SequentialBackbone):
     """The widened map before stride 32's first depthwise convolution, at stride 16; the last, 32.
 
     Args:

@@ -1,7 +1,7 @@
 """ResNet 18 to 152 (arXiv 1512.03385, table 1) by torchvision, as feature maps.
 
 torchvision's bottleneck strides in the 3x3 convolution, not in the 1x1 as the paper's does. The
-stem for small pictures is section 4.2's 3x3 convolution; the stages behind it stay table 1's.
+stem for small images is section 4.2's 3x3 convolution; the stages behind it stay table 1's.
 """
 
 from typing import Any
@@ -9,19 +9,19 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from engine.errors import UserError
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STRIDES = {"imagenet": (4, 8, 16, 32), "cifar": (1, 2, 4, 8)}
 
 
-class ResNet(Chain):
+class ResNet(SequentialBackbone):
     """Feature maps of the four stages.
 
     Args:
         name: resnet18, resnet34, resnet50, resnet101 or resnet152.
-        stem: imagenet, strides 4 to 32; or cifar for pictures of about 32 pixels, strides 1 to 8.
+        stem: imagenet, strides 4 to 32; or cifar for images of about 32 pixels, strides 1 to 8.
         weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
 

@@ -63,7 +63,7 @@ def _create(timm: Any, name: str, pretrained: bool) -> Any:
     except Exception as error:  # of timm, of its hub and of the network: no fixed set
         reason = str(error).split("\n")[0][:200]
         hint = (
-            "without a network, say backbone.weights=FILE" if pretrained else "it has no such maps"
+            "without a network, set backbone.weights=FILE" if pretrained else "it has no such maps"
         )
         raise UserError(f"backbone.name={name}: timm cannot make it ({reason}); {hint}") from error
 

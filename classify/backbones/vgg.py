@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from engine.errors import UserError
 
 TABLE = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # columns of table 1
 NAMES = (*TABLE, *(f"{name}_bn" for name in TABLE))
 
 
-class VGG(Chain):
+class VGG(SequentialBackbone):
     """Maps before the poolings at strides 4, 8 and 16, and behind the last pooling, stride 32.
 
     The poolings drop an odd last row or column: a map's sides are rounded down.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 
 POOL3, POOL4, POOL5 = 16, 23, 30  # layers of VGG16
 
@@ -25,7 +25,7 @@ class Scale(nn.Module):
         return self.weight.view(1, -1, 1, 1) * F.normalize(x)
 
 
-class VGGSSD(Chain):
+class VGGSSD(SequentialBackbone):
     """conv4_3, normalised, at stride 8; fc6 and fc7 as convolutions, fc6 dilated, at stride 16.
 
     The third pooling rounds up, the fifth keeps the size.

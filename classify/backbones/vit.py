@@ -1,4 +1,4 @@
-"""Vision transformers (arXiv 2010.11929) by torchvision, for pictures of any size.
+"""Vision transformers (arXiv 2010.11929) by torchvision, for images of any size.
 
 vit_tiny has the sizes of DeiT-Ti (arXiv 2012.12877, table 1). Positions of another grid than the
 trained one are interpolated (2010.11929, 3.2), bicubic; sides that are no multiple of a patch are
@@ -28,7 +28,7 @@ class ViT(nn.Module):
         name: vit_b_16 or vit_tiny.
         token: say the class token, by which the published weights classify, in place of the
             patches; a detector cannot use it.
-        positions: side of the pictures for which positions are learnt, pixels; 384 for
+        positions: side of the images for which positions are learnt, pixels; 384 for
             torchvision's IMAGENET1K_SWAG_E2E_V1.
         weights: None, DEFAULT, a name of torchvision's, or a file (`engine.weights.pretrained`).
     """
@@ -55,7 +55,7 @@ class ViT(nn.Module):
         )
         self.conv_proj, self.class_token, self.encoder = net.conv_proj, net.class_token, net.encoder
         self.token, self.side = token, positions // PATCH  # cells a side of the learnt grid
-        # The token stands for the whole picture, whatever its size: no stride, no detector.
+        # The token stands for the whole image, whatever its size: no stride, no detector.
         self.channels, self.strides = (width,), (0,) if token else (PATCH,)
         self.pretrain(weights, name if name in PUBLISHED else None)
 
@@ -92,10 +92,10 @@ class ViT(nn.Module):
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
         """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
         self.pretrained = load(self, weights, published)
-        left = self.pretrained.rest if self.pretrained else {}
+        left = self.pretrained.unused_tensors if self.pretrained else {}
         if (other := left.get("encoder.pos_embedding")) is not None:
             side = PATCH * isqrt(other.shape[1] - 1)
             raise UserError(
-                f"backbone.weights={weights}: its positions are for pictures of {side} pixels, "
-                f"the backbone's for {PATCH * self.side}: say backbone.positions={side}"
+                f"backbone.weights={weights}: its positions are for images of {side} pixels, "
+                f"the backbone's for {PATCH * self.side}: set backbone.positions={side}"
             )

@@ -1,1 +1,1 @@
-"""Pictures with one label each."""
+"""Images with one label each."""

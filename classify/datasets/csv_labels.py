@@ -1,31 +1,37 @@
-"""Labels in CSV files, a row a label of a picture; of several rows the picture has each."""
+"""Labels in CSV files, a row a label of an image; of several rows the image has each."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from engine.data.image_dataset import (
+    ImageDataset,
+    check_classes,
+    escapes_root,
+    label_of,
+    require_dir,
+)
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.pictures import Pictures, check_classes, climbs, existing, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
 
 COLUMNS = {"filename": "filename", "label": "label"}
 
 
-class CSVLabels(Pictures):
-    """Pictures and their classes, of one split; pictures stand in the order of their first rows.
+class CSVLabels(ImageDataset):
+    """Images and their classes, of one split; images stand in the order of their first rows.
 
     Args:
-        root: the folder of the pictures, with <split>.csv.
+        root: the folder of the images, with <split>.csv.
         annotations: a file instead, of a set in one piece.
         columns: the names in the top row of filename and label.
-        splits: a folder of <split>.txt that name pictures of `annotations`.
+        splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split; of each class, where
-            every picture has one.
+            every image has one.
         seed: of that choice.
         classes: in the order of the labels; None: all in the files, sorted.
-        on_error: see `Pictures`.
+        on_error: see `ImageDataset`.
     """
 
     def __init__(
@@ -42,7 +48,7 @@ class CSVLabels(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(on_error=on_error)
-        base = existing(root)
+        base = require_dir(root)
         self.folder = str(base)
         self._columns = COLUMNS | (columns or {})
         own, one = csv_files(base, annotations)
@@ -52,10 +58,10 @@ class CSVLabels(Pictures):
             classes = sorted({row["label"] for f in files for _, row in self._rows(f)} - {""})
         self.classes = check_classes(classes)
         self.index = self._read(one or own[how.source])
-        self.cut(how, split, val_share, seed)
+        self.select_split(how, split, val_share, seed)
         if several := int((np.diff(self.index.first) > 1).sum()):
             self.notes.append(
-                f"{several} of {len(self)} pictures have several labels: train with loss=bce "
+                f"{several} of {len(self)} images have several labels: train with loss=bce "
                 "metric=multi_label"
             )
 
@@ -80,9 +86,9 @@ class CSVLabels(Pictures):
         return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
 
     def _label(self, name: str, label: str, known: dict[str, int]) -> int:
-        """The row's label; ValueError where there is no such class or picture."""
-        if not name or climbs(name):
-            raise ValueError(f"filename '{name}' is none below the folder of the pictures")
+        """The row's label; ValueError where there is no such class or image."""
+        if not name or escapes_root(name):
+            raise ValueError(f"filename '{name}' is none below the folder of the images")
         if not Path(self.folder, name).is_file():
-            raise ValueError(f"no picture {name} in {self.folder}")
+            raise ValueError(f"no image {name} in {self.folder}")
         return label_of(label, known)

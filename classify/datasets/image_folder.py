@@ -1,4 +1,4 @@
-"""One folder a class: <root>/<split>/<class>/**/picture.jpg."""
+"""One folder a class: <root>/<split>/<class>/**/image.jpg."""
 
 import os
 from collections.abc import Iterator
@@ -7,23 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.image import IMAGE_SUFFIXES
+from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.pictures import Pictures
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
 
 
-class ImageFolder(Pictures):
-    """Pictures of one split, the folder's name is the label.
+class ImageFolder(ImageDataset):
+    """Images of one split, the folder's name is the label.
 
-    A picture's id is its name without suffix where that is unique in the split's folder, else the
-    path below that folder. Hidden folders are passed over; files that are no pictures are reported.
+    An image's id is its name without suffix where that is unique in the split's folder, else the
+    path below that folder. Hidden folders are passed over; files that are no images are reported.
 
     Args:
         root: holds a folder a split; those of root/train give the classes, sorted, to all splits.
         val_share: of each class of train, held out as "val" where there is no folder root/val.
         seed: of that choice.
-        on_error: what an empty picture file or a dangling link does: "fail" or "skip".
+        on_error: what an empty image file or a dangling link does: "fail" or "skip".
     """
 
     def __init__(
@@ -44,25 +44,25 @@ class ImageFolder(Pictures):
         files, labels = self._find(Path(self.folder))
         first = np.arange(len(files) + 1)
         self.index = Index(file_names(files), first, labels, short=unique_stems(files))
-        self.cut(how, split, val_share, seed)
+        self.select_split(how, split, val_share, seed)
 
     def _find(self, folder: Path) -> tuple[list[str], np.ndarray]:
-        """Every picture's path below the split's folder, sorted within its class, and its label."""
+        """Every image's path below the split's folder, sorted within its class, and its label."""
         for entry in sorted(folder.iterdir()):
             if not entry.is_dir():
                 self.tell(entry, None, "lies beside the class folders", "left out")
         files, labels = [], []
         for name in _folder_names(folder):
             label = self._label(folder / name)
-            mine = sorted(self._pictures(folder / name, folder))
+            mine = sorted(self._images(folder / name, folder))
             if not mine:
-                raise UserError(f"{folder / name}: no picture in it; fill or remove it")
+                raise UserError(f"{folder / name}: no image in it; fill or remove it")
             files += mine
             labels += [label] * len(mine)
         missing = set(range(len(self.classes))) - set(labels)
         if missing:
             names = ", ".join(self.classes[i] for i in sorted(missing))
-            self.notes.append(f"{folder}: no picture of {names}")
+            self.notes.append(f"{folder}: no image of {names}")
         return files, np.array(labels, np.int64)
 
     def _label(self, folder: Path) -> int:
@@ -74,14 +74,14 @@ class ImageFolder(Pictures):
             )
         return self.classes.index(name)
 
-    def _pictures(self, folder: Path, above: Path) -> Iterator[str]:
-        """Paths of the pictures in `folder` and below, from the folder `above` on, posix."""
+    def _images(self, folder: Path, above: Path) -> Iterator[str]:
+        """Paths of the images in `folder` and below, from the folder `above` on, posix."""
         for here, below, names in os.walk(folder, followlinks=True):
             below[:] = [name for name in below if not name.startswith(".")]
             for name in names:
                 file = Path(here, name)
                 if not name.lower().endswith(IMAGE_SUFFIXES):
-                    reason = f"no picture: expected {', '.join(IMAGE_SUFFIXES)}"
+                    reason = f"no image: expected {', '.join(IMAGE_SUFFIXES)}"
                     self.tell(file, None, reason, "left out")
                 elif reason := _defect(file):
                     self.leave_out(file, None, reason)
@@ -110,6 +110,6 @@ def _class_names(root: Path) -> list[str]:
         found = ", ".join(_folder_names(root)[:10]) or "no folder in it"
         raise UserError(
             f"dataset.root={root}: {f'found {found}' if root.is_dir() else 'no such folder'}; "
-            f"expected pictures in {root}/train/<class>/"
+            f"expected images in {root}/train/<class>/"
         )
     return names

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torchvision.datasets
 
+from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names
-from engine.data.pictures import Pictures
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
 
@@ -18,7 +18,7 @@ def _named(*names: str) -> dict[str, dict[str, str]]:
     return {name: {"split": name} for name in names}
 
 
-# Splits of each by the arguments that choose them; those of one label a picture.
+# Splits of each by the arguments that choose them; those of one label an image.
 SETS: dict[str, dict[str, dict[str, Any]]] = {
     "CIFAR10": HALVES,
     "CIFAR100": HALVES,
@@ -40,8 +40,8 @@ LABELS = ("targets", "_labels", "labels", "_samples")  # of a set's attributes t
 COUNTS = {"EuroSAT": 10, "Flowers102": 102, "GTSRB": 43, "SVHN": 10, "USPS": 10}  # without names
 
 
-class Torchvision(Pictures):
-    """Pictures of one split, and the label of each; its id is its row in torchvision's split.
+class Torchvision(ImageDataset):
+    """Images of one split, and the label of each; its id is its row in torchvision's split.
 
     Args:
         name: one of `SETS`.
@@ -49,7 +49,7 @@ class Torchvision(Pictures):
         download: fetch the set where it is not there; torchvision holds it against its checksum.
         val_share: of each class of train, held out as "val" where the set has no such split.
         seed: of that choice.
-        on_error: what a picture that cannot be read does: "fail" or "skip".
+        on_error: what an image that cannot be read does: "fail" or "skip".
     """
 
     stored = False  # torchvision opens them
@@ -80,7 +80,7 @@ class Torchvision(Pictures):
         rows = np.arange(len(labels))
         files = file_names([f"{name}/{how.source}/{row:06d}" for row in rows])
         self.index = Index(files, np.arange(len(labels) + 1), labels, ids=rows)
-        self.cut(how, split, val_share, seed)
+        self.select_split(how, split, val_share, seed)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
@@ -88,18 +88,18 @@ class Torchvision(Pictures):
         try:
             return np.asarray(self.data[row][0].convert("RGB"))
         except OSError as error:
-            raise UserError(f"cannot read the picture {self.record(index).path}: {error}") from None
+            raise UserError(f"cannot read the image {self.record(index).path}: {error}") from None
 
 
 def _load(name: str, root: str, download: bool, which: dict[str, Any]) -> Any:
     try:
         return getattr(torchvision.datasets, name)(root=root, download=download, **which)
     except (RuntimeError, OSError) as error:
-        say = "" if download else "; dataset.download=true fetches it"
-        raise UserError(f"dataset.root={root}: {name} is not there whole ({error}){say}") from None
+        info = "" if download else "; dataset.download=true fetches it"
+        raise UserError(f"dataset.root={root}: {name} is not there whole ({error}){info}") from None
 
 
 def _labels(data: Any) -> np.ndarray:
-    """[N] int64, without decoding a picture."""
+    """[N] int64, without decoding an image."""
     kept = next(getattr(data, name) for name in LABELS if hasattr(data, name))
     return np.array([row[1] if isinstance(row, tuple) else int(row) for row in kept], np.int64)

@@ -1,1 +1,1 @@
-"""Heads that say what is in the whole picture."""
+"""Heads that say what is in the whole image."""

@@ -1,4 +1,4 @@
-"""Pooling by attention: a picture is the weighted mean of its cells; the weights can be drawn."""
+"""Pooling by attention: an image is the weighted mean of its cells; the weights can be drawn."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classify.heads.whole import WholePicture, linear
+from classify.heads.classification import ClassificationHead, linear
 from engine.errors import UserError
 
 KINDS = ("soft", "local", "hard")
 
 
-class Attention(WholePicture):
+class Attention(ClassificationHead):
     """A score a cell, weights from the scores, the mean under the weights, a linear layer.
 
-    After a forward pass `attention` holds the weights [B, h, w]; they sum to 1 in each picture.
+    After a forward pass `attention` holds the weights [B, h, w]; they sum to 1 in each image.
 
     Args:
         kind: soft looks everywhere; local around a centre that it predicts (arXiv 1508.04025, 3.2,
@@ -24,7 +24,7 @@ class Attention(WholePicture):
         window: of local, half its width as a share of the map's side; the Gaussian's deviation is
             half of that, as in the paper.
         temperature: of the softmax; lower is sharper.
-        top: classes a picture in predictions.
+        top: classes an image in predictions.
     """
 
     attention: Tensor | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from classify.heads.whole import WholePicture, linear
+from classify.heads.classification import ClassificationHead, linear
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
@@ -27,14 +27,14 @@ def _classifier(width: int, outputs: int) -> nn.Sequential:
     )
 
 
-class Auxiliary(WholePicture):
+class Auxiliary(ClassificationHead):
     """A linear classifier, and in training auxiliary ones in slots of their own.
 
     Args:
-        levels: indices of the maps with an auxiliary classifier.
+        maps: indices of the maps with an auxiliary classifier.
         weight: of each auxiliary loss beside the main one.
         dropout: before the main linear layer.
-        top: classes a picture in predictions.
+        top: classes an image in predictions.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Auxiliary(WholePicture):
         channels: Sequence[int],
         num_classes: int,
         activation: str,
-        levels: Sequence[int] = (2, 3),
+        maps: Sequence[int] = (2, 3),
         weight: float = 0.3,
         dropout: float = 0.2,
         top: int = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
-        if any(not 0 <= level < len(channels) for level in levels):
+        if any(not 0 <= index < len(channels) for index in maps):
             raise UserError(
-                f"head.levels={list(levels)}: this backbone has maps 0 to {len(channels) - 1}; "
+                f"head.maps={list(maps)}: this backbone has maps 0 to {len(channels) - 1}; "
                 "backbone=googlenet has those of the paper"
             )
-        self.levels, self.weight = levels, weight
+        self.maps, self.weight = maps, weight
         # In this order, as in torchvision's file.
-        self.auxiliary = nn.ModuleList(_classifier(channels[i], num_classes) for i in levels)
+        self.auxiliary = nn.ModuleList(_classifier(channels[i], num_classes) for i in maps)
         self.dropout = nn.Dropout(dropout)
         self.linear = linear(channels[-1], num_classes)
 
@@ -65,11 +65,11 @@ class Auxiliary(WholePicture):
         logits = self.linear(self.dropout(features[-1].mean((2, 3))))
         if not self.training:
             return logits
-        others = [f(features[i]) for i, f in zip(self.levels, self.auxiliary, strict=True)]
+        others = [f(features[i]) for i, f in zip(self.maps, self.auxiliary, strict=True)]
         return torch.stack([logits, *others], 1)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """Every slot answers for the picture's label, the auxiliary ones at their weight."""
+        """Every slot answers for the image's label, the auxiliary ones at their weight."""
         slots = output.logits.shape[1]
         weight = output.logits.new_full((slots,), self.weight)
         weight[0] = 1.0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from classify.heads.whole import WholePicture, linear
+from classify.heads.classification import ClassificationHead, linear
 from engine.errors import UserError, did_you_mean
 
 
@@ -42,13 +42,13 @@ def stochastic(x: Tensor, training: bool) -> Tensor:
 POOLING: dict[str, Callable[[Tensor], Tensor]] = {"avg": average, "max": maximum, "both": both}
 
 
-class Linear(WholePicture):
+class Linear(ClassificationHead):
     """Pooling and a linear layer.
 
     Args:
         pooling: avg, max, both (concatenated) or stochastic.
         dropout: share of the pooled features dropped in training.
-        top: classes a picture in predictions.
+        top: classes an image in predictions.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Linear(WholePicture):
         self.linear = linear(channels[-1] * (2 if pooling == "both" else 1), num_classes)
 
     def pool(self, features: list[Tensor]) -> Tensor:
-        """The coarsest map as one vector a picture [B, D]."""
+        """The coarsest map as one vector an image [B, D]."""
         if self.pooling == "stochastic":
             return stochastic(features[-1], self.training)
         return POOLING[self.pooling](features[-1])

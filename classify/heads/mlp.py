@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from classify.heads.whole import WholePicture, linear
+from classify.heads.classification import ClassificationHead, linear
 from engine.errors import UserError
 
 ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
 
 
-class MLP(WholePicture):
+class MLP(ClassificationHead):
     """Average pooling to a grid, hidden layers with dropout, a linear layer.
 
     Args:
@@ -19,7 +19,7 @@ class MLP(WholePicture):
         act: relu or hardswish.
         dropout: share dropped in training.
         dropout_first: before each hidden layer (AlexNet), not behind it (VGG).
-        top: classes a picture in predictions.
+        top: classes an image in predictions.
     """
 
     def __init__(

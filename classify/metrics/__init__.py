@@ -1,1 +1,1 @@
-"""How well pictures are classified: one label each, or any number of them."""
+"""How well images are classified: one label each, or any number of them."""

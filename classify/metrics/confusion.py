@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture."""
+"""A confusion matrix as an image."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     The colour of a cell is its share of the row, so that rare classes show.
 
     Args:
-        counts: [K, K] pictures.
+        counts: [K, K] images.
         classes: K names.
     """
     # Half a second that every command would wait for; no pyplot, which keeps every figure.

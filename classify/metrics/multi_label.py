@@ -1,6 +1,6 @@
-"""Pictures with any number of labels, as in VOC's classification task (IJCV 2010, section 4.1).
+"""Images with any number of labels, as in VOC's classification task (IJCV 2010, section 4.1).
 
-For each class the pictures are ranked by its score. Deviation: pictures of equal score share a
+For each class the images are ranked by its score. Deviation: images of equal score share a
 rank, so that the order in which they come says nothing; the devkit keeps that order.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.errors import UserError
-from engine.protocols import Ranked, Says
+from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
 ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as VOC's per-class lists say it; DIFFICULT does not count
@@ -20,9 +20,9 @@ ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as VOC's per-class lists say it; DIFFIC
 class MultiLabel:
     """Mean average precision of the classes, and the share of right decisions.
 
-    A class that a picture does not name scores 0 there; it has no AP where no picture has it.
-    `accuracy` is over all pairs of a picture and a class, a class being said at a score of at least
-    `threshold`. Pictures whose only objects of a class are ignored do not count for this class.
+    A class that an image does not name scores 0 there; it has no AP where no image has it.
+    `accuracy` is over all pairs of an image and a class, a class being said at a score of at least
+    `threshold`. Images whose only objects of a class are ignored do not count for this class.
 
     Args:
         rule: all_point, or 11_point as VOC 2007.
@@ -30,7 +30,7 @@ class MultiLabel:
     """
 
     primary = "mAP"
-    requires: ClassVar[Says] = frozenset({"logits"})
+    requires: ClassVar[OutputFields] = frozenset({"logits"})
     many_labels: ClassVar[bool] = True
 
     def __init__(
@@ -56,20 +56,20 @@ class MultiLabel:
         self.truth = [np.zeros((0, len(self.classes)), np.int8)]
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Note what each picture of a batch says of each class, and what is true."""
+        """Note what each image of a batch says of each class, and what is true."""
         refuse_nan(predicted, meta)
         shape = (len(meta), len(self.classes))
         scores = np.zeros(shape, np.float32)  # [B, K]
-        named = (predicted.image.numpy(), predicted.labels.numpy())
+        named = (predicted.batch_index.numpy(), predicted.labels.numpy())
         np.maximum.at(scores, named, predicted.scores.numpy())
         truth = np.full(shape, ABSENT, np.int8)  # [B, K]
         said = np.where(true.ignore.numpy(), DIFFICULT, PRESENT).astype(np.int8)
-        np.maximum.at(truth, (true.image.numpy(), true.labels.numpy()), said)
+        np.maximum.at(truth, (true.batch_index.numpy(), true.labels.numpy()), said)
         self.scores.append(scores)
         self.truth.append(truth)
 
     def compute(self) -> dict[str, float]:
-        """mAP, accuracy, and the AP of each class that some picture has."""
+        """mAP, accuracy, and the AP of each class that some image has."""
         scores, truth = np.concatenate(self.scores), np.concatenate(self.truth)  # [N, K] each
         numbers = {
             f"AP/{self.classes[k]}": self._average(scores[:, k], truth[:, k])
@@ -84,7 +84,7 @@ class MultiLabel:
         }
 
     def ranked(self) -> dict[str, Ranked]:
-        """The pictures by what they score for each class that some picture has."""
+        """The images by what they score for each class that some image has."""
         scores, truth = np.concatenate(self.scores), np.concatenate(self.truth)  # [N, K] each
         mine = {k: truth[:, k] != DIFFICULT for k in np.flatnonzero((truth == PRESENT).any(0))}
         right = {k: truth[m, k] == PRESENT for k, m in mine.items()}
@@ -98,7 +98,7 @@ class MultiLabel:
         scores, right = scores[truth != DIFFICULT], truth[truth != DIFFICULT] == PRESENT
         order = np.argsort(-scores, kind="stable")
         scores, right = scores[order], right[order]
-        # Of pictures of equal score all count, or none.
+        # Of images of equal score all count, or none.
         last = np.searchsorted(-scores, -scores, "right") - 1
         precision = right.cumsum()[last] / (last + 1)
         return average_precision(precision, right, int(right.sum()), self.rule)

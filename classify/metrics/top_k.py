@@ -1,6 +1,6 @@
-"""How often the class of a picture is the best, or among the best k, that a network names.
+"""How often the class of an image is the best, or among the best k, that a network names.
 
-Top-k accuracy is ILSVRC's measure; precision, recall and F1 go by each picture's best class.
+Top-k accuracy is ILSVRC's measure; precision, recall and F1 go by each image's best class.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from classify.metrics.confusion import draw_confusion
 from engine.errors import UserError
-from engine.protocols import Ranked, Says
+from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
 NAMES = ("precision", "recall", "f1")
@@ -18,15 +18,15 @@ CURVES = 100  # classes; of more the scores are not kept: ImageNet's would take 
 
 
 class TopK:
-    """Top-1 and top-k accuracy, shares in 0..1, of pictures with one label.
+    """Top-1 and top-k accuracy, shares in 0..1, of images with one label.
 
     A k above the number of classes is left out, for it would always be 1; top1 is always there.
-    Expects the head to keep at least the k best classes of a picture.
+    Expects the head to keep at least the k best classes of an image.
 
-    `precision`, `recall` and `f1` are means over the classes that some picture has; a class never
-    predicted has 0. `entropy` is the mean over the pictures of -sum p ln p, in nats, where p are
-    a picture's scores divided by their sum: 0 is sure, ln K knows nothing. It is there where every
-    picture names every class.
+    `precision`, `recall` and `f1` are means over the classes that some image has; a class never
+    predicted has 0. `entropy` is the mean over the images of -sum p ln p, in nats, where p are
+    an image's scores divided by their sum: 0 is sure, ln K knows nothing. It is there where every
+    image names every class.
 
     Args:
         k: places that count as found.
@@ -34,7 +34,7 @@ class TopK:
     """
 
     primary = "top1"
-    requires: ClassVar[Says] = frozenset({"logits"})
+    requires: ClassVar[OutputFields] = frozenset({"logits"})
     many_labels: ClassVar[bool] = False
 
     def __init__(
@@ -50,7 +50,7 @@ class TopK:
     def protocol(self) -> str:
         """The rules in one line."""
         names = " and ".join(f"top-{k}" for k in self.k)
-        return f"{names} accuracy, one label a picture, one crop"
+        return f"{names} accuracy, one label an image, one crop"
 
     def reset(self) -> None:
         """Forget everything."""
@@ -58,23 +58,23 @@ class TopK:
         self.true = [np.zeros(0, np.int64)]
         self.best = [np.zeros(0, np.int64)]  # class of the highest score, -1 where none is named
         self.scores = [np.zeros((0, len(self.classes)), np.float32)]  # NaN where not named
-        self.entropy = 0.0  # the sum over the pictures, NaN once one does not name every class
+        self.entropy = 0.0  # the sum over the images, NaN once one does not name every class
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Rank the true class of each picture of a batch; ignored ones do not count."""
+        """Rank the true class of each image of a batch; ignored ones do not count."""
         refuse_nan(predicted, meta)
         _check_one(true, meta)
         label = np.zeros(len(meta), np.int64)  # [B]
-        label[true.image.numpy()] = true.labels.numpy()
-        image = predicted.image.numpy()
-        order = np.lexsort((-predicted.scores.numpy(), image))  # by picture, best first
+        label[true.batch_index.numpy()] = true.labels.numpy()
+        image = predicted.batch_index.numpy()
+        order = np.lexsort((-predicted.scores.numpy(), image))  # by image, best first
         image, labels = image[order], predicted.labels.numpy()[order]
         place = np.arange(len(image)) - np.searchsorted(image, image)
         named = labels == label[image]
         rank, best = np.full(len(meta), np.inf), np.full(len(meta), -1)  # [B], [B]
         np.minimum.at(rank, image[named], place[named])
         best[image[place == 0]] = labels[place == 0]
-        counted = true.image[~true.ignore].numpy()
+        counted = true.batch_index[~true.ignore].numpy()
         self.ranks.append(rank[counted])
         self.true.append(label[counted])
         self.best.append(best[counted])
@@ -98,12 +98,12 @@ class TopK:
             numbers |= {f"{name}/{self.classes[i]}": float(table[i, column]) for i in occurs}
         return numbers
 
-    def pictures(self) -> dict[str, np.ndarray]:
+    def images(self) -> dict[str, np.ndarray]:
         """The confusion matrix [H, W, 3], uint8 RGB."""
         return {"confusion": draw_confusion(self._confusion()[:, :-1], self.classes)}
 
     def ranked(self) -> dict[str, Ranked]:
-        """The pictures by what they score for each class that some have, 0 where not named.
+        """The images by what they score for each class that some have, 0 where not named.
 
         Nothing where there are more than CURVES classes.
         """
@@ -114,7 +114,7 @@ class TopK:
         return {self.classes[k]: Ranked(scores[:, k], r, int(r.sum())) for k, r in right.items()}
 
     def _confusion(self) -> np.ndarray:
-        """Pictures by true and best class [K, K + 1]; the last column named nothing."""
+        """Images by true and best class [K, K + 1]; the last column named nothing."""
         size = len(self.classes)
         cell = np.concatenate(self.true) * (size + 1) + np.concatenate(self.best) % (size + 1)
         return np.bincount(cell, minlength=size * (size + 1)).reshape(size, size + 1)
@@ -128,17 +128,17 @@ class TopK:
 
 
 def _entropies(scores: np.ndarray) -> np.ndarray:
-    """Of each picture's [N, K] shares of the sum [N]; NaN where it does not name every class."""
+    """Of each image's [N, K] shares of the sum [N]; NaN where it does not name every class."""
     total = scores.sum(1, keepdims=True)
     share = np.divide(scores, total, np.zeros_like(scores), where=total != 0)
     return -np.sum(share * np.log(np.where(share > 0, share, 1)), 1)
 
 
 def _check_one(true: Objects, meta: Sequence[Meta]) -> None:
-    """Raise UserError unless each picture has one object."""
-    count = np.bincount(true.image.numpy(), minlength=len(meta))
+    """Raise UserError unless each image has one object."""
+    count = np.bincount(true.batch_index.numpy(), minlength=len(meta))
     for i in np.flatnonzero(count != 1).tolist():
         raise UserError(
-            f"top-k needs one object a picture, {meta[i].path or meta[i].id} has {count[i]}: use a "
-            "metric for detectors (voc_map, coco_map) or a dataset of one label a picture"
+            f"top-k needs one object an image, {meta[i].path or meta[i].id} has {count[i]}: use a "
+            "metric for detectors (voc_map, coco_map) or a dataset of one label an image"
         )

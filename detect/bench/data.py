@@ -1,7 +1,7 @@
-"""Pictures a second on one core, decoded and augmented: `python -m engine.bench part=data`.
+"""Images a second on one core, decoded and augmented: `python -m engine.bench part=data`.
 
 Every peer gets the same decoded pixels, by our own decoder, and its own library's version of SSD's
-augmentation; all of them give uint8 pictures of one side, and boxes. One picture of 12 megapixels
+augmentation; all of them give uint8 images of one side, and boxes. One image of 12 megapixels
 stands for photos: decoded no larger than asked for, beside decoded whole and resized.
 """
 
@@ -23,35 +23,35 @@ from torchvision.transforms import v2
 from detect.datasets.voc import VOC
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
-from engine.console import say
+from engine.console import info
 from engine.data.augment import Augment
 from engine.data.files import Files
 from engine.data.image import read_rgb
-from engine.data.loader import settle
+from engine.data.loader import configure_worker_threads
 from engine.data.samples import Samples
 from engine.structures import Sample, collate
 
-Peer = Callable[[int], None]  # prepares the first so many pictures
+Peer = Callable[[int], None]  # prepares the first so many images
 PHOTO = (3000, 4000)  # (height, width) of 12 megapixels
 FINE = {0: 0.1, 1: 0.3}  # strength of the finest noise, which lenses blur
 BATCH = 16  # ours are made and collated in batches, as a run does
 
 
 def measure(
-    *, root: list[str], pictures: int, side: int, repeats: int, seed: int
+    *, root: list[str], images: int, side: int, repeats: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each folder and way to its pictures, and two for a photo.
+    """A row for each folder and way to its images, and two for a photo.
 
     `a_second` is the median over the repeats, `slowest` and `fastest` its spread; `of_decoding`
     and `of_torchvision` are shares of those peers' medians.
     """
     torch.set_num_threads(1)
-    settle()
+    configure_worker_threads()
     torch.manual_seed(seed)
     rows = []
     for folder in root:
         dataset = VOC(root=folder, split="train")
-        count = min(pictures, len(dataset))
+        count = min(images, len(dataset))
         rows += _rows(Path(folder).name, _peers(dataset, side), count, repeats)
     with tempfile.TemporaryDirectory() as folder:
         return rows + _rows("12 megapixels", _photo(folder, side), 1, repeats)
@@ -62,7 +62,7 @@ def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[d
     middle = {peer: count / median(each) for peer, each in seconds.items()}
     return [
         {
-            "pictures": name,
+            "images": name,
             "way": peer,
             "a_second": middle[peer],
             "slowest": count / max(each),
@@ -75,7 +75,7 @@ def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[d
 
 
 def _alternate(peers: dict[str, Peer], count: int, repeats: int) -> dict[str, list[float]]:
-    """Processor seconds of each peer for all pictures; the first round does not count."""
+    """Processor seconds of each peer for all images; the first round does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(repeats + 1):
         for name, prepare in peers.items():
@@ -86,7 +86,7 @@ def _alternate(peers: dict[str, Peer], count: int, repeats: int) -> dict[str, li
 
 
 def _each(one: Callable[[int], Any]) -> Peer:
-    """A peer that knows one picture at a time."""
+    """A peer that knows one image at a time."""
 
     def prepare(count: int) -> None:
         for index in range(count):
@@ -117,7 +117,7 @@ def _peers(dataset: VOC, side: int) -> dict[str, Peer]:
         if importlib.util.find_spec(name):
             peers[name] = _each(make(dataset, side))
         else:
-            say(f"{name} is not installed: left out")
+            info(f"{name} is not installed: left out")
     return peers
 
 

@@ -1,6 +1,6 @@
 """Opening a COCO-sized truth file beside its peers: `python -m engine.bench part=index`.
 
-The file has as many pictures and boxes as COCO's training set of 2017, with its keys and digits but
+The file has as many images and boxes as COCO's training set of 2017, with its keys and digits but
 no polygons. Each reader opens it in a process of its own, which says how long it took, without its
 imports, and the most memory it had, with them.
 """
@@ -75,14 +75,14 @@ def _open(name: str, path: Path) -> list[float]:
     return [float(number) for line in done.stdout.splitlines()[-2:] for number in line.split()]
 
 
-def write(path: Path, *, seed: int, pictures: int = PICTURES, boxes: int = BOXES) -> None:
-    """A truth file of random boxes, the same for the same seed; no box leaves its picture."""
+def write(path: Path, *, seed: int, images: int = PICTURES, boxes: int = BOXES) -> None:
+    """A truth file of random boxes, the same for the same seed; no box leaves its image."""
     rng = np.random.default_rng(seed)
-    ids = np.sort(rng.choice(5 * pictures, pictures, replace=False))
+    ids = np.sort(rng.choice(5 * images, images, replace=False))
     names = [{"id": i + 1, "name": f"class {i + 1}"} for i in range(CLASSES)]
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"info": {}, "licenses": [], "images": [')
-        file.writelines(_joined(map(_picture, ids.tolist())))
+        file.writelines(_joined(map(_image, ids.tolist())))
         file.write('], "annotations": [')
         file.writelines(_joined(_annotations(rng, ids, boxes)))
         file.write(f'], "categories": {json.dumps(names)}}}')
@@ -93,7 +93,7 @@ def _joined(rows: Any) -> Iterator[str]:
         yield ", " * (i > 0) + json.dumps(row)
 
 
-def _picture(number: int) -> dict[str, Any]:
+def _image(number: int) -> dict[str, Any]:
     name = f"{number:012d}.jpg"
     return {
         "license": 3,

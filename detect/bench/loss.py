@@ -31,7 +31,7 @@ CLASSES, SIDE = 20, 300  # classes; pixels of the input
 # SSD300's default boxes, as in configs/head/ssd_paper_300.yaml: 8732 of them
 GRIDS, STEPS = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
 SCALES, RATIOS = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05), ([2], *[[2, 3]] * 3, [2], [2])
-BATCH = 32  # pictures
+BATCH = 32  # images
 MEMORY, HELD = "[memory]", "Total Allocated"  # of the profiler's trace
 
 
@@ -49,7 +49,7 @@ class Peer(NamedTuple):
 def measure(
     *, batch: int | None, slots: int, objects: list[int], repeats: int, seed: int
 ) -> list[dict[str, Any]]:
-    """One row for each number of objects a picture and each peer.
+    """One row for each number of objects an image and each peer.
 
     Keys: `ms` is the median, `fastest` and `slowest` its spread; `of_torchvision` is the share of
     torchvision's median; `peak_mb` the most memory held at a time, beyond outputs and objects.
@@ -125,7 +125,7 @@ def ssd300(number: int) -> Tensor:
 
 
 def _boxes(number: int) -> Tensor:
-    """Random boxes [number, 4] about the picture, sides of 20 to 250 pixels."""
+    """Random boxes [number, 4] about the image, sides of 20 to 250 pixels."""
     centre = torch.rand(number, 2) * SIDE
     half = 20 * (250 / 20) ** torch.rand(number, 2) / 2
     return torch.cat([centre - half, centre + half], 1)

@@ -1,1 +1,1 @@
-"""Pictures with boxes."""
+"""Images with boxes."""

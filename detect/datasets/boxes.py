@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.image_dataset import ImageDataset
 from engine.data.index import Box
-from engine.data.pictures import Pictures
 from engine.record import is_outside
 
-OUTSIDE = "ignored unless the picture is larger"  # than declared
+OUTSIDE = "ignored unless the image is larger"  # than declared
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -37,12 +37,17 @@ def check_corners(box: Box) -> Box:
 
 
 def is_flat(
-    data: Pictures, file: Any, row: int, box: Box, size: tuple[int, int] | None, slack: float = 0
+    data: ImageDataset,
+    file: Any,
+    row: int,
+    box: Box,
+    size: tuple[int, int] | None,
+    slack: float = 0,
 ) -> bool:
-    """Whether a box is without area; told of, as is one that leaves its picture.
+    """Whether a box is without area; told of, as is one that leaves its image.
 
-    `size` is the picture's (height, width), where it is known; a box may reach `slack` pixels over
-    the border by rounding alone. What lies outside is ignored by the picture's own size, see
+    `size` is the image's (height, width), where it is known; a box may reach `slack` pixels over
+    the border by rounding alone. What lies outside is ignored by the image's own size, see
     `Objects.from_records`.
     """
     flat = box[0] == box[2] or box[1] == box[3]
@@ -51,7 +56,7 @@ def is_flat(
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
         gone = is_outside(np.array([box]), np.array(size)).any()
         how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
-        reason = f"box {show(box)} {how} the picture of {size[1]} x {size[0]}"
+        reason = f"box {show(box)} {how} the image of {size[1]} x {size[0]}"
         data.tell(file, row, reason, action)
     return flat
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco_file import COCOFile
+from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Index, file_names
-from engine.data.pictures import Pictures, check_classes, existing
 from engine.data.splits import plan
 from engine.errors import UserError, did_you_mean
 from engine.record import is_outside
@@ -17,25 +17,25 @@ FILES = "annotations/instances_*.json"
 SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding
 
 
-class COCO(Pictures):
-    """Pictures and boxes of a split, from COCO's JSON.
+class COCO(ImageDataset):
+    """Images and boxes of a split, from COCO's JSON.
 
-    Pictures stand in the order of their ids and classes in the order of theirs, as in pycocotools,
+    Images stand in the order of their ids and classes in the order of theirs, as in pycocotools,
     so that equal scores rank alike; a record's id is the file's image id. Crowds, and boxes without
-    area or outside their picture, are kept and ignored; such boxes are in `report`, whose row is
+    area or outside their image, are kept and ignored; such boxes are in `report`, whose row is
     the annotation's id.
 
     Args:
-        root: holds annotations/instances_<name>.json and the pictures in a folder <name>, below
+        root: holds annotations/instances_<name>.json and the images in a folder <name>, below
             `root` or `root`/images; a split is a <name> that begins with it, as train2017.
         annotations: a file instead, of a set in one piece.
-        images: the folder of its pictures, or None where only the truth matters.
+        images: the folder of its images, or None where only the truth matters.
         split: None takes all of `annotations`.
-        splits: a folder of <split>.txt that name pictures of `annotations`.
+        splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split.
         seed: of that choice.
         classes: in the order of the labels; None: all categories, by id.
-        view, on_error: see `Pictures`.
+        view, on_error: see `ImageDataset`.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class COCO(Pictures):
     ) -> None:
         super().__init__(view=view, on_error=on_error)
         if images is not None and not Path(images).is_dir():
-            raise UserError(f"images: got {images}, expected a folder of pictures: check the path")
+            raise UserError(f"images: got {images}, expected a folder of images: check the path")
         if (root is None) == (annotations is None):
             raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: say one of them")
         if split is None:  # `truth=` of eval.py, which has no key on_error
             self.mend = "mend or remove it"
-        own = {} if root is None else _own(existing(root))
+        own = {} if root is None else _own(require_dir(root))
         how = plan(
             split or "train",
             root=str(root or annotations),
@@ -71,30 +71,30 @@ class COCO(Pictures):
         self.folder = images or (_folder_of(Path(self.file)) if root else "")
         self.stored = bool(self.folder)  # else `image` says what is missing
         self._fill(COCOFile(self, self.file), classes)
-        self.cut(how, split or "train", val_share, seed)
+        self.select_split(how, split or "train", val_share, seed)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
         if not self.folder:
-            raise UserError(f"{self.file}: got no folder of pictures, expected one: set images")
+            raise UserError(f"{self.file}: got no folder of images, expected one: set images")
         return super().image(index)
 
     def _fill(self, found: COCOFile, classes: list[str] | None) -> None:
-        """Sort what the file holds by picture, and leave out what points to nothing."""
+        """Sort what the file holds by image, and leave out what points to nothing."""
         self.categories = _choose(found.categories, classes, self.file)
         self.classes = [found.categories[number] for number in self.categories]
         order = np.argsort(found.ids)
         ids, names = found.ids[order], [found.names[i] for i in order]
         sorts = np.argsort(found.key[:, 1], kind="stable")  # sorted, they are looked up at once
         key = found.key[sorts]
-        picture = self._rows(key, 1, ids)
+        image = self._rows(key, 1, ids)
         label = self._rows(key, 2, np.array(self.categories, np.int64))
-        kept = np.flatnonzero((picture >= 0) & (label >= 0))
-        picture, label, number, sorts = picture[kept], label[kept], key[kept, 0], sorts[kept]
+        kept = np.flatnonzero((image >= 0) & (label >= 0))
+        image, label, number, sorts = image[kept], label[kept], key[kept, 0], sorts[kept]
         flat = (found.boxes[:, 2:] == found.boxes[:, :2]).any(1)
         self.index = Index(
             files=file_names(names),
-            first=np.searchsorted(picture, np.arange(len(ids) + 1)),
+            first=np.searchsorted(image, np.arange(len(ids) + 1)),
             labels=label,
             boxes=found.boxes[sorts],
             ignore=(found.crowd | flat)[sorts],
@@ -102,7 +102,7 @@ class COCO(Pictures):
             size=found.size[order],
             ids=ids,
         )
-        self._tell_outside(picture, number)
+        self._tell_outside(image, number)
 
     def _rows(self, key: np.ndarray, column: int, known: np.ndarray) -> np.ndarray:
         """Where `known` has what the column of `key` [M, 3] says: [M], -1 where it has not."""
@@ -115,18 +115,18 @@ class COCO(Pictures):
             self.leave_out(self.file, row[0], reason, "annotation")
         return rows
 
-    def _tell_outside(self, picture: np.ndarray, number: np.ndarray) -> None:
-        """Note the boxes that leave the declared size of their picture."""
+    def _tell_outside(self, image: np.ndarray, number: np.ndarray) -> None:
+        """Note the boxes that leave the declared size of their image."""
         boxes, size = self.index.boxes, self.index.size
         if boxes is None or size is None or not len(size):
             return
-        side = size[picture][:, ::-1]  # [M, 2] width, height
+        side = size[image][:, ::-1]  # [M, 2] width, height
         out = (boxes[:, :2] < -SLACK) | ((boxes[:, 2:] > side + SLACK) & (side > 0))
         rows = np.flatnonzero(out.any(1))
-        for i, gone in zip(rows, is_outside(boxes[rows], size[picture[rows]]), strict=True):
+        for i, gone in zip(rows, is_outside(boxes[rows], size[image[rows]]), strict=True):
             box = ", ".join(f"{value:g}" for value in boxes[i])
             how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
-            reason = f"box with the corners [{box}] {how} the picture"
+            reason = f"box with the corners [{box}] {how} the image"
             self.tell(self.file, int(number[i]), reason, action)
 
 
@@ -134,7 +134,7 @@ def _own(root: Path) -> dict[str, Path]:
     """The files below a folder by their split: by the name, and without the year that ends it."""
     files = sorted(root.glob(FILES))
     if not files:
-        raise UserError(f"dataset.root={root}: expected {FILES} in it; or say dataset.annotations=")
+        raise UserError(f"dataset.root={root}: expected {FILES} in it; or set dataset.annotations=")
     names = {_name(file): file for file in files}
     short = [re.sub(r"_?\d{4}$", "", name) for name in names]
     once = {s: f for s, f in zip(short, files, strict=True) if short.count(s) == 1}
@@ -146,7 +146,7 @@ def _name(file: Path) -> str:
 
 
 def _folder_of(file: Path) -> str:
-    """The pictures of root/annotations/instances_<name>.json: root/<name> or root/images/<name>."""
+    """The images of root/annotations/instances_<name>.json: root/<name> or root/images/<name>."""
     root, name = file.parent.parent, _name(file)
     below = root / "images" / name
     return str(below if below.is_dir() else root / name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from detect.datasets import coco_rows
 from detect.datasets.coco_rows import Columns, Rows
-from engine.data.pictures import Pictures, climbs
+from engine.data.image_dataset import ImageDataset, escapes_root
 from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
 
@@ -22,14 +22,14 @@ class COCOFile:
     """The lists of a truth file; a bad row is told of, or refused, by the data set.
 
     Attributes:
-        ids: [N] int64, of the pictures in the file's order, as `names`, and `size` [N, 2] int32
+        ids: [N] int64, of the images in the file's order, as `names`, and `size` [N, 2] int32
             (height, width), 0 where there is none.
         categories: the name of each by its id, in the order of the ids.
-        key: [M, 3] int64, of each annotation its own id, its picture's and its category's.
+        key: [M, 3] int64, of each annotation its own id, its image's and its category's.
         boxes: [M, 4] float32 xyxy; `area` [M] float32; `crowd` [M] bool.
     """
 
-    def __init__(self, data: Pictures, path: str) -> None:
+    def __init__(self, data: ImageDataset, path: str) -> None:
         self.data, self.path = data, path
         told = len(data.report)
         try:
@@ -48,7 +48,7 @@ class COCOFile:
         self._names: dict[int, str] = {}
         self._parts: list[list[np.ndarray]] = [[], [], [], []]
         self._count = 0
-        readers = (self._read_pictures, self._read_annotations, self._read_categories)
+        readers = (self._read_images, self._read_annotations, self._read_categories)
         lists: dict[str, Any] = dict(zip(LISTS, readers, strict=True))
         seen: dict[str, bool] = {}
         for key, value in items:
@@ -72,7 +72,7 @@ class COCOFile:
         self.key, self.boxes, self.area, self.crowd = map(_whole_column, self._parts)
         del self._ids, self._sizes
 
-    def _read_pictures(self, rows: Rows) -> None:
+    def _read_images(self, rows: Rows) -> None:
         rows = _each(rows)
         if plain := _plain(rows, self._ids):
             self._ids |= dict.fromkeys(plain[0])
@@ -83,8 +83,8 @@ class COCOFile:
             try:
                 number = _whole(row, "id", self._ids)
                 name = str(_get(row, "file_name"))
-                if climbs(name):
-                    raise ValueError(f"file_name '{name}' leaves the folder of the pictures")
+                if escapes_root(name):
+                    raise ValueError(f"file_name '{name}' leaves the folder of the images")
             except ValueError as error:
                 self.data.leave_out(self.path, _number(row), str(error), "image")
             else:
@@ -140,7 +140,7 @@ def _parts(table: np.ndarray) -> tuple[np.ndarray, ...]:
 def _plain(
     rows: list[Any], taken: dict[int, None]
 ) -> tuple[list[int], list[str], list[int]] | None:
-    """Ids, names and sizes in turn, where there is nothing to say about any picture."""
+    """Ids, names and sizes in turn, where there is nothing to say about any image."""
     try:
         columns = [[row[k] for row in rows] for k in ("id", "file_name", "height", "width")]
     except (TypeError, KeyError):
@@ -150,7 +150,7 @@ def _plain(
     if set(map(type, ids + sizes)) != {int} or set(map(type, names)) != {str}:
         return None
     text = "\n".join(["", *names])
-    if ".." in text or "\n/" in text or "\\" in text:  # what `climbs` has to look at
+    if ".." in text or "\n/" in text or "\\" in text:  # what `escapes_root` has to look at
         return None
     new = len(set(ids)) == len(ids) and taken.keys().isdisjoint(ids)
     small = max(map(abs, ids)) < BIG and min(sizes) > 0 and max(sizes) < 2**31

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detect.datasets.digits import numbers
+from detect.datasets.digits import parse_decimals
 
 WINDOW = 1 << 20  # bytes; its arrays then stay in the processor's cache
 SPACE, COMMA = (b" ", b"\t", b"\n", b"\r"), re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
@@ -142,7 +142,7 @@ class _Reader:
             else:
                 raise ValueError(f"no row at byte {self.at}")
 
-    def _forms(self) -> "list[_Form]":
+    def _forms(self) -> "list[RowTemplate]":
         """How rows may look, by the first: as it is, or without its polygons."""
         self._skip()
         window = self._peek(WINDOW)
@@ -154,7 +154,7 @@ class _Reader:
         comma = COMMA.match(text, end)
         if not isinstance(row, dict) or not comma:
             return []
-        made = (_Form(window[:end], comma[0].encode(), row, cut) for cut in (False, True))
+        made = (RowTemplate(window[:end], comma[0].encode(), row, cut) for cut in (False, True))
         return [form for form in made if form.fits]
 
 
@@ -176,7 +176,7 @@ def _objects(window: bytes) -> tuple[list[Any], int]:
     return rows, len(text[:end].encode("utf-8"))
 
 
-class _Form:
+class RowTemplate:
     """Rows that differ in digits alone from the first, apart from polygons where they are cut."""
 
     def __init__(self, first: bytes, comma: bytes, row: dict[str, Any], cut: bool) -> None:
@@ -190,7 +190,7 @@ class _Form:
             k: slice(e - (w or 0), e) for (k, w), e in zip(widths.items(), ends, strict=True)
         }
         self.width = sum(w or 0 for w in widths.values())
-        found = numbers(text)  # a digit in a key would count as a number
+        found = parse_decimals(text)  # a digit in a key would count as a number
         same = found is not None and len(found) == self.width > 0
         self.fits = same and None not in widths.values()
 
@@ -201,7 +201,7 @@ class _Form:
         count = (len(bare) + len(self.comma)) // (len(self.bare) + len(self.comma))
         if bare != self.comma.join([self.bare] * count):
             return None
-        found = numbers(text)
+        found = parse_decimals(text)
         if found is None or len(found) != count * self.width:
             return None
         table = found.reshape(count, self.width)

@@ -1,35 +1,41 @@
-"""Boxes in CSV files, a row a box; a row of a file name alone is a picture without objects."""
+"""Boxes in CSV files, a row a box; a row of a file name alone is an image without objects."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
 from engine.data.image import IMAGE_SUFFIXES
+from engine.data.image_dataset import (
+    ImageDataset,
+    check_classes,
+    escapes_root,
+    label_of,
+    require_dir,
+)
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, climbs, existing, label_of
 from engine.data.splits import plan
 from engine.data.table import csv_files, read_table
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
 
 
-class CSV(Pictures):
-    """Pictures and boxes of one split.
+class CSV(ImageDataset):
+    """Images and boxes of one split.
 
-    Pictures stand in the order of their first rows. Those beside them without a row are not of the
+    Images stand in the order of their first rows. Those beside them without a row are not of the
     set, which is noted, unless a list of `splits` names them. Boxes without area or outside their
-    picture are kept and ignored, and reported.
+    image are kept and ignored, and reported.
 
     Args:
-        root: the folder of the pictures, with <split>.csv.
+        root: the folder of the images, with <split>.csv.
         annotations: a file instead, of a set in one piece.
         columns: the names in the top row of filename, class, xmin, ymin, xmax, ymax (pixels), and
-            of width and height of the picture, where there are such.
-        splits: a folder of <split>.txt that name pictures of `annotations`.
+            of width and height of the image, where there are such.
+        splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split.
         seed: of that choice.
         classes: in the order of the labels; None: all in the files, sorted.
-        view, on_error: see `Pictures`.
+        view, on_error: see `ImageDataset`.
     """
 
     def __init__(
@@ -47,7 +53,7 @@ class CSV(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        base = existing(root)
+        base = require_dir(root)
         self.folder = str(base)
         self._columns = {k: name for k, name in (COLUMNS | (columns or {})).items() if name}
         own, one = csv_files(base, annotations)
@@ -57,13 +63,13 @@ class CSV(Pictures):
             classes = sorted({row["class"] for f in files for _, row in self._rows(f)} - {""})
         self.classes = check_classes(classes)
         self.index = Index.of(self._entries(one or own[how.source], whole=splits is not None))
-        self.cut(how, split, val_share, seed)
+        self.select_split(how, split, val_share, seed)
 
     def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         return read_table(file, self._columns)
 
     def _entries(self, file: Path, whole: bool) -> list[Entry]:
-        """Pictures in the order of their first rows, then with `whole` those without a row."""
+        """Images in the order of their first rows, then with `whole` those without a row."""
         objects: dict[str, list[Object]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
         labels = {name: label for label, name in enumerate(self.classes)}
@@ -79,7 +85,7 @@ class CSV(Pictures):
                 self.leave_out(file, number, str(error))
         bare = self._bare(objects.keys())
         if bare and not whole:
-            self.notes.append(f"{len(bare)} pictures in {self.folder} have no row: left out")
+            self.notes.append(f"{len(bare)} images in {self.folder} have no row: left out")
         objects |= {name: [] for name in bare if whole}
         return [Entry(name, mine, sizes.get(name)) for name, mine in objects.items()]
 
@@ -91,13 +97,13 @@ class CSV(Pictures):
         return box, label, is_flat(self, file, number, box, _size(row))
 
     def _check(self, name: str) -> None:
-        if not name or climbs(name):
-            raise ValueError(f"filename '{name}' is none below the folder of the pictures")
+        if not name or escapes_root(name):
+            raise ValueError(f"filename '{name}' is none below the folder of the images")
         if not Path(self.folder, name).is_file():
-            raise ValueError(f"no picture {name} in {self.folder}")
+            raise ValueError(f"no image {name} in {self.folder}")
 
     def _bare(self, known: Collection[str]) -> list[str]:
-        """Pictures beside those that are known, sorted."""
+        """Images beside those that are known, sorted."""
         folders = {Path(self.folder, name).parent for name in known}
         files = (f for folder in folders or {Path(self.folder)} for f in folder.iterdir())
         names = (f.relative_to(self.folder).as_posix() for f in files)

@@ -7,7 +7,7 @@ EXACT = 2**53  # up to here every whole number is a float64
 TENS = 10.0 ** np.arange(19)  # these are, too
 
 
-def numbers(text: bytes) -> np.ndarray | None:
+def parse_decimals(text: bytes) -> np.ndarray | None:
     """All numbers of a text, [n] float64, as `float` reads them; None where one is malformed.
 
     Numbers are digits between other bytes, without exponents and of at most 18 digits.

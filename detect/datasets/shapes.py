@@ -1,7 +1,7 @@
-"""Drawn pictures of five shapes with exact boxes: no file, no download, the same on every machine.
+"""Drawn images of five shapes with exact boxes: no file, no download, the same on every machine.
 
-A picture and its truth come from (seed, split, index) alone. Each shape keeps at least 60 % of its
-area visible; boxes are those of the whole shape, clipped to the picture, also where another shape
+An image and its truth come from (seed, split, index) alone. Each shape keeps at least 60 % of its
+area visible; boxes are those of the whole shape, clipped to the image, also where another shape
 lies on top.
 """
 
@@ -15,9 +15,9 @@ from engine.errors import UserError, did_you_mean
 from engine.record import Record
 
 SPLITS = ("train", "val", "test")
-SMALLEST, LARGEST = 0.12, 0.45  # longer side of a shape, share of the picture's side
+SMALLEST, LARGEST = 0.12, 0.45  # longer side of a shape, share of the image's side
 VISIBLE = 0.6  # share of a shape's area; it follows that no two boxes have an IoU above 0.4
-EMPTY = 0.03  # share of pictures without a shape
+EMPTY = 0.03  # share of images without a shape
 TRIES = 12  # to place a shape before it is given up
 # Shapes are painted this much larger and shrunk: OpenCV's own smooth polygons (LINE_AA) reach up to
 # a pixel too far.
@@ -48,11 +48,11 @@ OUTLINES = {
 
 
 class Shape(NamedTuple):
-    """One object of a picture; the later of two lies on top."""
+    """One object of an image; the later of two lies on top."""
 
     label: int
     corners: np.ndarray  # [P, 2] x, y in pixels; the first pixel reaches from 0 to 1
-    box: np.ndarray  # [4] xyxy, of the part inside the picture
+    box: np.ndarray  # [4] xyxy, of the part inside the image
     colour: np.ndarray  # [3] RGB
 
 
@@ -60,7 +60,7 @@ class Scene(NamedTuple):
     """What is to be drawn, and the random state that draws the rest."""
 
     shapes: list[Shape]
-    ground: np.ndarray  # [2, 2, 3] RGB at the corners of the picture
+    ground: np.ndarray  # [2, 2, 3] RGB at the corners of the image
     rng: np.random.Generator
 
 
@@ -69,9 +69,9 @@ class Shapes:
 
     Args:
         split: "train", "val" or "test".
-        size: side of a picture, pixels.
-        train, val, test: number of pictures in each split.
-        max_objects: in a picture; a few pictures have none.
+        size: side of an image, pixels.
+        train, val, test: number of images in each split.
+        max_objects: in an image; a few images have none.
         view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
     """
 
@@ -106,7 +106,7 @@ class Shapes:
         return self._count
 
     def record(self, index: int) -> Record:
-        """The truth about one picture; draws nothing."""
+        """The truth about one image; draws nothing."""
         shapes = self.scene(index).shapes
         whole = Record(
             id=f"{self._split}_{index:06d}",
@@ -122,7 +122,7 @@ class Shapes:
         return _draw(self.scene(index), self._size)
 
     def scene(self, index: int) -> Scene:
-        """Shapes and ground of one picture."""
+        """Shapes and ground of one image."""
         rng = np.random.default_rng((self._seed, SPLITS.index(self._split), index))
         scene = Scene([], _ground(rng), rng)
         count = 0 if rng.random() < EMPTY else rng.integers(1, self._max_objects + 1)
@@ -154,7 +154,7 @@ def _place(scene: Scene, size: int, spare: list[float]) -> None:
 
 
 def _outline(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
-    """Corners of a shape somewhere on the picture: [P, 2] pixels."""
+    """Corners of a shape somewhere on the image: [P, 2] pixels."""
     name = list(OUTLINES)[label]
     angle = 0.0 if name == "circle" else rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -165,7 +165,7 @@ def _outline(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
 
 
 def _clip(corners: np.ndarray, size: int) -> np.ndarray:
-    """The part of a polygon inside the picture (Sutherland and Hodgman 1974): [Q, 2], perhaps 0."""
+    """The part of a polygon inside the image (Sutherland and Hodgman 1974): [Q, 2], perhaps 0."""
     for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):
         depth = corners[:, axis] * sign + (size if sign < 0 else 0)  # > 0 inside this border
         if (depth >= 0).all():

@@ -2,7 +2,7 @@
 
 Coordinates stay as the files hold them, 1-based with both ends inside, because that is what the
 devkit's metric counts with; as continuous coordinates they are off by at most one pixel.
-Of 70,776 boxes of VOC2007 and VOC2012 none leaves its picture, none is without area.
+Of 70,776 boxes of VOC2007 and VOC2012 none leaves its image, none is without area.
 """
 
 import xml.etree.ElementTree as ET
@@ -11,19 +11,19 @@ from pathlib import Path, PurePath
 
 from detect.datasets import boxes
 from engine.data.image import IMAGE_SUFFIXES
+from engine.data.image_dataset import ImageDataset, check_classes, escapes_root, label_of
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, climbs, label_of
 from engine.data.splits import list_rows, plan
 from engine.errors import UserError
 
 PICTURES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
 
 
-class VOC(Pictures):
-    """Pictures and boxes of one split, `ImageSets/Main/<split>.txt`.
+class VOC(ImageDataset):
+    """Images and boxes of one split, `ImageSets/Main/<split>.txt`.
 
-    Difficult objects, and boxes without area or outside their picture, are kept with `ignore`:
-    neither trained nor scored. Such boxes, and those that leave the picture (kept as they are), are
+    Difficult objects, and boxes without area or outside their image, are kept with `ignore`:
+    neither trained nor scored. Such boxes, and those that leave the image (kept as they are), are
     reported. Without the folder JPEGImages the truth alone can be read.
 
     Args:
@@ -33,7 +33,7 @@ class VOC(Pictures):
         val_share: of train, held out as "val" where there is no list of that name.
         seed: of that choice.
         classes: in the order of the labels; None: all names in Annotations, so all splits agree.
-        view, on_error: see `Pictures`.
+        view, on_error: see `ImageDataset`.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class VOC(Pictures):
         file = Path(lists, f"{how.source}.txt")
         self.index = Index.of(self._entries(file))
         if not len(self):
-            raise UserError(f"{file}: no picture to use; expected one name a row")
-        self.cut(how._replace(list=None), split, val_share, seed)
+            raise UserError(f"{file}: no image to use; expected one name a row")
+        self.select_split(how._replace(list=None), split, val_share, seed)
 
     def _entries(self, split_file: Path) -> Iterator[Entry]:
         labels = {name: label for label, name in enumerate(self.classes)}
-        for file, annotation in self._pictures(split_file):
+        for file, annotation in self._images(split_file):
             try:
                 root = _parse(annotation)
             except ValueError as error:
@@ -71,29 +71,29 @@ class VOC(Pictures):
             size = _size(root)
             yield Entry(file, list(self._objects(root, annotation, labels, size)), size)
 
-    def _pictures(self, split_file: Path) -> Iterator[tuple[str, Path]]:
-        """Picture file and annotation of each row of the split's file."""
-        pictures = self._picture_names()
+    def _images(self, split_file: Path) -> Iterator[tuple[str, Path]]:
+        """Image file and annotation of each row of the split's file."""
+        images = self._image_names()
         seen: dict[str, int] = {}
         for number, row in list_rows(split_file):
             # A per-class list has a flag behind the name: "2008_000008 -1".
-            name = row if pictures and row in pictures else row.split()[0]
-            if climbs(name):
+            name = row if images and row in images else row.split()[0]
+            if escapes_root(name):
                 self.leave_out(split_file, number, f"'{name}' leaves the folder")
-            elif pictures is not None and name not in pictures:
+            elif images is not None and name not in images:
                 stem = PurePath(name).stem
-                hint = f"; names stand without ending: {stem}" if stem in pictures else ""
-                reason = f"no picture JPEGImages/{name}.jpg (or .png){hint}"
+                hint = f"; names stand without ending: {stem}" if stem in images else ""
+                reason = f"no image JPEGImages/{name}.jpg (or .png){hint}"
                 self.leave_out(split_file, number, reason)
             elif name in seen:
                 self.leave_out(split_file, number, f"{name} stands in row {seen[name]} already")
             else:
                 seen[name] = number
-                file = pictures[name] if pictures else f"{name}.jpg"
+                file = images[name] if images else f"{name}.jpg"
                 yield file, self._base / ANNOTATIONS / f"{name}.xml"
 
-    def _picture_names(self) -> dict[str, str] | None:
-        """File names by stem; None where the set comes without its pictures."""
+    def _image_names(self) -> dict[str, str] | None:
+        """File names by stem; None where the set comes without its images."""
         if not Path(self.folder).is_dir():
             self.notes.append(f"no folder {self.folder}: the truth alone can be read")
             return None

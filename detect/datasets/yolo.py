@@ -1,6 +1,6 @@
 """YOLO's layout: images/<split>/*.jpg, labels/<split>/*.txt and the names of the classes.
 
-A row is `class cx cy w h`, class from 0, the rest as shares of the upright picture's sides. A split
+A row is `class cx cy w h`, class from 0, the rest as shares of the upright image's sides. A split
 may also lie outside, <split>/images and <split>/labels, or images/ and labels/ be in one piece.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from detect.datasets.boxes import is_flat, numbers
-from engine.data.image import IMAGE_SUFFIXES, picture_size
+from engine.data.image import IMAGE_SUFFIXES, image_size_of
+from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Entry, Index, Object
-from engine.data.pictures import Pictures, check_classes, existing
 from engine.data.splits import list_rows, plan
 from engine.errors import UserError
 
@@ -22,19 +22,19 @@ PICTURES, LABELS, CLASSES = "images", "labels", "classes.txt"
 SLACK = 1.0  # pixels that a box may reach over the border by the rounding of its shares
 
 
-class YOLO(Pictures):
-    """Pictures and boxes of one split.
+class YOLO(ImageDataset):
+    """Images and boxes of one split.
 
-    A picture without a file of labels has no object, which is noted; rows of polygons are defects.
-    Boxes without area are kept and ignored, and as those that leave their picture reported.
+    An image without a file of labels has no object, which is noted; rows of polygons are defects.
+    Boxes without area are kept and ignored, and as those that leave their image reported.
 
     Args:
         root: the folder.
         classes: in the order of the labels; None: `names` of data.yaml, or the rows of classes.txt.
-        splits: a folder of <split>.txt that name pictures of a set in one piece.
+        splits: a folder of <split>.txt that name images of a set in one piece.
         val_share: of train, held out as "val" where there is no such split.
         seed: of that choice.
-        view, on_error: see `Pictures`.
+        view, on_error: see `ImageDataset`.
     """
 
     def __init__(
@@ -50,28 +50,28 @@ class YOLO(Pictures):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        base = existing(root)
+        base = require_dir(root)
         self.classes = check_classes(_class_names(base) if classes is None else classes)
         own = _own(base)
         how = plan(split, root=base, own=own, lists=splits, val_share=val_share)
         self._labels, folder = own.get(how.source, (base / LABELS, base / PICTURES))
         self.folder = str(folder)
         self.index = Index.of(self._entries(folder))
-        self.cut(how, split, val_share, seed)
+        self.select_split(how, split, val_share, seed)
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         labels = {f.relative_to(self._labels).with_suffix("") for f in self._labels.rglob("*.txt")}
         names = {file.relative_to(folder).with_suffix("") for file in files}
         for name in sorted(labels - names - {Path("classes")}):
-            self.leave_out(self._labels / f"{name}.txt", None, "no picture of this name")
+            self.leave_out(self._labels / f"{name}.txt", None, "no image of this name")
         if bare := len(names - labels):
-            self.notes.append(f"{bare} pictures of {folder} have no *.txt: without objects")
+            self.notes.append(f"{bare} images of {folder} have no *.txt: without objects")
         for file in files:
             name = file.relative_to(folder)
             rows = (self._labels / name).with_suffix(".txt")
             try:
-                size = picture_size(os.fspath(file))
+                size = image_size_of(os.fspath(file))
             except UserError as error:
                 self.leave_out(file, None, str(error))
                 continue
@@ -79,7 +79,7 @@ class YOLO(Pictures):
             yield Entry(name.as_posix(), list(objects), size)
 
     def _objects(self, file: Path, size: tuple[int, int]) -> Iterator[Object]:
-        """The good rows of one file of labels; boxes in pixels of a picture of `size`."""
+        """The good rows of one file of labels; boxes in pixels of an image of `size`."""
         for number, row in list_rows(file):
             try:
                 label, box = self._row(row.split(), size)
@@ -98,14 +98,14 @@ class YOLO(Pictures):
         if min(w, h) < 0:
             raise ValueError(f"w {w:g}, h {h:g}, expected sizes from 0 on")
         if max(abs(cx), abs(cy), w, h) > 2:
-            raise ValueError(f"'{' '.join(texts)}': expected shares of the picture, not pixels")
+            raise ValueError(f"'{' '.join(texts)}': expected shares of the image, not pixels")
         height, width = size
         corners = (cx - w / 2) * width, (cy - h / 2) * height
         return int(label), (*corners, (cx + w / 2) * width, (cy + h / 2) * height)
 
 
 def _own(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Folders of labels and of pictures by split; none where the set is in one piece."""
+    """Folders of labels and of images by split; none where the set is in one piece."""
     if not any(root.glob(PICTURES)) and not any(root.glob(f"*/{PICTURES}")):
         raise UserError(
             f"dataset.root={root}: expected {PICTURES}/<split>/ and {LABELS}/<split>/ in it"

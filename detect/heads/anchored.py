@@ -9,7 +9,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from detect.anchors import last_of_each
 from detect.coder import CentreSize
-from detect.matching import boxed, gather_boxes, match
+from detect.matching import box_loss_rows, gather_boxes, match
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
@@ -35,10 +35,10 @@ class Anchored(nn.Module):
         activation: softmax, with a background logit, last; or sigmoid.
         coder: between boxes and code; `detect.coder.CentreSize` unless given.
         positive, negative: overlaps, see `detect.matching.match`.
-        clip: whether boxes end at the picture's border before suppression.
+        clip: whether boxes end at the image's border before suppression.
     """
 
-    says = frozenset({"logits", "boxes"})
+    outputs = frozenset({"logits", "boxes"})
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Anchored(nn.Module):
         self.num_logits = num_classes + (activation == "softmax")
         self.coder, self.postprocess = coder or CentreSize(), postprocess or Postprocess()
 
-    def say(
+    def to_output(
         self, said: list[Said], anchors: list[tuple[Tensor, Tensor]], image_size: tuple[int, int]
     ) -> Output:
         """All levels as one; `anchors` are of each level the boxes [a, 4] and cells [a, 2]."""
@@ -93,7 +93,7 @@ class Anchored(nn.Module):
 
     def _encode(self, output: Output, objects: Objects, owner: Tensor, labels: Tensor) -> Tensor:
         """Code [B, A, 4]; what it says of a slot without an object is nothing to go by."""
-        rows = boxed(labels)  # [P]
+        rows = box_loss_rows(labels)  # [P]
         boxes, slot = gather_boxes(objects, owner.flatten()[rows]), rows % owner.shape[1]
         code = self.coder.encode(boxes, output.slots[slot], output.cells[slot])
         return code.new_zeros(owner.numel(), 4).index_copy_(0, rows, code).view(*owner.shape, 4)
@@ -104,14 +104,14 @@ class Anchored(nn.Module):
         if self.clip:
             assert output.size is not None
             boxes = clip_boxes_to_image(boxes, output.size)
-        return self.postprocess(boxes, self.candidates(self._scores(output), output))
+        return self.postprocess(boxes, self.keep_best(self._scores(output), output))
 
     def _scores(self, output: Output) -> Tensor:
         if self.activation == "softmax":
             return output.logits.softmax(-1)[..., :-1]
         return output.logits.sigmoid()
 
-    def candidates(self, scores: Tensor, output: Output) -> Tensor:
+    def keep_best(self, scores: Tensor, output: Output) -> Tensor:
         """Scores [B, A, K] with 0 for what a head keeps out of suppression: nothing."""
         return scores
 

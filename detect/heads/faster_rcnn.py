@@ -2,9 +2,9 @@
 
 The first stage is a detector of one class, "an object": its slots are anchors, and what it finds
 are proposals. The second stage looks at the pyramid under each proposal and says which object.
-torchvision's matching and sampling go picture by picture, with device syncs; losses are batched.
+torchvision's matching and sampling go image by image, with device syncs; losses are batched.
 
-Deviations from torchvision: anchors step by the backbone's strides, whatever the picture's size;
+Deviations from torchvision: anchors step by the backbone's strides, whatever the image's size;
 the pyramid starts from any backbone's maps; ignored objects are no negatives.
 """
 
@@ -19,7 +19,15 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detect.anchors import last_of_each
-from detect.two_stage import Proposals, Regions, Sampled, Sampling, pooler, repeatable, spare
+from detect.two_stage import (
+    Proposals,
+    Regions,
+    SampledRois,
+    Sampling,
+    ignore_overlapping,
+    pooler,
+    repeatable,
+)
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -33,17 +41,18 @@ class FasterRCNN(nn.Module):
     Args:
         first_stride: of the finest map that the pyramid takes; behind its coarsest comes one
             level more, by subsampling, for the anchors alone.
-        width: channels of the pyramid.
+        pyramid_channels: channels of the pyramid.
         hidden: of the second stage's two layers.
         resolution: cells a side that a region is pooled to.
-        zooms: anchor sides in cells; ratios: height / width.
-        anchors, regions: which of them are compared with objects; each object's best anchors
+        scales: anchor sides in cells; ratios: height / width.
+        anchor_sampling, region_sampling: which of them are compared with objects; each object's
+            best anchors
             always count as positive.
         proposals: which boxes the second stage looks at.
-        score, iou, keep: of the objects found, as in `detect.postprocess.Postprocess`.
+        score, iou, max_detections: of the objects found, as in `detect.postprocess.Postprocess`.
     """
 
-    says = frozenset({"logits", "boxes", "regions"})
+    outputs = frozenset({"logits", "boxes", "regions"})
 
     def __init__(
         self,
@@ -52,43 +61,44 @@ class FasterRCNN(nn.Module):
         strides: Sequence[int],
         num_classes: int,
         first_stride: int = 4,
-        width: int = 256,
+        pyramid_channels: int = 256,
         hidden: int = 1024,
         resolution: int = 7,
-        zooms: Sequence[float] = (8.0,),
+        scales: Sequence[float] = (8.0,),
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        anchors: Sampling | None = None,
+        anchor_sampling: Sampling | None = None,
         proposals: Proposals | None = None,
-        regions: Sampling | None = None,
+        region_sampling: Sampling | None = None,
         score: float = 0.05,
         iou: float = 0.5,
-        keep: int = 100,
+        max_detections: int = 100,
     ) -> None:
         super().__init__()
-        if not zooms or not ratios:
-            raise UserError("head: zooms and ratios must give at least one anchor")
-        self.anchors, self.regions = anchors or ANCHORS, regions or REGIONS
+        if not scales or not ratios:
+            raise UserError("head: scales and ratios must give at least one anchor")
+        self.anchor_sampling = anchor_sampling or ANCHORS
+        self.region_sampling = region_sampling or REGIONS
         self.maps = _maps(strides, first_stride)
         pooled = [strides[i] for i in self.maps]
         self.strides = [*pooled, 2 * pooled[-1]]
         self.pyramid = FeaturePyramidNetwork(
-            [channels[i] for i in self.maps], width, extra_blocks=LastLevelMaxPool()
+            [channels[i] for i in self.maps], pyramid_channels, extra_blocks=LastLevelMaxPool()
         )
-        sizes = tuple(tuple(z * s for z in zooms) for s in self.strides)
+        sizes = tuple(tuple(scale * s for scale in scales) for s in self.strides)
         self.rpn = (proposals or Proposals()).network(
             rpn.AnchorGenerator(sizes, (tuple(ratios),) * len(sizes)),
-            rpn.RPNHead(width, len(zooms) * len(ratios)),
-            self.anchors,
+            rpn.RPNHead(pyramid_channels, len(scales) * len(ratios)),
+            self.anchor_sampling,
         )
         self.stage = RoIHeads(
             pooler(pooled, resolution),
-            TwoMLPHead(width * resolution**2, hidden),
+            TwoMLPHead(pyramid_channels * resolution**2, hidden),
             FastRCNNPredictor(hidden, num_classes + 1),
-            **self.regions.named,
+            **self.region_sampling.named,
             bbox_reg_weights=None,
             score_thresh=score,
             nms_thresh=iou,
-            detections_per_img=keep,
+            detections_per_img=max_detections,
         )
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
@@ -125,7 +135,7 @@ class FasterRCNN(nn.Module):
     def propose(
         self, output: Output, levels: list[int], image_size: tuple[int, int]
     ) -> list[Tensor]:
-        """The first stage's boxes, suppressed in each level of so many slots: [P, 4] a picture."""
+        """The first stage's boxes, suppressed in each level of so many slots: [P, 4] an image."""
         batch = len(output.boxes)
         anchors = [output.slots] * batch
         boxes = self.rpn.box_coder.decode(output.boxes.flatten(0, 1), anchors)
@@ -134,12 +144,12 @@ class FasterRCNN(nn.Module):
         )[0]
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """A random few anchors and regions of each picture; the same few in every evaluation."""
+        """A random few anchors and regions of each image; the same few in every evaluation."""
         seen, ignored = objects.select(~objects.ignore), objects.select(objects.ignore)
-        pictures = range(len(output.logits))
-        boxes = [seen.boxes[seen.image == i] for i in pictures]
-        labels = [seen.labels[seen.image == i] for i in pictures]
-        spared = [ignored.boxes[ignored.image == i] for i in pictures]
+        images = range(len(output.logits))
+        boxes = [seen.boxes[seen.batch_index == i] for i in images]
+        labels = [seen.labels[seen.batch_index == i] for i in images]
+        spared = [ignored.boxes[ignored.batch_index == i] for i in images]
         with repeatable(output.slots.device, not self.training):
             anchors = self._assign_anchors(output, boxes, spared)
             return anchors._replace(regions=self._assign_regions(output, boxes, labels, spared))
@@ -151,7 +161,7 @@ class FasterRCNN(nn.Module):
         targets = [{"boxes": b} for b in boxes]
         labels, matched = self.rpn.assign_targets_to_anchors(slots, targets)
         labels = [
-            spare(own, output.slots, ignored, self.anchors.negative)
+            ignore_overlapping(own, output.slots, ignored, self.anchor_sampling.negative)
             for own, ignored in zip(labels, spared, strict=True)
         ]
         positive, negative = (torch.stack(m).bool() for m in self.rpn.fg_bg_sampler(labels))
@@ -161,12 +171,12 @@ class FasterRCNN(nn.Module):
 
     def _assign_regions(
         self, output: Output, boxes: list[Tensor], labels: list[Tensor], spared: list[Tensor]
-    ) -> Sampled:
+    ) -> SampledRois:
         proposals = self.stage.add_gt_proposals(output.regions.boxes, boxes)
         counted = [x + 1 for x in labels]  # from 1, 0 is the background
         owner, said = self.stage.assign_targets_to_proposals(proposals, boxes, counted)
         said = [
-            spare(own, p, ignored, self.regions.positive)
+            ignore_overlapping(own, p, ignored, self.region_sampling.positive)
             for own, p, ignored in zip(said, proposals, spared, strict=True)
         ]
         chosen = self.stage.subsample(said)
@@ -176,7 +186,7 @@ class FasterRCNN(nn.Module):
             for b, o, c in zip(boxes, owner, chosen, strict=True)
         ]
         code = torch.cat(list(self.stage.box_coder.encode(true, looked)))
-        return Sampled(
+        return SampledRois(
             looked, torch.cat([s[c] for s, c in zip(said, chosen, strict=True)]) - 1, code
         )
 

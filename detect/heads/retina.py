@@ -42,11 +42,11 @@ def _branch(width: int, towers: int, group_norm: bool, outputs: int, bias: float
 
 
 def _sides(
-    strides: list[int], levels: int, zooms: Sequence[float], ratios: Sequence[float]
+    strides: list[int], levels: int, scales: Sequence[float], ratios: Sequence[float]
 ) -> list[Tensor]:
     """(width, height) [n, 2] of a cell's anchors, level by level; strides go on doubling."""
     every = strides + [strides[-1] * 2**i for i in range(1, levels - len(strides) + 1)]
-    return [sides_of([int(stride * zoom) for zoom in zooms], ratios) for stride in every]
+    return [sides_of([int(stride * scale) for scale in scales], ratios) for stride in every]
 
 
 class Retina(Anchored):
@@ -54,14 +54,15 @@ class Retina(Anchored):
 
     Args:
         levels: maps; the backbone's from stride `first_stride` on, then stride-2 convolutions.
-        width: channels of the pyramid and the towers.
-        towers: convolutions before the last one; 1, with a width of 64 and 3 levels, is light.
+        pyramid_channels: channels of the pyramid and the towers.
+        towers: convolutions before the last one; 1, with 64 channels and 3 levels, is light.
         group_norm: normalise in the towers (arXiv 1803.08494).
         extra_from: see `detect.fpn.Pyramid`.
-        zooms: anchor sides in cells of their level, in pixels rounded down; ratios: height / width.
+        scales: anchor sides in cells of their level, in pixels rounded down; ratios: height /
+            width.
         prior: the score every slot starts with under a sigmoid (section 4.1).
         positive, negative: overlaps from which, and below which, a slot is an object's or nobody's.
-        candidates: slot-class pairs of a level that enter suppression, at most.
+        pre_nms_per_level: slot-class pairs of a level that enter suppression, at most.
     """
 
     def __init__(
@@ -73,17 +74,17 @@ class Retina(Anchored):
         activation: str,
         levels: int = 5,
         first_stride: int = 8,
-        width: int = 256,
+        pyramid_channels: int = 256,
         towers: int = 4,
         group_norm: bool = False,
         extra_from: str = "p",
-        zooms: Sequence[float] = (4.0, 5.04, 6.35),
+        scales: Sequence[float] = (4.0, 5.04, 6.35),
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
         coder: Any = None,
         positive: float = 0.5,
         negative: float = 0.4,
         prior: float = 0.01,
-        candidates: int = 1000,
+        pre_nms_per_level: int = 1000,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__(
@@ -95,22 +96,24 @@ class Retina(Anchored):
             clip=True,
             postprocess=postprocess,
         )
-        check_anchors(zooms, ratios, levels)
+        check_anchors(scales, ratios, levels)
         if towers < 0:
             raise UserError(f"head.towers={towers}: expected 0 or more")
         self.maps = maps_from(strides, first_stride, levels)
-        self.sides = _sides([strides[i] for i in self.maps], levels, zooms, ratios)
-        self.per_level = candidates
-        anchors = len(zooms) * len(ratios)
+        self.sides = _sides([strides[i] for i in self.maps], levels, scales, ratios)
+        self.pre_nms_per_level = pre_nms_per_level
+        anchors = len(scales) * len(ratios)
         start = -log((1 - prior) / prior) if activation == "sigmoid" else 0.0
         self.pyramid = Pyramid(
             channels=[channels[i] for i in self.maps],
-            width=width,
+            out_channels=pyramid_channels,
             levels=levels,
             extra_from=extra_from,
         )
-        self.classes = _branch(width, towers, group_norm, anchors * self.num_logits, start)
-        self.boxes = _branch(width, towers, group_norm, anchors * 4, 0.0)
+        self.classes = _branch(
+            pyramid_channels, towers, group_norm, anchors * self.num_logits, start
+        )
+        self.boxes = _branch(pyramid_channels, towers, group_norm, anchors * 4, 0.0)
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Anchors of the finest map first."""
@@ -119,7 +122,7 @@ class Retina(Anchored):
         for x, sides in zip(maps, self.sides, strict=True):
             said.append((columns(self.boxes(x), 4), columns(self.classes(x), self.num_logits)))
             anchors.append(corner_anchors((x.shape[2], x.shape[3]), sides, image_size))
-        return self.say(said, anchors, image_size)
+        return self.to_output(said, anchors, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """By overlap; an object's best slots are positive too, equals all of them.
@@ -138,8 +141,10 @@ class Retina(Anchored):
         )
         return Assigned(found, self._encode(output, objects, owner, found))
 
-    def candidates(self, scores: Tensor, output: Output) -> Tensor:
+    def keep_best(self, scores: Tensor, output: Output) -> Tensor:
         """The best few of each level."""
         assert output.levels is not None
-        kept = [best(x.flatten(1), self.per_level, 1) for x in scores.split(output.levels, 1)]
+        kept = [
+            best(x.flatten(1), self.pre_nms_per_level, 1) for x in scores.split(output.levels, 1)
+        ]
         return torch.cat(kept, 1).view_as(scores)

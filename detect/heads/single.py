@@ -1,8 +1,8 @@
-"""A head of one slot a picture: what the largest object is, where it is, or both.
+"""A head of one slot an image: what the largest object is, where it is, or both.
 
 The two-layer head of fast.ai's lesson 8 (2018). Deviations: the map is averaged to a grid, so that
-any picture size fits (7 flattens the last map of a 224 x 224 picture), and the first box is the
-middle half of the picture.
+any image size fits (7 flattens the last map of a 224 x 224 image), and the first box is the
+middle half of the image.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from classify.heads.whole import linear
-from detect.coder import Share
+from classify.heads.classification import linear
+from detect.coder import SigmoidCoder
 from detect.matching import gather_boxes
 from engine.errors import UserError
-from engine.protocols import Says
+from engine.protocols import OutputFields
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
@@ -22,12 +22,12 @@ class Single(nn.Module):
     """Average pooling to a grid, a hidden layer, a linear layer.
 
     Args:
-        classes: whether it says a class.
-        boxes: whether it says a box, corners in sigmoid shares of the picture.
+        predict_classes: whether it predicts a class.
+        predict_boxes: whether it predicts a box, corners in sigmoid shares of the image.
         grid: side of the grid; 1 pools globally, which leaves little to place a box by.
         hidden: width of the hidden layer.
         dropout: share dropped before each linear layer.
-        top: classes a picture in predictions, all with the one box.
+        top: classes an image in predictions, all with the one box.
     """
 
     single = True
@@ -38,18 +38,20 @@ class Single(nn.Module):
         channels: Sequence[int],
         num_classes: int,
         activation: str,
-        classes: bool = True,
-        boxes: bool = True,
+        predict_classes: bool = True,
+        predict_boxes: bool = True,
         grid: int = 7,
         hidden: int = 256,
         dropout: float = 0.5,
         top: int = 100,
     ) -> None:
         super().__init__()
-        self.says = self.saying(classes=classes, boxes=boxes)
+        self.outputs = self.output_fields(
+            predict_classes=predict_classes, predict_boxes=predict_boxes
+        )
         self.activation, self.top = activation, min(top, num_classes)
-        self.coder = Share()
-        self.num_logits = num_classes * classes
+        self.coder = SigmoidCoder()
+        self.num_logits = num_classes * predict_classes
         self.layers = nn.Sequential(
             nn.AdaptiveAvgPool2d(grid),
             nn.Flatten(),
@@ -58,26 +60,28 @@ class Single(nn.Module):
             nn.ReLU(inplace=True),
             nn.BatchNorm1d(hidden),
             nn.Dropout(dropout),
-            last := linear(hidden, self.num_logits + 4 * boxes),
+            last := linear(hidden, self.num_logits + 4 * predict_boxes),
         )
-        if boxes:
+        if predict_boxes:
             middle = torch.tensor([0.25, 0.25, 0.75, 0.75])
             last.bias.data[self.num_logits :] = middle.logit()
 
     @staticmethod
-    def saying(*, classes: bool = True, boxes: bool = True) -> Says:
+    def output_fields(*, predict_classes: bool = True, predict_boxes: bool = True) -> OutputFields:
         """What it says, by its arguments; UserError where that is nothing."""
-        if not classes and not boxes:
-            raise UserError("head.classes=false, head.boxes=false: expected at least one true")
-        return frozenset(["logits"] * classes + ["boxes"] * boxes)
+        if not predict_classes and not predict_boxes:
+            raise UserError(
+                "head.predict_classes=false, head.predict_boxes=false: expected at least one true"
+            )
+        return frozenset(["logits"] * predict_classes + ["boxes"] * predict_boxes)
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
-        """One slot, the whole picture."""
+        """One slot, the whole image."""
         said = self.layers(features[-1])[:, None]  # [B, 1, K + 4]
         height, width = image_size
         return Output(
-            said[..., : self.num_logits] if "logits" in self.says else None,  # type: ignore[arg-type]
-            said[..., self.num_logits :] if "boxes" in self.says else None,  # type: ignore[arg-type]
+            said[..., : self.num_logits] if "logits" in self.outputs else None,  # type: ignore[arg-type]
+            said[..., self.num_logits :] if "boxes" in self.outputs else None,  # type: ignore[arg-type]
             slots=said.new_tensor([[0.0, 0.0, width, height]]),
             cells=said.new_tensor([[width, height]]),
             coder=self.coder,
@@ -90,26 +94,26 @@ class Single(nn.Module):
         owner = largest(objects, batch)[:, None]  # [B, 1]
         none = owner.new_full((batch,), BACKGROUND)
         ignored = torch.where(objects.ignore, IGNORE, BACKGROUND)
-        none.scatter_reduce_(0, objects.image, ignored, "amin")  # one is enough
+        none.scatter_reduce_(0, objects.batch_index, ignored, "amin")  # one is enough
         stub = objects.labels.new_zeros(1)
         labels = torch.where(owner < 0, none[:, None], torch.cat([objects.labels, stub])[owner])
-        if "boxes" not in self.says:
+        if "boxes" not in self.outputs:
             return Assigned(labels)
         truth = gather_boxes(objects, owner)  # [B, 1, 4]
         return Assigned(labels, self.coder.encode(truth, output.slots, output.cells))
 
     def decode(self, output: Output) -> Objects:
-        """The best few classes of each picture, best first; without classes one box, BACKGROUND."""
+        """The best few classes of each image, best first; without classes one box, BACKGROUND."""
         scores, labels = self._ranked(output)  # [B, top]
         batch, top = labels.shape
         image = torch.arange(batch, device=labels.device).repeat_interleave(top)
         boxes = output.slots.expand(batch, 4)
-        if "boxes" in self.says:
+        if "boxes" in self.outputs:
             boxes = output.decoded(output.boxes)[:, 0]  # [B, 4]
         return Objects(boxes[image], labels.flatten(), image, scores.flatten())
 
     def _ranked(self, output: Output) -> tuple[Tensor, Tensor]:
-        if "logits" not in self.says:
+        if "logits" not in self.outputs:
             sure = output.boxes.new_ones(len(output.boxes), 1)
             return sure, torch.full_like(sure, BACKGROUND, dtype=torch.int64)
         logits = output.logits[:, 0]
@@ -119,15 +123,15 @@ class Single(nn.Module):
 
 
 def largest(objects: Objects, batch: int) -> Tensor:
-    """The row [B] of each picture's largest object, -1 where it has none.
+    """The row [B] of each image's largest object, -1 where it has none.
 
     By the box's area; ignored objects are passed over, of equal ones the first is taken.
     """
     count = len(objects)
     area = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1).masked_fill(objects.ignore, -1)
-    best = area.new_full((batch,), -1).scatter_reduce_(0, objects.image, area, "amax")  # [B]
-    wins = (area == best[objects.image]) & ~objects.ignore  # [M]
+    best = area.new_full((batch,), -1).scatter_reduce_(0, objects.batch_index, area, "amax")  # [B]
+    wins = (area == best[objects.batch_index]) & ~objects.ignore  # [M]
     rows = torch.arange(count, device=area.device)
     first = rows.new_full((batch,), count)
-    first.scatter_reduce_(0, objects.image, torch.where(wins, rows, count), "amin")
+    first.scatter_reduce_(0, objects.batch_index, torch.where(wins, rows, count), "amin")
     return torch.where(first < count, first, -1)

@@ -47,7 +47,7 @@ class SSD(Anchored):
     Args:
         levels: number of maps from stride `first_stride` on: the backbone's, then those of stride-2
             convolutions of `extra_channels`; all of these where the backbone has none so coarse.
-        zooms: anchor sides in cells; ratios: height / width.
+        scales: anchor sides in cells; ratios: height / width.
         prior: the score every slot starts with under a sigmoid (arXiv 1708.02002, 4.1).
         coder, positive, negative: see `detect.heads.anchored.Anchored`.
     """
@@ -64,7 +64,7 @@ class SSD(Anchored):
         levels: int = 5,
         first_stride: int = 8,
         extra_channels: int = 256,
-        zooms: Sequence[float] = (2.0, 2.52, 3.17),
+        scales: Sequence[float] = (2.0, 2.52, 3.17),
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
         coder: Any = None,
         positive: float = 0.5,
@@ -80,7 +80,7 @@ class SSD(Anchored):
             negative=negative,
             postprocess=postprocess,
         )
-        check_anchors(zooms, ratios, levels)
+        check_anchors(scales, ratios, levels)
         coarsest = max(strides)
         self.finer = ceil(log2(first_stride / coarsest)) if 0 < coarsest < first_stride else 0
         self.maps = maps_from(strides, coarsest if self.finer else first_stride, levels)
@@ -89,8 +89,8 @@ class SSD(Anchored):
         while len(widths) < self.finer + levels:
             self.extras.append(_extra(widths[-1], extra_channels))
             widths.append(extra_channels)
-        self.register_buffer("shapes", shapes(zooms, ratios), persistent=False)
-        anchors = len(zooms) * len(ratios)
+        self.register_buffer("shapes", shapes(scales, ratios), persistent=False)
+        anchors = len(scales) * len(ratios)
         start = prior if activation == "sigmoid" else None
         self.predictors = nn.ModuleList(
             _predictor(w, anchors, self.num_logits, start) for w in widths[self.finer :]
@@ -104,7 +104,7 @@ class SSD(Anchored):
                 left = max(len(features) - self.finer, 1)
                 raise UserError(
                     f"image_size={list(image_size)} leaves one cell before level {left} "
-                    f"of {len(self.predictors)}: say head.levels={left} or a larger size"
+                    f"of {len(self.predictors)}: set head.levels={left} or a larger size"
                 )
             features = [*features, extra(features[-1])]
         said, anchors = [], []
@@ -112,7 +112,7 @@ class SSD(Anchored):
             x = columns(predictor(feature), 4 + self.num_logits)
             said.append((x[..., :4], x[..., 4:]))
             anchors.append(self._anchors(feature, image_size))
-        return self.say(said, anchors, image_size)
+        return self.to_output(said, anchors, image_size)
 
     def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         rows, wide = feature.shape[2:]

@@ -59,15 +59,15 @@ class SSDPaper(Anchored):
     Args:
         first_stride: of the backbone's finest map that is read.
         extras: [width, kernel, stride, padding] of each layer on top of the backbone's maps.
-        scales: of each level, the side of its square default box as a share of the picture, and
+        scales: of each level, the side of its square default box as a share of the image, and
             one more: each level also has a square between its own and the next.
         ratios: of each level; each stands for itself and its inverse.
-        steps: of each level, pixels from one box to the next; None divides the picture evenly.
+        steps: of each level, pixels from one box to the next; None divides the image evenly.
         light: SSDlite's depthwise layers, normalised.
         prior: the score every slot starts with, under a sigmoid.
         coder, positive, negative: see `detect.heads.anchored.Anchored`; equal overlaps leave no
             slot out, as published.
-        candidates: slots of a class that enter suppression, at most.
+        per_class: slots of a class that enter suppression, at most.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SSDPaper(Anchored):
         positive: float = 0.5,
         negative: float = 0.5,
         prior: float = 0.01,
-        candidates: int = 400,
+        per_class: int = 400,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__(
@@ -103,7 +103,7 @@ class SSDPaper(Anchored):
         self._check(len(self.maps) + len(extras), scales, ratios, steps)
         self.shapes = default_shapes(scales, ratios)
         self.steps = steps or [None] * len(ratios)
-        self.per_class = candidates
+        self.per_class = per_class
         widths = [*(channels[i] for i in self.maps), *(extra[0] for extra in extras)]
         below, make = widths[len(self.maps) - 1 :], _light_extra if light else _extra
         self.extras = nn.ModuleList(make(w, *e) for w, e in zip(below, extras, strict=False))
@@ -153,8 +153,8 @@ class SSDPaper(Anchored):
             said.append((code, columns(self.classes[i](x), self.num_logits)))
             grid = (x.shape[2], x.shape[3])
             anchors.append(default_boxes(grid, self.shapes[i], image_size, self.steps[i]))
-        return self.say(said, anchors, image_size)
+        return self.to_output(said, anchors, image_size)
 
-    def candidates(self, scores: Tensor, output: Output) -> Tensor:
+    def keep_best(self, scores: Tensor, output: Output) -> Tensor:
         """The best few of each class."""
         return best(scores, self.per_class, 1)

@@ -42,7 +42,7 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
     return both / (areas - both).clamp(min=1e-6)
 
 
-def holds(output: Output, objects: Objects) -> Tensor:
+def center_in_cell(output: Output, objects: Objects) -> Tensor:
     """Mask [M, A]: the slot's cell holds the object's centre."""
     centre = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2  # [M, 1, 2]
     middle = (output.slots[:, :2] + output.slots[:, 2:]) / 2  # [A, 2]
@@ -50,7 +50,7 @@ def holds(output: Output, objects: Objects) -> Tensor:
     return ((centre - middle).abs() <= output.cells / 2 + 1e-3).all(-1)
 
 
-def claims(closeness: Tensor, objects: Objects, batch: int) -> tuple[Tensor, Tensor]:
+def assign_closest(closeness: Tensor, objects: Objects, batch: int) -> tuple[Tensor, Tensor]:
     """Each object takes its closest slot, of several the last: its row [B, A], -1 elsewhere.
 
     Returns:
@@ -65,14 +65,14 @@ def assign(output: Output, objects: Objects, ignore: float) -> Assigned:
 
     Of objects in one cell and of one anchor the last keeps the slot, as in Darknet. No negative is
     a slot whose predicted box overlaps an object by more than `ignore`, or which would be an
-    ignored object's. Boxes weigh 2 - their share of the picture; `iou` of a slot with an object is
+    ignored object's. Boxes weigh 2 - their share of the image; `iou` of a slot with an object is
     with that one.
     """
     batch = len(output.logits)
-    owner, ignored = claims(_closeness(output, objects), objects, batch)  # [B, A]
+    owner, ignored = assign_closest(_closeness(output, objects), objects, batch)  # [B, A]
     truth, predicted = gather_boxes(objects, owner), output.decoded(output.boxes)  # [B, A, 4]
     best, _ = owners(
-        overlap(predicted[objects.image], objects.boxes[:, None]), objects.image, batch
+        overlap(predicted[objects.batch_index], objects.boxes[:, None]), objects.batch_index, batch
     )  # [B, A]
     found = labels((owner >= 0).float(), owner, objects, positive=0.5, negative=0.5)
     spared = (best > ignore) | (ignored >= 0)
@@ -88,4 +88,4 @@ def _closeness(output: Output, objects: Objects) -> Tensor:
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     shapes = output.slots[:, 2:] - output.slots[:, :2]
     alike = box_iou(torch.cat([-sides, sides], 1), torch.cat([-shapes, shapes], 1))  # [M, A]
-    return torch.where(holds(output, objects), alike, -1.0)
+    return torch.where(center_in_cell(output, objects), alike, -1.0)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.anchors import grid_anchors
-from detect.coder import Root
-from detect.heads.yolo_slots import claims, conv, holds, overlap, scores
+from detect.coder import SqrtCoder
+from detect.heads.yolo_slots import assign_closest, center_in_cell, conv, overlap, scores
 from detect.matching import gather_boxes, labels
 from detect.postprocess import Postprocess
 from engine.errors import UserError
@@ -24,13 +24,13 @@ class YOLOv1(nn.Module):
     """Each cell says one class, and several boxes with their objectness.
 
     Args:
-        grid: cells a side (S); boxes: a cell (B).
+        grid: cells a side (S); boxes_per_cell: B.
         convolutions: 3x3, before the fully connected layers; the second has stride 2.
-        width: of these; hidden: of the first fully connected layer.
+        conv_channels: of these; hidden: of the first fully connected layer.
         dropout: behind it.
     """
 
-    says = frozenset({"logits", "boxes", "objectness"})
+    outputs = frozenset({"logits", "boxes", "objectness"})
 
     def __init__(
         self,
@@ -40,18 +40,19 @@ class YOLOv1(nn.Module):
         num_classes: int,
         activation: str,
         grid: int = 7,
-        boxes: int = 2,
+        boxes_per_cell: int = 2,
         convolutions: int = 4,
-        width: int = 1024,
+        conv_channels: int = 1024,
         hidden: int = 4096,
         dropout: float = 0.5,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()
-        if min(grid, boxes, width, hidden) < 1 or convolutions < 0:
+        if min(grid, boxes_per_cell, conv_channels, hidden) < 1 or convolutions < 0:
             raise UserError(
-                f"head: got grid={grid}, boxes={boxes}, width={width}, hidden={hidden}, "
-                f"convolutions={convolutions}: expected at least 1 (convolutions: 0)"
+                f"head: got grid={grid}, boxes_per_cell={boxes_per_cell}, "
+                f"conv_channels={conv_channels}, hidden={hidden}, convolutions={convolutions}: "
+                "expected at least 1 (convolutions: 0)"
             )
         if not 0 <= dropout < 1:
             raise UserError(f"head.dropout={dropout}: expected a share from 0 to below 1")
@@ -61,18 +62,18 @@ class YOLOv1(nn.Module):
                 "backbone="
             )
         self.activation, self.num_classes = activation, num_classes
-        self.grid, self.each = grid, boxes
-        self.coder, self.postprocess = Root(grid=grid), postprocess or Postprocess()
-        widths = [channels[-1], *[width] * convolutions]
+        self.grid, self.each = grid, boxes_per_cell
+        self.coder, self.postprocess = SqrtCoder(grid=grid), postprocess or Postprocess()
+        widths = [channels[-1], *[conv_channels] * convolutions]
         self.convolutions = nn.Sequential(
-            *(conv(widths[i], width, 3, stride=1 + (i == 1)) for i in range(convolutions))
+            *(conv(widths[i], conv_channels, 3, stride=1 + (i == 1)) for i in range(convolutions))
         )
         self.connected = nn.Sequential(
             nn.Flatten(),
             nn.Linear(widths[-1] * grid**2, hidden),
             nn.LeakyReLU(0.1, inplace=True),
             nn.Dropout(dropout),
-            nn.Linear(hidden, grid**2 * (5 * boxes + num_classes)),
+            nn.Linear(hidden, grid**2 * (5 * boxes_per_cell + num_classes)),
         )
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
@@ -94,8 +95,8 @@ class YOLOv1(nn.Module):
         out. `iou` is each predicted box's overlap with its cell's object.
         """
         batch = len(output.logits)
-        held = holds(output, objects).float()  # [M, A]
-        owner, ignored = (self._cell(x) for x in claims(held, objects, batch))  # [B, A]
+        held = center_in_cell(output, objects).float()  # [M, A]
+        owner, ignored = (self._cell(x) for x in assign_closest(held, objects, batch))  # [B, A]
         truth, predicted = gather_boxes(objects, owner), output.decoded(output.boxes)  # [B, A, 4]
         iou = overlap(predicted, truth)
         positive = self._responsible(predicted, truth, iou) & (owner >= 0)

@@ -1,7 +1,7 @@
 """The YOLOv2 head (arXiv 1612.08242, 2): anchors on stride 32, finer features passed through.
 
 Deviations: any backbone with maps at strides 16 and 32; the finer map is padded or cut to twice the
-coarser one's cells where the picture's sides are no multiples of 32.
+coarser one's cells where the image's sides are no multiples of 32.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.anchors import grid_anchors, last_of_each
-from detect.coder import Cell
+from detect.coder import YOLOCoder
 from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
 from detect.postprocess import Postprocess
 from engine.errors import UserError
@@ -23,14 +23,14 @@ class YOLOv2(nn.Module):
 
     Args:
         anchors: (width, height) in cells.
-        width: of the 3x3 convolutions.
+        conv_channels: of the 3x3 convolutions.
         passthrough: channels to which a 1x1 convolution brings the stride-16 map before its 2x2
             cells are stacked; None stacks them as they are.
         ignore: a slot whose predicted box overlaps an object by more than this is no negative.
         prior: the objectness every slot starts with.
     """
 
-    says = frozenset({"logits", "boxes", "objectness"})
+    outputs = frozenset({"logits", "boxes", "objectness"})
     sizes: Tensor
 
     def __init__(
@@ -41,7 +41,7 @@ class YOLOv2(nn.Module):
         num_classes: int,
         activation: str,
         anchors: Sequence[Sequence[float]],
-        width: int = 1024,
+        conv_channels: int = 1024,
         passthrough: int | None = 64,
         ignore: float = 0.6,
         prior: float = 0.5,
@@ -58,15 +58,17 @@ class YOLOv2(nn.Module):
         if not 0 < prior < 1:
             raise UserError(f"head.prior={prior}: expected a share between 0 and 1")
         self.activation, self.ignore = activation, ignore
-        self.coder, self.postprocess = Cell(), postprocess or Postprocess()
+        self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
         self.register_buffer("sizes", torch.tensor(anchors, dtype=torch.float32), persistent=False)
         last = {strides[i]: i for i in last_of_each(strides)}
         self.fine, self.coarse = last[16], last[32]
         fine = channels[self.fine]
         self.through = conv(fine, passthrough, 1) if passthrough else nn.Identity()
-        self.deep = nn.Sequential(conv(channels[self.coarse], width, 3), conv(width, width, 3))
-        self.joined = conv(width + 4 * (passthrough or fine), width, 3)
-        self.predictor = nn.Conv2d(width, len(anchors) * (5 + num_classes), 1)
+        self.deep = nn.Sequential(
+            conv(channels[self.coarse], conv_channels, 3), conv(conv_channels, conv_channels, 3)
+        )
+        self.joined = conv(conv_channels + 4 * (passthrough or fine), conv_channels, 3)
+        self.predictor = nn.Conv2d(conv_channels, len(anchors) * (5 + num_classes), 1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         bias = torch.zeros(len(anchors), 5 + num_classes)
         bias[:, 4] = objectness_bias(prior, activation)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.anchors import grid_anchors, last_of_each
-from detect.coder import Cell
+from detect.coder import YOLOCoder
 from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
 from detect.postprocess import Postprocess
 from engine.errors import UserError
@@ -31,13 +31,13 @@ class YOLOv3(nn.Module):
     """Box, objectness and class of every anchor at three strides.
 
     Args:
-        anchors: three (width, height) a stride, fine to coarse, in pixels of an input whose side
-            is `anchors_at`; they scale with the input.
+        anchors: (width, height) in pixels of an input whose side is `anchors_at`, small to large: a
+            third for each stride, fine to coarse; they scale with the input.
         ignore: a slot whose predicted box overlaps an object by more than this is no negative.
         prior: the objectness every slot starts with.
     """
 
-    says = frozenset({"logits", "boxes", "objectness"})
+    outputs = frozenset({"logits", "boxes", "objectness"})
     sizes: Tensor
 
     def __init__(
@@ -47,7 +47,7 @@ class YOLOv3(nn.Module):
         strides: Sequence[int],
         num_classes: int,
         activation: str,
-        anchors: Sequence[Sequence[Sequence[float]]],
+        anchors: Sequence[Sequence[float]],
         anchors_at: int = 416,
         ignore: float = 0.5,
         prior: float = 0.01,
@@ -56,9 +56,14 @@ class YOLOv3(nn.Module):
         super().__init__()
         if missing := set(STRIDES) - set(strides):
             raise UserError(f"head yolo_v3 needs maps of stride 8, 16, 32; {missing} are missing")
+        if not anchors or len(anchors) % 3 or any(len(sides) != 2 for sides in anchors):
+            raise UserError(
+                f"head.anchors={anchors}: expected [width, height] of each, three or a multiple, "
+                f"in pixels of an input of {anchors_at}"
+            )
         self.activation, self.ignore = activation, ignore
-        self.coder, self.postprocess = Cell(), postprocess or Postprocess()
-        sizes = torch.tensor(anchors, dtype=torch.float32) / anchors_at  # [3, n, 2]
+        self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
+        sizes = torch.tensor(anchors, dtype=torch.float32).view(3, -1, 2) / anchors_at  # [3, n, 2]
         self.register_buffer("sizes", sizes, persistent=False)
         self.levels = [i for i in last_of_each(strides) if strides[i] in STRIDES]
         self.num_classes = num_classes

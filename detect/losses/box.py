@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detect.matching import boxed
-from engine.distributed.collectives import divisor
+from detect.matching import box_loss_rows
+from engine.distributed.collectives import mean_count
 from engine.errors import UserError
 from engine.structures import Assigned, Output
 
@@ -34,12 +34,12 @@ class BoxLoss(nn.Module):
     def forward(self, output: Output, assigned: Assigned) -> Tensor:
         """A scalar; 0 where no slot is positive."""
         positive = assigned.labels >= 0  # [B, A]
-        rows = boxed(assigned.labels)  # [P]
+        rows = box_loss_rows(assigned.labels)  # [P]
         output, assigned = _only(output, assigned, rows)
         losses = self.slots(output, assigned) * positive.flatten()[rows]
         if assigned.weight is not None:
             losses = losses * assigned.weight
-        return self.weight * losses.sum() / divisor(positive.sum())
+        return self.weight * losses.sum() / mean_count(positive.sum())
 
     def slots(self, output: Output, assigned: Assigned) -> Tensor:
         """The loss [P], finite for all; of both, what there is a slot of is [P, ..]."""
@@ -66,8 +66,8 @@ class Distance(BoxLoss):
 
     Args:
         space: `code`, what the network says; or `box`, the corners that it decodes to, in shares
-            of the picture's sides.
-        side: in `box`, what a side counts: 1 for shares, 224 for pixels of a 224 x 224 picture.
+            of the image's sides.
+        side: in `box`, what a side counts: 1 for shares, 224 for pixels of a 224 x 224 image.
         weight: of the term; .25 makes the sum over a box its mean.
     """
 

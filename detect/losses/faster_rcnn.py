@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.distributed.collectives import divisor
+from engine.distributed.collectives import mean_count
 from engine.structures import IGNORE, Assigned, Output
 
 
@@ -42,7 +42,7 @@ class FasterRCNN(nn.Module):
 
     def _anchors(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         compared, positive = assigned.labels != IGNORE, assigned.labels >= 0  # [B, A]
-        count = divisor(compared.sum())
+        count = mean_count(compared.sum())
         said = output.logits[..., 0]
         losses = F.binary_cross_entropy_with_logits(said, positive.float(), reduction="none")
         code = self._smooth_l1(output.boxes, assigned.boxes)
@@ -54,7 +54,7 @@ class FasterRCNN(nn.Module):
     def _regions(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         boxes, labels, wanted = assigned.regions
         logits, code = output.regions(boxes)  # [R, 1 + K], [R, 1 + K, 4]
-        count = divisor(torch.full((), len(labels), device=labels.device))
+        count = mean_count(torch.full((), len(labels), device=labels.device))
         classes = F.cross_entropy(logits, labels + 1, reduction="sum") / count
         own = code[torch.arange(len(labels), device=labels.device), labels + 1]  # [R, 4]
         box = (self._smooth_l1(own, wanted) * (labels >= 0)).sum() / count

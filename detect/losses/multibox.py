@@ -5,15 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import SmoothL1
-from engine.distributed.collectives import divisor
+from engine.distributed.collectives import mean_count
 from engine.structures import BACKGROUND, Assigned, Output
 
 
 class Multibox(nn.Module):
-    """Cross-entropy of the positives and of each picture's worst negatives, and the box term.
+    """Cross-entropy of the positives and of each image's worst negatives, and the box term.
 
     Args:
-        negatives: so many negatives a positive, the ones with the highest loss. A picture without
+        negatives: so many negatives a positive, the ones with the highest loss. An image without
             a positive gives none, as in the paper's own code.
         weight: of the class term.
         box: the box term; smooth L1 with beta 1 unless given.
@@ -37,11 +37,11 @@ class Multibox(nn.Module):
         losses = losses.view_as(labels)  # [B, A]
         positive = labels >= 0
         chosen = positive | self.hard(losses.detach(), labels)
-        total = (losses * chosen).sum() / divisor(positive.sum())
+        total = (losses * chosen).sum() / mean_count(positive.sum())
         return {"class": self.weight * total, "box": self.box(output, assigned)}
 
     def hard(self, losses: Tensor, labels: Tensor) -> Tensor:
-        """Mask [B, A]: each picture's background slots of highest loss, `negatives` a positive."""
+        """Mask [B, A]: each image's background slots of highest loss, `negatives` a positive."""
         free = labels == BACKGROUND
         wanted = (self.negatives * (labels >= 0).sum(1, keepdim=True)).ceil()
         return largest(losses.masked_fill(~free, -1), wanted) & free

@@ -1,10 +1,10 @@
-"""The loss of one object a picture: L1 in pixels and 20 x cross-entropy (fast.ai's lesson 8)."""
+"""The loss of one object an image: L1 in pixels and 20 x cross-entropy (fast.ai's lesson 8)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import L1
-from engine.distributed.collectives import divisor
+from engine.distributed.collectives import mean_count
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -27,7 +27,7 @@ class Single(nn.Module):
         self.box = box or L1(space="box", side=224.0, weight=0.25)
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        """Terms `box` and, where the head says classes, `class`; over pictures with an object."""
+        """Terms `box` and, where the head says classes, `class`; over images with an object."""
         terms = {"box": self.box(output, assigned)}
         if output.logits is not None:
             labels = assigned.labels  # [B, 1]
@@ -37,5 +37,5 @@ class Single(nn.Module):
                 ignore_index=BACKGROUND,
                 reduction="sum",
             )
-            terms["class"] = self.classes * losses / divisor((labels >= 0).sum())
+            terms["class"] = self.classes * losses / mean_count((labels >= 0).sum())
         return terms

@@ -5,7 +5,7 @@ Deviation: terms divided by the number of positives instead of the batch.
 
 from torch import Tensor, nn
 
-from classify.losses import answering, one_hot
+from classify.losses import num_positives, one_hot
 from detect.losses.yolo_v2 import confidence
 from engine.structures import BACKGROUND, Assigned, Output
 
@@ -30,7 +30,7 @@ class YOLOv1(nn.Module):
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Terms `box`, `objectness` and `class`."""
-        labels, count = assigned.labels, answering(assigned.labels)
+        labels, count = assigned.labels, num_positives(assigned.labels)
         positive = (labels >= 0).float()  # [B, A]
         box = (output.boxes - assigned.boxes).square().sum(-1)
         objectness = (output.objectness - confidence(assigned)).square()

@@ -7,7 +7,7 @@ number of positives instead of the batch; nothing pulls boxes to their anchors i
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classify.losses import answering
+from classify.losses import num_positives
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -48,7 +48,7 @@ class YOLOv2(nn.Module):
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Terms `box`, `objectness` and `class`."""
-        labels, count = assigned.labels, answering(assigned.labels)
+        labels, count = assigned.labels, num_positives(assigned.labels)
         positive = (labels >= 0).float()  # [B, A]
         said, want = output.boxes, assigned.boxes  # [B, A, 4]
         centre = (said[..., :2].sigmoid() - want[..., :2].sigmoid()).square().sum(-1)

@@ -7,7 +7,7 @@ minus prediction"; terms divided by the number of positives instead of the batch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from classify.losses import answering, one_hot
+from classify.losses import num_positives, one_hot
 from detect.losses.yolo_v2 import box_weight
 from engine.structures import IGNORE, Assigned, Output
 
@@ -30,7 +30,7 @@ class YOLOv3(nn.Module):
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """Terms `box`, `objectness` and `class`; boxes weigh 2 - w * h, small ones most."""
         positive = (assigned.labels >= 0).float()  # [B, A]
-        count = answering(assigned.labels)
+        count = num_positives(assigned.labels)
         said, want = output.boxes, assigned.boxes
         centre = _bce(said[..., :2], want[..., :2].sigmoid()).sum(-1)
         size = (said[..., 2:] - want[..., 2:]).square().sum(-1) / 2

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from engine.protocols import Ranked, Says
+from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -24,8 +24,8 @@ class COCOMap:
     """
 
     primary = "AP"
-    requires: ClassVar[Says] = frozenset({"logits", "boxes"})
-    protocol = "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections a picture and class"
+    requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
+    protocol = "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections an image and class"
 
     def __init__(self, *, classes: list[str]) -> None:
         self.categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
@@ -66,9 +66,9 @@ class COCOMap:
         rules.iou_thrs, rules.area_rng, rules.area_rng_lbl = [0.5], rules.area_rng[:1], ["all"]
         judge.evaluate()
         parts: dict[int, list[np.ndarray]] = {k["id"]: [np.zeros((2, 0))] for k in self.categories}
-        for picture in filter(None, judge.eval_imgs):
-            said = np.array([picture["dtScores"], picture["dtMatched"][0]])  # [2, M]
-            parts[picture["category_id"]].append(said[:, ~np.array(picture["dtIgnore"][0], bool)])
+        for image in filter(None, judge.eval_imgs):
+            said = np.array([image["dtScores"], image["dtMatched"][0]])  # [2, M]
+            parts[image["category_id"]].append(said[:, ~np.array(image["dtIgnore"][0], bool)])
         *_, category, _, crowd = np.concatenate(self.true).T
         total = {k: int((category[crowd == 0] == k).sum()) for k in parts}
         found = {k: np.hstack(columns) for k, columns in parts.items() if total[k]}
@@ -97,4 +97,6 @@ class COCOMap:
 def _columns(objects: Objects, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Image number [M] and xywh [M, 4]; float64 keeps the difference of float32 corners."""
     boxes = objects.boxes.double().numpy()
-    return objects.image.numpy() + first, np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
+    return objects.batch_index.numpy() + first, np.hstack(
+        [boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]
+    )

@@ -1,4 +1,4 @@
-"""How well one box and class a picture fit the largest object (fast.ai's lesson 8)."""
+"""How well one box and class an image fit the largest object (fast.ai's lesson 8)."""
 
 from typing import ClassVar
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from detect.metrics.single_box import SingleBox
-from engine.protocols import Says
+from engine.protocols import OutputFields
 from engine.structures import BACKGROUND, Objects
 
 
 class Single(SingleBox):
     """SingleBox's numbers, and how often the best scored class is the largest object's."""
 
-    requires: ClassVar[Says] = frozenset({"logits", "boxes"})
+    requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
 
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self.right = [torch.zeros(0, dtype=torch.bool)]  # [N] of each picture
+        self.right = [torch.zeros(0, dtype=torch.bool)]  # [N] of each image
 
     def note(self, predicted: Objects, true: Objects, best: Tensor, there: Tensor) -> None:
         """Whether the class is right."""

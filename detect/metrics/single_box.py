@@ -1,4 +1,4 @@
-"""How well one box a picture fits the largest object (fast.ai's lesson 8)."""
+"""How well one box an image fits the largest object (fast.ai's lesson 8)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from engine.protocols import Says
+from engine.protocols import OutputFields
 from engine.structures import Meta, Objects, refuse_nan
 
 
 class SingleBox:
     """Mean IoU, and the mean absolute error of the corners in pixels of the network's input.
 
-    Each picture's best scored box is held against the largest object that is not ignored; pictures
+    Each image's best scored box is held against the largest object that is not ignored; images
     without one do not count. Where nothing was predicted, the box is a point in the corner.
     """
 
     primary = "iou"
-    requires: ClassVar[Says] = frozenset({"boxes"})
+    requires: ClassVar[OutputFields] = frozenset({"boxes"})
     protocol = (
-        "the best scored box against the largest object, pictures with an object; corners in "
+        "the best scored box against the largest object, images with an object; corners in "
         "pixels of the network's input"
     )
 
@@ -31,10 +31,10 @@ class SingleBox:
 
     def reset(self) -> None:
         """Forget everything."""
-        self.iou, self.corners = [torch.zeros(0)], [torch.zeros(0)]  # [N], [N] of each picture
+        self.iou, self.corners = [torch.zeros(0)], [torch.zeros(0)]  # [N], [N] of each image
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Note each picture of a batch; boxes in pixels of the originals."""
+        """Note each image of a batch; boxes in pixels of the originals."""
         refuse_nan(predicted, meta)
         refuse_nan(true, meta)
         area = (true.boxes[:, 2:] - true.boxes[:, :2]).prod(1)
@@ -57,11 +57,11 @@ class SingleBox:
         return {"iou": float(iou.sum()) / count, "corner_error": float(corners.sum()) / count}
 
 
-def first_of_each(objects: Objects, key: Tensor, pictures: int) -> Tensor:
-    """The row [B] of each picture's object of the highest key, the first of equals; else -1."""
-    order = np.lexsort((-key.numpy(), objects.image.numpy()))  # stable
-    images, first = np.unique(objects.image.numpy()[order], return_index=True)
-    rows = torch.full((pictures,), -1)
+def first_of_each(objects: Objects, key: Tensor, batch: int) -> Tensor:
+    """The row [B] of each image's object of the highest key, the first of equals; else -1."""
+    order = np.lexsort((-key.numpy(), objects.batch_index.numpy()))  # stable
+    images, first = np.unique(objects.batch_index.numpy()[order], return_index=True)
+    rows = torch.full((batch,), -1)
     rows[torch.as_tensor(images)] = torch.as_tensor(order[first])
     return rows
 

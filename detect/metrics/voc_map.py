@@ -1,7 +1,7 @@
 """Mean average precision by the rules of PASCAL VOC.
 
 The matching of the VOC development kit's VOCevaldet.m (Everingham et al., IJCV 2010, section 4.2):
-a detection goes to the truth of its picture and class that it overlaps most; it is right where that
+a detection goes to the truth of its image and class that it overlaps most; it is right where that
 overlap reaches the threshold and no better scored detection has taken the same truth.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.errors import UserError
-from engine.protocols import Ranked, Says
+from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -33,7 +33,7 @@ class VOCMap:
     """
 
     primary = "mAP"
-    requires: ClassVar[Says] = frozenset({"logits", "boxes"})
+    requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class VOCMap:
         }
 
     def _best(self, predicted: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray]:
-        """Each detection's largest overlap with a truth of its picture and class, and which."""
+        """Each detection's largest overlap with a truth of its image and class, and which."""
         detection, truth = _pairs(self._key(predicted), self._key(true))  # [P], [P]
         overlap = self._overlap(
             predicted.boxes.double().numpy()[detection], true.boxes.double().numpy()[truth]
@@ -115,8 +115,8 @@ class VOCMap:
         return most, best
 
     def _key(self, objects: Objects) -> np.ndarray:
-        """One number for a picture and a class."""
-        return (objects.image * len(self.classes) + objects.labels).numpy()
+        """One number for an image and a class."""
+        return (objects.batch_index * len(self.classes) + objects.labels).numpy()
 
     def _overlap(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """IoU of boxes a[i] and b[i], [P, 4] each; 0 where they do not meet."""

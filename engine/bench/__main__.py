@@ -12,10 +12,10 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.cli import command
-from engine.console import text
+from engine.console import format_table
 from engine.errors import UserError, did_you_mean
 
-LEAST = ("batch", "slots", "steps", "repeats", "pictures", "side")  # whole numbers from 1 on
+LEAST = ("batch", "slots", "steps", "repeats", "images", "side")  # whole numbers from 1 on
 
 
 @command("bench")
@@ -26,15 +26,15 @@ def main(cfg: Any) -> None:
     measure = importlib.import_module(cfg.parts[cfg.part]).measure  # torch loads only now
     asked = _asked(cfg, list(inspect.signature(measure).parameters))
     found = measure(**asked)
-    print(text(found))
+    print(format_table(found))
     print(json.dumps({"part": cfg.part, **asked, "rows": found}))
 
 
 def _asked(cfg: Any, known: list[str]) -> dict[str, Any]:
     """The keys that the part knows; one that it does not know must stay at its default."""
-    from engine.config.schema import Bench, plain
+    from engine.config.schema import BenchConfig, plain
 
-    asked, default = plain(cfg), asdict(Bench())
+    asked, default = plain(cfg), asdict(BenchConfig())
     for key in asked.keys() - {"part", "parts", *known}:
         if asked[key] != default[key]:
             raise UserError(f"{key}: part={cfg.part} has no such key; it has {', '.join(known)}")
@@ -49,7 +49,7 @@ def _check(cfg: Any) -> None:
         if cfg[key] is not None and cfg[key] < 1:
             raise UserError(f"{key}={cfg[key]}: expected at least 1")
     if not cfg.objects or min(cfg.objects) < 0:
-        raise UserError(f"objects={list(cfg.objects)}: expected numbers a picture, like [1,20]")
+        raise UserError(f"objects={list(cfg.objects)}: expected numbers an image, like [1,20]")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each key of speed is worth: `python -m engine.bench part=keys device=cuda batch=32`.
 
-Each model of its preset trains on drawn pictures that are ready, by
+Each model of its preset trains on drawn images that are ready, by
 `engine.training.loop.train_epoch`: as the defaults have it, then with one key changed at a time,
 then torchvision's own model in its reference loop at the same precision. For a GPU; on a CPU it
 runs at toy size.
@@ -26,7 +26,7 @@ from engine.bench.step import (
 from engine.builders import parts
 from engine.builders.run import prepare
 from engine.config.instantiate import part
-from engine.console import say
+from engine.console import info
 from engine.training.precision import autocast, resolve
 
 KEYS = (
@@ -50,7 +50,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each model and key.
 
-    `a_second` is pictures of the median turn of so many steps, copies to the device included, after
+    `a_second` is images of the median turn of so many steps, copies to the device included, after
     one turn that does not count; `of_default` its share of the default's. `peak_mb` is what tensors
     took on a GPU, `busy` its utilisation by its driver (pip install nvidia-ml-py), in percent; on a
     CPU `busy` is the share of its cores.
@@ -107,7 +107,7 @@ def _theirs(
 
 
 def _timed(
-    make: Callable[[], Callable[[], None]], pictures: int, repeats: int, device: torch.device
+    make: Callable[[], Callable[[], None]], images: int, repeats: int, device: torch.device
 ) -> dict[str, Any]:
     turn, seconds = make(), []
     turn()
@@ -123,9 +123,9 @@ def _timed(
         seconds.append(time.perf_counter() - start)
     shares = (time.process_time() - busy) / sum(seconds) / torch.get_num_threads()
     return {
-        "a_second": pictures / median(seconds),
-        "slowest": pictures / max(seconds),
-        "fastest": pictures / min(seconds),
+        "a_second": images / median(seconds),
+        "slowest": images / max(seconds),
+        "fastest": images / min(seconds),
         "peak_mb": torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else None,
         "busy": _utilisation(device) if on_gpu else 100 * shares,
     }
@@ -135,5 +135,5 @@ def _utilisation(device: torch.device) -> int | None:
     """Percent of the last moments in which the GPU computed, as its driver says."""
     if importlib.util.find_spec("pynvml"):
         return torch.cuda.utilization(device)
-    say("nvidia-ml-py is not installed: utilisation left out")
+    info("nvidia-ml-py is not installed: utilisation left out")
     return None

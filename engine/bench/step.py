@@ -1,12 +1,12 @@
 """The training step beside the bare network: `python -m engine.bench part=step`.
 
-Each model of its preset, in float32, on drawn pictures:
+Each model of its preset, in float32, on drawn images:
 
 bare: forward, backward and optimizer of the network, its loss the plain sum of what it says.
 step: `engine.training.loop.train_epoch` over batches that are ready: to weights that are updated,
 with
     losses, clipping, average, guard, schedule and the sums of the progress.
-loop: the same over the loader with one worker, whose pictures are drawn as they are needed.
+loop: the same over the loader with one worker, whose images are drawn as they are needed.
 losses: of the step, the assignment and the losses, with their gradient by what the network says.
 torchvision: as its reference loop trains its own SSD300 or RetinaNet, beside ours on the same
     backbone.
@@ -42,7 +42,7 @@ from engine.training.run import Run
 CPU = torch.device("cpu")
 THEIRS = {"ssd300_vgg16": ssd300_vgg16, "retinanet_resnet50": retinanet_resnet50_fpn}
 SIDE = 224  # pixels, of models that leave image_size to their weights
-BATCH = {"ssd300_vgg16": 1}  # pictures, of models whose pictures cost ten times as much
+BATCH = {"ssd300_vgg16": 1}  # images, of models whose images cost ten times as much
 
 
 class Ready:
@@ -67,7 +67,7 @@ def measure(
 
     Args:
         models: options of model=, at the side that they say or `SIDE`.
-        batch: pictures; None for 8, or what `BATCH` says.
+        batch: images; None for 8, or what `BATCH` says.
         steps: that are timed at once; then it is the next one's turn.
         repeats: turns of each.
         seed: of the weights.
@@ -80,12 +80,12 @@ def measure(
     rows = []
     for model in models:
         torch.manual_seed(seed)
-        pictures = batch or BATCH.get(model, 8)
-        wall, cpu = _alternate(peers(model, pictures, steps), repeats)
+        images = batch or BATCH.get(model, 8)
+        wall, cpu = _alternate(peers(model, images, steps), repeats)
         rows += [
             {
                 "model": model,
-                "batch": pictures,
+                "batch": images,
                 "timed": name,
                 "ms": 1e3 * median(mine) / steps,
                 "fastest": 1e3 * min(mine) / steps,
@@ -153,7 +153,7 @@ def torchvisions(
 
 
 def compose(model: str, batch: int, steps: int, *said: str) -> DictConfig:
-    """A preset's configuration on so many batches of drawn pictures."""
+    """A preset's configuration on so many batches of drawn images."""
     GlobalHydra.instance().clear()  # the command's own configuration is made by now
     all_said = [f"model={model}", "dataset=shapes", "augment=light", "trainer.epochs=100000",
                 f"loader.batch_size={batch}", "loader.workers=1", *said]  # fmt: skip

@@ -10,26 +10,26 @@ from omegaconf import DictConfig, OmegaConf
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.protocols import Dataset, Loss, Says
+from engine.protocols import Dataset, Loss, OutputFields
 
 
 def check_data(cfg: DictConfig, data: Dataset) -> None:
-    """One slot answers for one object a picture; slots with boxes need boxes to learn."""
+    """One slot answers for one object an image; slots with boxes need boxes to learn."""
     head = hydra.utils.get_class(cfg.head["_target_"])
     metric = hydra.utils.get_class(cfg.metric["_target_"])
     many = getattr(metric, "many_labels", False)
     if many and part(cfg.loss, "loss").activation == "softmax":
         raise UserError(
-            f"the metric {metric.__name__} is for pictures of several classes, a softmax knows "
-            "one: say loss=bce, or metric=top_k"
+            f"the metric {metric.__name__} is for images of several classes, a softmax knows "
+            "one: set loss=bce, or metric=top_k"
         )
     if not any(len(data.record(i).labels) for i in range(len(data))):
         raise UserError(
             f"dataset: no object of the classes {', '.join(data.classes)} in {len(data)} "
-            "pictures: say which there are, dataset.classes=[...]"
+            "images: say which there are, dataset.classes=[...]"
         )
     has_boxes = data.record(0).boxes is not None
-    if "boxes" in says(cfg.head):
+    if "boxes" in outputs(cfg.head):
         if not has_boxes:
             raise UserError(
                 f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
@@ -43,7 +43,7 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
             if has_boxes:
                 how = f"model=ssd_resnet34, dataset.view=largest, or {how} dataset.view=multilabel"
             raise UserError(
-                f"head {head.__name__} says one class a picture, {record.path or record.id} has "
+                f"head {head.__name__} says one class an image, {record.path or record.id} has "
                 f"{len(record.labels)}: say {how}"
             )
 
@@ -57,14 +57,14 @@ def check_parts(cfg: DictConfig) -> None:
     criterion = part(cfg.loss, "loss")
     _check_loss(cfg.head, criterion)
     mixes = any(cfg.augment.get(key) for key in ("mixup", "cutmix"))
-    if mixes and "boxes" not in says(cfg.head) and not getattr(criterion, "takes_shares", False):
+    if mixes and "boxes" not in outputs(cfg.head) and not getattr(criterion, "takes_shares", False):
         raise UserError(
             f"augment.mixup and augment.cutmix ask for shares of classes, which the loss "
-            f"{type(criterion).__name__} does not take: say loss=cross_entropy or loss=bce"
+            f"{type(criterion).__name__} does not take: set loss=cross_entropy or loss=bce"
         )
     head = hydra.utils.get_class(cfg.head["_target_"])
     metric = hydra.utils.get_class(cfg.metric["_target_"])
-    said = says(cfg.head)
+    said = outputs(cfg.head)
     if not metric.requires <= said or "boxes" in metric.requires ^ said:
         raise UserError(
             f"the metric {metric.__name__} judges {_list(metric.requires)}, the head "
@@ -72,17 +72,19 @@ def check_parts(cfg: DictConfig) -> None:
         )
 
 
-def says(node: DictConfig) -> Says:
-    """What the configured head says: by its class, or where its arguments decide, by `saying`."""
+def outputs(node: DictConfig) -> OutputFields:
+    """The fields of `Output` that the configured head fills."""
     head = hydra.utils.get_class(node["_target_"])
-    if not (saying := getattr(head, "saying", None)):
-        return head.says
-    return saying(**{str(k): node[k] for k in inspect.signature(saying).parameters if k in node})
+    if not (output_fields := getattr(head, "output_fields", None)):
+        return head.outputs
+    return output_fields(
+        **{str(k): node[k] for k in inspect.signature(output_fields).parameters if k in node}
+    )
 
 
 def _fit(head: DictConfig, criterion: Loss) -> bool:
     single = getattr(hydra.utils.get_class(head["_target_"]), "single", False)
-    fit = criterion.requires <= says(head) <= criterion.trains
+    fit = criterion.requires <= outputs(head) <= criterion.trains
     return fit and (single or not getattr(criterion, "single", False))
 
 
@@ -96,7 +98,7 @@ def _check_loss(head: DictConfig, criterion: Loss) -> None:
     raise UserError(
         f"the loss {type(criterion).__name__} needs {_list(criterion.requires)}{slots} and trains "
         f"{_list(criterion.trains)}, the head {head['_target_'].rpartition('.')[2]} says "
-        f"{_list(says(head))}: they do not fit. Losses that do: {', '.join(fitting)}"
+        f"{_list(outputs(head))}: they do not fit. Losses that do: {', '.join(fitting)}"
     )
 
 

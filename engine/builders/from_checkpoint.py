@@ -65,20 +65,20 @@ def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.dev
 def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str]]:
     """A network whose weights, head included, come from elsewhere, and its class names.
 
-    What its weights expect of pictures replaces the configuration's own.
+    What its weights expect of images replaces the configuration's own.
     """
     for name in ("backbone", "head", "loss"):
-        check(cfg[name], name, parts.GIVEN[name])
+        check(cfg[name], name, parts.INJECTED_ARGUMENTS[name])
     cfg.image_size, cfg.augment = "auto", OmegaConf.create(CROP)
     made = parts.backbone(cfg)
-    came = getattr(made, "pretrained", None)
-    if came is None:
+    loaded = getattr(made, "pretrained", None)
+    if loaded is None:
         raise UserError(
-            "say backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
+            "set backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
         )
-    cfg.augment.fit = came.preprocessing.fit
-    outputs = len(list(came.rest.values())[-1]) if came.rest else 1
-    classes = came.classes or [f"class {i}" for i in range(outputs)]
+    cfg.augment.fit = loaded.preprocessing.fit
+    outputs = len(list(loaded.unused_tensors.values())[-1]) if loaded.unused_tensors else 1
+    classes = loaded.classes or [f"class {i}" for i in range(outputs)]
     return parts.network(cfg, len(classes), made, complete=True).to(device), classes
 
 

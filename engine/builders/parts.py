@@ -11,7 +11,7 @@ from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.instantiate import check, part
 from engine.config.ranges import check_ranges
 from engine.config.schema import plain
-from engine.console import say
+from engine.console import info
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
@@ -20,7 +20,7 @@ from engine.structures import Preprocessing
 from engine.weights.pretrained import fill, shapes
 
 # What the engine gives to the constructors that ask for it.
-GIVEN: dict[str, Sequence[str]] = {
+INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
     "backbone": (),
     "head": ("channels", "strides", "num_classes", "activation"),
     "loss": (),
@@ -38,7 +38,7 @@ def dataset(cfg: DictConfig, split: str) -> Dataset:
     """The split of the configured dataset."""
     data = part(cfg.dataset, "dataset", split=split)
     if len(data) == 0:
-        raise UserError(f"dataset: the split '{split}' has no picture")
+        raise UserError(f"dataset: the split '{split}' has no image")
     if "head" in cfg and "_target_" in cfg.head:
         compatibility.check_data(cfg, data)
     return data
@@ -59,7 +59,7 @@ def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = Fal
         cache_mb=cfg.loader.cache_mb if shuffle else 0,
         sizes=None if cfg.loader.sizes is None else list(cfg.loader.sizes),
         sizes_every=cfg.loader.sizes_every,
-        pictures=cfg.trainer.overfit,
+        images=cfg.trainer.overfit,
         limit=cfg.trainer.limit,
     )
 
@@ -76,7 +76,7 @@ def check_all(cfg: DictConfig) -> None:
         UserError: naming the key, or the parts that do not fit.
     """
     check_ranges(cfg)
-    for name, given in GIVEN.items():
+    for name, given in INJECTED_ARGUMENTS.items():
         check(cfg[name], name, given)
     size_of(cfg)
     compatibility.check_parts(cfg)
@@ -93,17 +93,17 @@ def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
     if not pretrained and "weights" in node:
         node = OmegaConf.merge(node, {"weights": None})
     made = part(node, "backbone")  # type: ignore[arg-type]
-    came = getattr(made, "pretrained", None)
-    if pretrained and not came and cfg.finetune.get("last") is not None:
-        say("what finetune freezes has random weights: backbone.weights=FILE gives learned ones")
-    wanted = came.preprocessing if came else Preprocessing()
+    loaded = getattr(made, "pretrained", None)
+    if pretrained and not loaded and cfg.finetune.get("last") is not None:
+        info("what finetune freezes has random weights: backbone.weights=FILE gives learned ones")
+    wanted = loaded.preprocessing if loaded else Preprocessing()
     own = {"resize": wanted.resize / wanted.size, "interpolation": wanted.interpolation}
     _fill_in(cfg.augment, own)
     _fill_in(cfg.preprocessing, {key: getattr(wanted, key) for key in ("mean", "std", "colour")})
     if cfg.image_size == "auto":
-        cfg.image_size = wanted.size if came else WITHOUT_WEIGHTS
-    if came and set(size_of(cfg)) != {wanted.size}:
-        say(f"weights were trained at {wanted.size} px, image_size is {cfg.image_size}")
+        cfg.image_size = wanted.size if loaded else WITHOUT_WEIGHTS
+    if loaded and set(size_of(cfg)) != {wanted.size}:
+        info(f"weights were trained at {wanted.size} px, image_size is {cfg.image_size}")
     return made
 
 
@@ -129,12 +129,12 @@ def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = F
     )
     if pretrained := getattr(backbone, "pretrained", None):
         backbone.pretrained = None  # a large head left over would be copied with the network
-        if fill(head, pretrained.rest):
-            say("the head starts from the weights' own")
+        if fill(head, pretrained.unused_tensors):
+            info("the head starts from the weights' own")
         elif complete:
             raise UserError(
                 f"backbone.weights={cfg.backbone.weights}: what is left for a head, "
-                f"{shapes(pretrained.rest)}, does not fit {type(head).__name__}, "
+                f"{shapes(pretrained.unused_tensors)}, does not fit {type(head).__name__}, "
                 f"{shapes(head.state_dict())}: pick another head="
             )
     return Network(

@@ -14,7 +14,7 @@ from engine.training.guard import Guard
 from engine.training.optimizer import optimizer
 from engine.training.precision import resolve, widen
 from engine.training.run import Clock, Run
-from engine.training.timer import Laps
+from engine.training.timer import StepTimer
 
 
 def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
@@ -24,7 +24,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.trainer.sync_bn:
         network = collectives.sync_bn(network, device)
-    collectives.spread(network)
+    collectives.broadcast_weights(network)
     precision = resolve(cfg.trainer.precision, device)
     if device.type == "cpu" and precision is Precision.bf16:
         widen(network)
@@ -39,7 +39,7 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     finetune = part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
-        optim = optimizer(finetune.rates(network), part(cfg.optimizer, "optimizer"))
+        optim = optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
     except ValueError as error:  # torch's own check of its arguments
         raise UserError(f"optimizer: {error}") from error
     factor = part(cfg.schedule, "schedule")
@@ -56,6 +56,6 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
-        judge=factor.judge,
-        lap=Laps(device) if cfg.profile else lambda part: None,
+        plateau_factor=factor.plateau_factor,
+        mark=StepTimer(device) if cfg.profile else lambda part: None,
     )

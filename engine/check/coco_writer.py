@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.check.scan import Look
+from engine.check.scan import ScannedImage
 from engine.structures import Objects
 
 
 class CocoWriter:
-    """Writes a COCO truth file picture by picture, so that its objects need no memory.
+    """Writes a COCO truth file image by image, so that its objects need no memory.
 
     A box has the very numbers of the dataset's record, as x, y, width, height: of VOC, whose pixels
     count from 1 with both ends inside, it is off by at most one. An ignored object (difficult or
-    crowd) has `iscrowd` and `ignore` 1. Where each object fills its picture, so does its box.
-    `file_name` is the path below the folder that all pictures share, which is in `info.images`.
+    crowd) has `iscrowd` and `ignore` 1. Where each object fills its image, so does its box.
+    `file_name` is the path below the folder that all images share, which is in `info.images`.
 
     Args:
         path: the file, whole once `close` was called.
@@ -33,8 +33,8 @@ class CocoWriter:
         self.file = path.open("w", encoding="utf-8")
         self.file.write('{"annotations": [')
 
-    def add(self, look: Look) -> None:
-        """One picture and its objects."""
+    def add(self, look: ScannedImage) -> None:
+        """One image and its objects."""
         height, width = look.counted
         number = look.record.id if isinstance(look.record.id, int) else len(self.images) + 1
         name = {"id": number, "file_name": look.record.path}
@@ -56,7 +56,7 @@ class CocoWriter:
             self.file.write((",\n" if self.count > 1 else "\n") + json.dumps(annotation))
 
     def close(self) -> None:
-        """End the file with the pictures and the categories."""
+        """End the file with the images and the categories."""
         folders = {os.path.dirname(image["file_name"]) for image in self.images}
         folder = os.path.commonpath(folders) if folders else ""
         for image in self.images:

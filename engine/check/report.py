@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from engine.builders import parts
 from engine.check import sample_page
 from engine.check.coco_writer import CocoWriter
-from engine.check.scan import Seen, looks, strays
-from engine.check.statistics import Statistics, misspelt, table
+from engine.check.scan import Digests, scan_images, unlisted_files
+from engine.check.statistics import Statistics, suspicious_class_names, table
 from engine.config.instantiate import check as check_node
 from engine.config.instantiate import part
-from engine.console import say, text, told
+from engine.console import format_defect, format_table, info
 from engine.errors import UserError
 from engine.output.predictions import categories
 from engine.protocols import Dataset
@@ -30,7 +30,7 @@ def check(cfg: DictConfig, folder: Path) -> None:
     Raises:
         UserError: training would stop, and why; or there is no such dataset or split.
     """
-    check_node(cfg.dataset, "dataset", parts.GIVEN["dataset"])
+    check_node(cfg.dataset, "dataset", parts.INJECTED_ARGUMENTS["dataset"])
     names = SPLITS if cfg.split is None else (cfg.split,)
     splits, failed = open_splits(cfg, names)
     facts, reports, seen, used = {}, {}, {}, set()
@@ -39,7 +39,7 @@ def check(cfg: DictConfig, folder: Path) -> None:
         facts[split] = scan(cfg, split, data, seen, reports[split], used, folder)
     if cfg.split is None and not failed:
         said = {Path(row["file"]).stem for rows in reports.values() for row in rows}
-        reports["no split"] = list(strays(used, said))
+        reports["no split"] = list(unlisted_files(used, said))
     for split, error in failed.items():
         reports[split] = [defect(None, str(error), "stops")]
     stops = why_it_stops(cfg, splits, reports)
@@ -47,13 +47,13 @@ def check(cfg: DictConfig, folder: Path) -> None:
     content = {**reports, "statistics": facts, "stops": stops}
     path = folder / "data_report.json"
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")
-    if cfg.pictures:
-        sample_page.write(cfg, next(iter(splits.values())), cfg.pictures, folder / "pictures")
+    if cfg.samples:
+        sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
     show(splits, facts, reports, path)
     if cfg.convert:
-        say(f"COCO JSON: {folder / 'annotations'}")
-    if cfg.pictures:
-        say(f"samples: {folder / 'pictures' / 'samples.jpg'}")
+        info(f"COCO JSON: {folder / 'annotations'}")
+    if cfg.samples:
+        info(f"samples: {folder / 'images' / 'samples.jpg'}")
     if stops:
         raise UserError(f"training would stop: {stops}")
 
@@ -88,12 +88,12 @@ def scan(
     cfg: DictConfig,
     split: str,
     data: Dataset,
-    seen: Seen,
+    seen: Digests,
     report: list[Row],
     used: set[str],
     folder: Path,
 ) -> dict[str, Any]:
-    """Read every picture of a split: its facts; `seen`, `report` and `used` grow."""
+    """Read every image of a split: its facts; `seen`, `report` and `used` grow."""
     statistics = Statistics(data.classes)
     with ExitStack() as stack:
         writer = None
@@ -101,7 +101,7 @@ def scan(
             file = folder / "annotations" / f"instances_{split}.json"
             writer = CocoWriter(file, data.classes, categories(data))
             stack.enter_context(closing(writer))
-        for look in looks(split, data, seen, report):
+        for look in scan_images(split, data, seen, report):
             statistics.add(look)
             if writer:
                 writer.add(look)
@@ -119,25 +119,25 @@ def why_it_stops(
                 return row["reason"]
         if split not in splits or cfg.dataset.get("on_error", "fail") != "fail":
             continue
-        told = len(splits[split].report)  # the dataset's own rows stand first
+        format_defect = len(splits[split].report)  # the dataset's own rows stand first
         try:
-            if told:  # not every one of them stops
+            if format_defect:  # not every one of them stops
                 open_split(cfg, split, "fail")
         except UserError as error:
             return str(error)
-        unread = [row["reason"] for row in rows[told:] if row["action"] == "left out"]
+        unread = [row["reason"] for row in rows[format_defect:] if row["action"] == "left out"]
         if unread:
-            return f"{unread[0]}; or leave such pictures out: dataset.on_error=skip"
+            return f"{unread[0]}; or leave such images out: dataset.on_error=skip"
     return None
 
 
 def once(reports: dict[str, list[Row]]) -> dict[str, list[Row]]:
     """Each row in the first split that has it: a file that lists divide is read for each."""
-    told: set[tuple[Any, ...]] = set()
+    format_defect: set[tuple[Any, ...]] = set()
     kept = {}
     for split, rows in reports.items():
-        kept[split] = [row for row in rows if tuple(row.values()) not in told]
-        told.update(tuple(row.values()) for row in rows if row["row"] is not None)
+        kept[split] = [row for row in rows if tuple(row.values()) not in format_defect]
+        format_defect.update(tuple(row.values()) for row in rows if row["row"] is not None)
     return kept
 
 
@@ -148,16 +148,16 @@ def show(
     path: Path,
 ) -> None:
     """The table, the notes and the defects on the console."""
-    say(text(table(facts)) + "\n(three numbers: the least, the median, the most)")
-    for hint in misspelt(facts):
-        say(hint)
+    info(format_table(table(facts)) + "\n(three numbers: the least, the median, the most)")
+    for hint in suspicious_class_names(facts):
+        info(hint)
     for split, rows in reports.items():
         notes = splits[split].notes if split in splits else []
-        lines = [*notes, *map(told, rows[:SHOWN])]
+        lines = [*notes, *map(format_defect, rows[:SHOWN])]
         for line in lines:
-            say(f"{split}: {line}")
+            info(f"{split}: {line}")
         if len(rows) > SHOWN:
-            say(f"{split}: {len(rows) - SHOWN} more, all in {path}")
+            info(f"{split}: {len(rows) - SHOWN} more, all in {path}")
     count = sum(map(len, reports.values()))
-    say(f"{count} row{'s' * (count != 1)} of defects" if count else "nothing is wrong")
-    say(f"report: {path}")
+    info(f"{count} row{'s' * (count != 1)} of defects" if count else "nothing is wrong")
+    info(f"report: {path}")

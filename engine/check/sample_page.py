@@ -9,19 +9,19 @@ from omegaconf import DictConfig
 from engine.config.image_size import size_of
 from engine.config.instantiate import part
 from engine.data.image import write_rgb
-from engine.data.picture import Unread
+from engine.data.image_file import UnreadableImage
 from engine.data.samples import Samples
 from engine.data.upright import turn_of, upright
 from engine.output.draw import SMALLEST, annotate
 from engine.protocols import Dataset
 from engine.structures import Objects, collate
 
-TILE, PAIRS = SMALLEST, 4  # side of a picture on the page, pixels; pictures in a row of it
-GROUND, GAP = 40, 8  # grey, and how much of it lies between two pictures, pixels
+TILE, PAIRS = SMALLEST, 4  # side of an image on the page, pixels; images in a row of it
+GROUND, GAP = 40, 8  # grey, and how much of it lies between two images, pixels
 
 
 def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
-    """Write samples.jpg: evenly chosen pictures, each before and after augmentation."""
+    """Write samples.jpg: evenly chosen images, each before and after augmentation."""
     samples = Samples(
         dataset=data,
         augment=part(cfg.augment, "augment"),
@@ -43,9 +43,9 @@ def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
 
 
 def pair(samples: Samples, index: int) -> list[np.ndarray]:
-    """A picture [TILE, TILE, 3] before and after augmentation; none that cannot be read."""
+    """An image [TILE, TILE, 3] before and after augmentation; none that cannot be read."""
     after = samples[(0, index)]
-    if isinstance(after, Unread):
+    if isinstance(after, UnreadableImage):
         return []
     data, size = samples.dataset, after.meta.size
     record = data.record(index)
@@ -55,7 +55,7 @@ def pair(samples: Samples, index: int) -> list[np.ndarray]:
 
 
 def tile(image: np.ndarray, objects: Objects, classes: list[str]) -> np.ndarray:
-    """[TILE, TILE, 3]: the picture in the middle, as large as fits, with its objects."""
+    """[TILE, TILE, 3]: the image in the middle, as large as fits, with its objects."""
     scale = (TILE - GAP) / max(image.shape[:2])
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

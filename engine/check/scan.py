@@ -1,7 +1,7 @@
-"""One pass over the pictures of a split: what each is, beside what its annotation says.
+"""One pass over the images of a split: what each is, beside what its annotation says.
 
 What an annotation alone can tell (a box without area, an unknown class) its dataset has told;
-here is what takes the picture. Rows are those of `Dataset.report`: file, row, reason, action.
+here is what takes the image. Rows are those of `Dataset.report`: file, row, reason, action.
 """
 
 import hashlib
@@ -19,30 +19,32 @@ from engine.errors import UserError
 from engine.protocols import Dataset
 from engine.record import Record, Row, defect, is_outside
 
-Seen = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
+Digests = dict[bytes, tuple[str, str]]  # digest of the pixels -> split and path that had them first
 
 SLACK = 1.0  # pixels that a box may reach over the border by rounding alone
-ANNOTATIONS = {"Annotations": ".xml", "labels": ".txt"}  # folders beside or above the pictures'
+ANNOTATIONS = {"Annotations": ".xml", "labels": ".txt"}  # folders beside or above the images'
 
 
-class Look(NamedTuple):
-    """One picture that can be read."""
+class ScannedImage(NamedTuple):
+    """One image that can be read."""
 
     record: Record  # in the annotation's pixels
-    seen: Record  # in the upright picture's
+    seen: Record  # in the upright image's
     size: tuple[int, int]  # (height, width), upright
-    header: Header | None  # None where no file holds the picture: it is drawn, or in an archive
+    header: Header | None  # None where no file holds the image: it is drawn, or in an archive
 
     @property
     def counted(self) -> tuple[int, int]:
-        """(height, width) of the picture that the annotation's boxes count in."""
+        """(height, width) of the image that the annotation's boxes count in."""
         return self.size if self.seen is self.record else (self.size[1], self.size[0])
 
 
-def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[Look]:
-    """Every picture of a split that can be read; what is wrong with any is added to `report`.
+def scan_images(
+    split: str, data: Dataset, seen: Digests, report: list[Row]
+) -> Iterator[ScannedImage]:
+    """Every image of a split that can be read; what is wrong with any is added to `report`.
 
-    One picture is in memory at a time, and of all before it the digests, in `seen`.
+    One image is in memory at a time, and of all before it the digests, in `seen`.
     """
     for index in tqdm(range(len(data)), split, leave=False, disable=None):
         record = data.record(index)
@@ -54,7 +56,7 @@ def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[
         size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
         turn = turn_of(record, size)
         header = read_header(record.path) if Path(record.path).is_file() else None
-        look = Look(record, upright(record, turn, size), size, header)
+        look = ScannedImage(record, upright(record, turn, size), size, header)
         report += [defect(record.path, *said) for said in _defects(look)]
         report += _outside(look)
         digest = _digest(image)
@@ -67,18 +69,18 @@ def looks(split: str, data: Dataset, seen: Seen, report: list[Row]) -> Iterator[
 
 
 def _digest(image: np.ndarray) -> bytes:
-    """Of a picture's pixels and its width: equal where the pictures are."""
+    """Of an image's pixels and its width: equal where the images are."""
     pixels = np.ascontiguousarray(image).data
     return hashlib.blake2b(pixels, digest_size=16, person=b"%d" % image.shape[1]).digest()
 
 
-def _defects(look: Look) -> Iterator[tuple[str, str]]:
-    """Reason and action of what a picture's file or declared size has wrong."""
+def _defects(look: ScannedImage) -> Iterator[tuple[str, str]]:
+    """Reason and action of what an image's file or declared size has wrong."""
     height, width = look.size
     declared, header = look.record.size, look.header
     if declared is not None and declared != look.counted:
         was = f"{declared[1]} x {declared[0]}"
-        yield f"declared {was}, the picture is {width} x {height}", "kept"
+        yield f"declared {was}, the image is {width} x {height}", "kept"
     if header is not None and header.orientation != 1:
         how = f"EXIF turns it (orientation {header.orientation})"
         if look.record.boxes is None:
@@ -88,13 +90,13 @@ def _defects(look: Look) -> Iterator[tuple[str, str]]:
         else:
             known = declared == look.size and header.orientation in SWAPPING and height != width
             why = "by its declared size" if known else "as far as can be told"
-            yield f"{how}; its boxes count the upright picture, {why}", "turned"
+            yield f"{how}; its boxes count the upright image, {why}", "turned"
     if not _is_utf8(look.record.path):
         yield "its name is not UTF-8", "kept"
 
 
-def _outside(look: Look) -> Iterator[Row]:
-    """Each box, by number, that leaves the picture; by a right declared size the dataset told."""
+def _outside(look: ScannedImage) -> Iterator[Row]:
+    """Each box, by number, that leaves the image; by a right declared size the dataset told."""
     boxes = look.seen.boxes
     if boxes is None or look.record.size == look.counted:
         return
@@ -104,7 +106,7 @@ def _outside(look: Look) -> Iterator[Row]:
     for i in np.flatnonzero(over):
         box = ", ".join(f"{x:g}" for x in boxes[i].tolist())
         how, action = ("lies outside", "ignored") if gone[i] else ("leaves", "kept")
-        reason = f"its box {i + 1}, {box}, {how} the picture of {width} x {height}"
+        reason = f"its box {i + 1}, {box}, {how} the image of {width} x {height}"
         yield defect(look.record.path, reason, action)
 
 
@@ -116,27 +118,27 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def strays(used: set[str], told: set[str]) -> Iterator[Row]:
-    """Pictures that no split names, and annotations without a picture, beside those that are used.
+def unlisted_files(used: set[str], told: set[str]) -> Iterator[Row]:
+    """Images that no split names, and annotations without an image, beside those that are used.
 
     Args:
-        used: paths of the pictures of all splits.
+        used: paths of the images of all splits.
         told: stems of files whose defects are reported already.
     """
     folders = sorted({Path(path).parent for path in used})
-    pictures = [p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if _is_picture(p)]
-    for path in pictures:
+    images = [p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if _is_image(p)]
+    for path in images:
         if str(path) not in used and path.stem not in told:
-            yield defect(path, "no split has this picture", "not used")
-    stems = {p.stem for p in pictures} | told
+            yield defect(path, "no split has this image", "not used")
+    stems = {p.stem for p in images} | told
     for name, suffix in ANNOTATIONS.items():
         for folder in sorted(
             {near / name for f in folders for near in (f.parent, f.parent.parent)}
         ):
             for file in sorted(folder.rglob(f"*{suffix}")):
                 if file.stem not in stems and file.stem != "classes":
-                    yield defect(file, "an annotation without a picture", "not used")
+                    yield defect(file, "an annotation without an image", "not used")
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from engine.check.scan import Look
+from engine.check.scan import ScannedImage
 
-SHARES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)  # of the pictures or boxes: least, median, most
+SHARES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)  # of the images or boxes: least, median, most
 NO_BOXES = np.zeros((0, 4), np.float32)
 
 
 class Statistics:
-    """Counts and sizes of one split, picture by picture; boxes as they are upright, in pixels."""
+    """Counts and sizes of one split, image by image; boxes as they are upright, in pixels."""
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = classes
         self.labels, self.ignored, self.empty = np.zeros(len(classes), np.int64), 0, 0
         self.sizes: list[tuple[int, int]] = []  # (height, width)
-        self.boxes: list[np.ndarray] = []  # [M, 3] width, height, share of the picture's area
+        self.boxes: list[np.ndarray] = []  # [M, 3] width, height, share of the image's area
         self.kinds, self.colours, self.bits = Counter(), Counter(), Counter()
         self.alpha = self.turned = 0
 
-    def add(self, look: Look) -> None:
-        """One picture."""
+    def add(self, look: ScannedImage) -> None:
+        """One image."""
         labels, boxes, ignore = look.seen.labels, look.seen.boxes, look.seen.ignore
         self.labels += np.bincount(labels, minlength=len(self.classes))
         self.ignored += 0 if ignore is None else int(ignore.sum())
@@ -49,18 +49,18 @@ class Statistics:
         flat = (boxes[:, :2] <= 0).any(1)
         wide, high = boxes[~flat, :2].T  # a box without area has no shape
         return {
-            "pictures": len(self.sizes),
+            "images": len(self.sizes),
             "without objects": self.empty,
             "objects": int(self.labels.sum()),
             "ignored": self.ignored,
             "classes": dict(zip(self.classes, self.labels.tolist(), strict=True)),
-            "picture width": _quantiles(width),
-            "picture height": _quantiles(height),
-            "picture width / height": _quantiles(width / height),
-            "objects a picture": _quantiles(np.array([len(b) for b in self.boxes])),
+            "image width": _quantiles(width),
+            "image height": _quantiles(height),
+            "image width / height": _quantiles(width / height),
+            "objects an image": _quantiles(np.array([len(b) for b in self.boxes])),
             "box side": _quantiles(np.sqrt(wide * high)),  # of the square of its area
             "box width / height": _quantiles(wide / high),
-            "box share of picture": _quantiles(boxes[~flat, 2]),
+            "box share of image": _quantiles(boxes[~flat, 2]),
             "kinds": dict(self.kinds),
             "colours": dict(self.colours),
             "bits": {str(bits): count for bits, count in self.bits.items()},
@@ -69,7 +69,7 @@ class Statistics:
         }
 
 
-def misspelt(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+def suspicious_class_names(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
     """What to say of a class whose name is nearly that of one with a hundred times its objects."""
     counts: Counter[str] = Counter()
     for facts in splits.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from engine.config.schema import Train
+from engine.config.schema import TrainConfig
 from engine.errors import UserError, did_you_mean
 
 LEAST = {  # of whole numbers
@@ -52,7 +52,7 @@ def check_ranges(cfg: DictConfig) -> None:
             raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a colour")
     if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
-    known = [f.name for f in fields(OmegaConf.get_type(cfg) or Train)]
+    known = [f.name for f in fields(OmegaConf.get_type(cfg) or TrainConfig)]
     for key in (str(k) for k in cfg if k not in known):
         raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
 

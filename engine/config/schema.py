@@ -24,7 +24,7 @@ class Precision(Enum):
 
 
 @dataclass
-class Trainer:
+class TrainerConfig:
     """How long and how a run trains."""
 
     epochs: int = 30
@@ -38,7 +38,7 @@ class Trainer:
     ema: float | None = 0.998  # decay a step of the averaged weights; null for none
     l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
     l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
-    overfit: int | None = None  # so many training pictures, as they are, train and validate
+    overfit: int | None = None  # so many training images, as they are, train and validate
     limit: int | None = None  # batches of an epoch, and of an evaluation
     histograms: int | None = None  # steps between two of weights and gradients, for TensorBoard
     channels_last: bool = True
@@ -49,8 +49,8 @@ class Trainer:
 
 
 @dataclass
-class Preprocessing:
-    """What the network expects of its pictures; null is what its weights want, else ImageNet's."""
+class PreprocessingConfig:
+    """What the network expects of its images; null is what its weights want, else ImageNet's."""
 
     mean: list[float] | None = None  # of each channel in 0..1
     std: list[float] | None = None
@@ -58,19 +58,19 @@ class Preprocessing:
 
 
 @dataclass
-class Loader:
-    """How pictures reach the device."""
+class LoaderConfig:
+    """How images reach the device."""
 
     batch_size: int = 16  # of all processes together
     workers: int = 2  # of each process
     prefetch: int = 2  # batches that each worker prepares ahead
-    cache_mb: int = 0  # memory for training's decoded pictures, megabytes, shared by the workers
+    cache_mb: int = 0  # memory for training's decoded images, megabytes, shared by the workers
     sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone
     sizes_every: int = 10  # batches between two draws
 
 
 @dataclass
-class Train:
+class TrainConfig:
     """The whole configuration of `train.py`; parts are checked against their constructors."""
 
     seed: int = 0
@@ -78,9 +78,9 @@ class Train:
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None
     profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
-    trainer: Trainer = field(default_factory=Trainer)
-    loader: Loader = field(default_factory=Loader)
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     backbone: Any = MISSING
     head: Any = MISSING
     loss: Any = MISSING
@@ -99,7 +99,7 @@ def _changes() -> Any:
 
 
 @dataclass
-class Pretrained(Train):
+class PretrainedConfig(TrainConfig):
     """`predict.py model=...`: a network with weights from elsewhere, head included."""
 
     source: str | None = None  # file, folder, glob or video to predict
@@ -108,7 +108,7 @@ class Pretrained(Train):
 
 
 @dataclass
-class Summary(Train):
+class SummaryConfig(TrainConfig):
     """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
 
     num_classes: int = 20
@@ -116,16 +116,16 @@ class Summary(Train):
 
 
 @dataclass
-class Check(Train):
+class CheckConfig(TrainConfig):
     """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
 
     split: str | None = None  # null: train, val and test, as far as there are such
-    pictures: int = 0  # samples drawn before and after augmentation
+    samples: int = 0  # drawn before and after augmentation
     convert: str | None = None  # coco: write the truth as COCO JSON too
 
 
 @dataclass
-class LRFind(Train):
+class LRFindConfig(TrainConfig):
     """`python -m engine.lr_find`: the loss while the learning rate rises."""
 
     steps: int = 200  # at most; a loss that diverges ends it
@@ -134,30 +134,30 @@ class LRFind(Train):
 
 
 @dataclass
-class Bench:
+class BenchConfig:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
     part: str = "loss"
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
-    batch: int | None = None  # pictures; null: what suits the part
+    batch: int | None = None  # images; null: what suits the part
     models: list[str] = field(  # of part=step
         default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
     )
     steps: int = 2  # of each in turn, of part=step and keys
     device: str = "auto"  # of part=keys
-    slots: int = 8732  # a picture; SSD300's
-    objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # a picture
+    slots: int = 8732  # an image; SSD300's
+    objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # an image
     root: list[str] = field(  # folders in VOC's layout, of part=data
         default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
     )
-    pictures: int = 100  # of each folder
+    images: int = 100  # of each folder
     side: int = 300  # pixels of the network's input
     repeats: int = 7  # timed runs of each, in turn; the median counts
     seed: int = 0
 
 
 @dataclass
-class FromCheckpoint:
+class CheckpointConfig:
     """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
 
     checkpoint: str | None = None
@@ -167,7 +167,7 @@ class FromCheckpoint:
     truth: str | None = None  # COCO JSON to score `predictions` against
     predictions: str | None = None  # predictions.json to score without running a model
     show: float = 0.4  # draw objects of at least this score
-    pictures: int = 16  # annotated pictures an evaluation writes
+    draw: int = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: bool = False  # let the checkpoint's configuration name classes of other packages
     device: str = "auto"
@@ -179,7 +179,7 @@ class FromCheckpoint:
 
 
 @dataclass
-class Resume(FromCheckpoint):
+class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
     profile: bool | None = None  # of the rest of the run; null: as the run had it
@@ -193,7 +193,7 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     Raises:
         UserError: a key that the saved configuration does not have.
     """
-    merged: Any = OmegaConf.merge(OmegaConf.structured(Train), saved)
+    merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
     merged.device = cfg.device
     if cfg.get("profile") is not None:
         merged.profile = cfg.profile
@@ -223,11 +223,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 _store = ConfigStore.instance()
-_store.store(name="train_schema", node=Train)
-_store.store(name="pretrained_schema", node=Pretrained)
-_store.store(name="summary_schema", node=Summary)
-_store.store(name="check_schema", node=Check)
-_store.store(name="lr_find_schema", node=LRFind)
-_store.store(name="bench_schema", node=Bench)
-_store.store(name="checkpoint_schema", node=FromCheckpoint)
-_store.store(name="resume_schema", node=Resume)
+_store.store(name="train_schema", node=TrainConfig)
+_store.store(name="pretrained_schema", node=PretrainedConfig)
+_store.store(name="summary_schema", node=SummaryConfig)
+_store.store(name="check_schema", node=CheckConfig)
+_store.store(name="lr_find_schema", node=LRFindConfig)
+_store.store(name="bench_schema", node=BenchConfig)
+_store.store(name="checkpoint_schema", node=CheckpointConfig)
+_store.store(name="resume_schema", node=ResumeConfig)

@@ -1,4 +1,4 @@
-"""What is drawn for a training picture: a view, made by one warp, and colours on the small picture.
+"""What is drawn for a training image: a view, made by one warp, and colours on the small image.
 
 All draws come from the generator of the sample, in a fixed order; what is set to nothing draws
 nothing, apart from the view, the colours and the blot, which always draw.
@@ -19,21 +19,21 @@ FITS = ("squeeze", "letterbox", "crop")
 
 
 class Augment:
-    """Random views and colours for training; `fit` alone is how every picture reaches the network.
+    """Random views and colours for training; `fit` alone is how every image reaches the network.
 
     Args:
-        fit: "squeeze" stretches the picture onto the network's input, "letterbox" keeps its shape
+        fit: "squeeze" stretches the image onto the network's input, "letterbox" keeps its shape
             and pads, "crop" keeps its shape and sees the centre (training: any part) of it.
         resize: with "crop", the short side before the cut, in sides of the network's input; None
             is ImageNet's 256 / 224.
         interpolation: with "crop", "bilinear" or "bicubic", both with antialiasing; None is
             bilinear.
         flip, flip_vertical: probabilities.
-        scale: the view's side as a share of the picture's, drawn uniformly; below 1 crops, above 1
+        scale: the view's side as a share of the image's, drawn uniformly; below 1 crops, above 1
             zooms out.
         aspect: largest ratio by which the view is stretched.
         rotate: degrees, either way; boxes grow to hold their rotated selves.
-        zoom_out: probability of a view up to `zoom_most` times as wide and high around the picture.
+        zoom_out: probability of a view up to `zoom_most` times as wide and high around the image.
         overlaps: minimum overlaps of SSD's crop, one is drawn (`engine.data.overlap_crop`); none
             for no such crop.
         brightness: largest change, as a share of white; contrast, saturation: largest relative
@@ -44,7 +44,7 @@ class Augment:
             salt and pepper.
         erase: probability that a rectangle of 2 to 33 % of the view is blotted out.
         mosaic, mixup, cutmix: probabilities, see `engine.data.mix`; mixup_alpha, cutmix_alpha: of
-            the Beta distribution of the first picture's share.
+            the Beta distribution of the first image's share.
         min_visible: an object is trained on when this share of its box stays in view; below, it is
             ignored where a part is still seen.
         centre: an object whose middle is out of view is gone.
@@ -96,7 +96,7 @@ class Augment:
         _check(self)
 
     def full_view(self, size: tuple[int, int], target: tuple[int, int]) -> View:
-        """The whole picture of (height, width), as evaluation and prediction see it."""
+        """The whole image of (height, width), as evaluation and prediction see it."""
         height, width = size
         if self.fit == "crop":
             return centre_crop(size, target, self.resize)
@@ -112,12 +112,12 @@ class Augment:
         target: tuple[int, int],
         boxes: np.ndarray | None = None,
     ) -> View:
-        """A view drawn by the settings; in the picture where smaller, around it where larger.
+        """A view drawn by the settings; in the image where smaller, around it where larger.
 
-        `boxes` [M, 4] of the original picture are what `overlaps` looks at.
+        `boxes` [M, 4] of the original image are what `overlaps` looks at.
         """
         view = self.full_view(size, target)
-        if self.fit == "crop":  # any part, nowhere beyond the picture
+        if self.fit == "crop":  # any part, nowhere beyond the image
             view = View(size[1] / 2, size[0] / 2, size[1], size[0])
         width, height = self._shape(rng, view, target)
         shares = width / view.width, height / view.height
@@ -180,7 +180,7 @@ class Augment:
                 )
         if self.cutmix and there:
             raise UserError(
-                "augment.cutmix mixes the classes of whole pictures, the dataset has boxes: say "
+                "augment.cutmix mixes the classes of whole images, the dataset has boxes: say "
                 "augment.cutmix=0; augment.mosaic is for boxes"
             )
 

@@ -1,4 +1,4 @@
-"""Decoded pictures kept in memory that the workers share."""
+"""Decoded images kept in memory that the workers share."""
 
 import torch
 import torch.multiprocessing
@@ -6,15 +6,15 @@ from numpy import ndarray
 
 from engine.errors import UserError
 
-REDUCED = {1: 0, 2: 1, 4: 2, 8: 3}  # column of the table, by how much smaller a picture was decoded
+REDUCED = {1: 0, 2: 1, 4: 2, 8: 3}  # column of the table, by how much smaller an image was decoded
 
 
 class Cache:
-    """Pictures by index and reduction, until the budget is spent; none is ever dropped.
+    """Images by index and reduction, until the budget is spent; none is ever dropped.
 
     Args:
         megabytes: the budget, taken at once and shared by all workers.
-        length: pictures of the data set.
+        length: images of the data set.
     """
 
     def __init__(self, *, megabytes: int, length: int) -> None:
@@ -25,7 +25,7 @@ class Cache:
                 f"loader.cache_mb={megabytes}: there is not so much shared memory ({error}); say "
                 "less, or 0 for none"
             ) from error
-        # Of each picture: 1 + where it starts (0: not kept), height, width.
+        # Of each image: 1 + where it starts (0: not kept), height, width.
         self.table = torch.zeros(length, len(REDUCED), 3, dtype=torch.int64).share_memory_()
         self.used = torch.zeros(1, dtype=torch.int64).share_memory_()
         self.lock = torch.multiprocessing.get_context().Lock()

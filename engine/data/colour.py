@@ -1,4 +1,4 @@
-"""What changes the small picture that the network sees: a colour matrix, filters, noise, blots."""
+"""What changes the small image that the network sees: a colour matrix, filters, noise, blots."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Pictures without truth, for prediction: files, folders, globs, and the frames of a video."""
+"""Images without truth, for prediction: files, folders, globs, and the frames of a video."""
 
 import glob
 import os
@@ -20,12 +20,12 @@ NO_BOXES = np.zeros((0, 4), np.float32)
 
 
 class Files:
-    """The pictures of a file, a folder (with its subfolders) or a glob, sorted.
+    """The images of a file, a folder (with its subfolders) or a glob, sorted.
 
-    A picture's id is its file's stem, or its path below their common folder where stems repeat.
+    An image's id is its file's stem, or its path below their common folder where stems repeat.
 
     Raises:
-        UserError: nothing there, or nothing that is a picture.
+        UserError: nothing there, or nothing that is an image.
     """
 
     stored = True
@@ -48,7 +48,7 @@ class Files:
         return len(self.paths)
 
     def record(self, index: int) -> Record:
-        """A picture about which nothing is known."""
+        """An image about which nothing is known."""
         return Record(self.ids[index], str(self.paths[index]), NO_LABELS, NO_BOXES)
 
     def image(self, index: int) -> np.ndarray:
@@ -61,11 +61,11 @@ def _find(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
-    pictures = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not pictures:
-        what = "no picture in it" if path.is_dir() else "no such file, folder or glob"
+    images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not images:
+        what = "no image in it" if path.is_dir() else "no such file, folder or glob"
         raise UserError(f"source={source}: {what}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return pictures
+    return images
 
 
 class Video:

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture file say, read without decoding a pixel.
+"""What the first bytes of an image file say, read without decoding a pixel.
 
 JPEG, PNG, WebP, TIFF, BMP, GIF and PNM (PPM, PGM, PBM). A file of any other kind has no header here
 and is never decoded, so that no decoder sees a size which nobody checked.
@@ -21,7 +21,7 @@ SWAPPING = (5, 6, 7, 8)  # orientations that turn by a quarter, so the sides cha
 
 
 class Header(NamedTuple):
-    """A picture as its file stores it."""
+    """An image as its file stores it."""
 
     kind: str  # jpeg, png, webp, tiff, bmp, gif, pnm
     height: int  # stored pixels

@@ -1,7 +1,7 @@
-"""Picture files to arrays and back, with OpenCV; a bad file is named, never half read.
+"""Image files to arrays and back, with OpenCV; a bad file is named, never half read.
 
-A picture stands upright: the turn that EXIF asks for is made, as every viewer makes it, and what is
-called the original picture elsewhere is this upright one. Where annotations count the stored pixels
+An image stands upright: the turn that EXIF asks for is made, as every viewer makes it, and what is
+called the original image elsewhere is this upright one. Where annotations count the stored pixels
 instead, `engine.data.upright` turns their boxes.
 """
 
@@ -34,7 +34,7 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | STORED,
     8: cv2.IMREAD_REDUCED_COLOR_8 | STORED,
 }
-# The stored picture's [H, W] to upright, by EXIF's orientation (CIPA DC-008, table 6).
+# The stored image's [H, W] to upright, by EXIF's orientation (CIPA DC-008, table 6).
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda x: x,
     2: lambda x: cv2.flip(x, 1),
@@ -51,32 +51,32 @@ def read_rgb(path: str, reduce: int = 1) -> np.ndarray:
     """The upright pixels, [H, W, 3] uint8 RGB.
 
     Grey becomes three equal channels, 16 bits are scaled to 8, ink (CMYK) becomes light, and what
-    is transparent shows white, as a page would. Of a moving picture it is the first frame.
+    is transparent shows white, as a page would. Of a moving image it is the first frame.
 
     Args:
         path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PNM file.
         reduce: 1, 2, 4 or 8: decode at this fraction. Sides are rounded up, and pixel [y, x] stands
-            for the block of the whole picture from [reduce * y, reduce * x] on: its mean, or of a
+            for the block of the whole image from [reduce * y, reduce * x] on: its mean, or of a
             JPEG, where this saves most of the decoding, the decoder's own equal of it.
 
     Raises:
-        UserError: missing, empty, cut short, of more than `MAX_PIXELS`, or no picture at all.
+        UserError: missing, empty, cut short, of more than `MAX_PIXELS`, or no image at all.
     """
-    return decode(path, *open_picture(path), reduce)
+    return decode(path, *open_image(path), reduce)
 
 
-def open_picture(path: str) -> tuple[bytes, Header]:
-    """The bytes of a picture's file, and what its header says; raises as `read_rgb`."""
+def open_image(path: str) -> tuple[bytes, Header]:
+    """The bytes of an image's file, and what its header says; raises as `read_rgb`."""
     data = _read_bytes(path)
     return data, _header(path, data)
 
 
 def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
-    """As `read_rgb`, of an opened picture; the path is for messages."""
+    """As `read_rgb`, of an opened image; the path is for messages."""
     if head.kind == "jpeg" and not _is_whole_jpeg(data):
         # Some OpenCV versions fill the missing rows with grey and only print a warning.
         raise _unreadable(path, "the JPEG is cut short (its end marker is missing)")
-    # A turned picture's blocks begin at the turned corner: the decoder's own must fit both.
+    # A turned image's blocks begin at the turned corner: the decoder's own must fit both.
     fits = head.orientation == 1 or not any(side % reduce for side in head.stored)
     early = reduce if head.kind == "jpeg" and fits else 1
     flags = cv2.IMREAD_UNCHANGED | STORED if head.alpha else REDUCED[early]
@@ -96,16 +96,16 @@ def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     return image if early == reduce else _shrink(image, reduce)
 
 
-def picture_size(path: str) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the file's header; raises as `read_rgb`."""
+def image_size_of(path: str) -> tuple[int, int]:
+    """(height, width) of the upright image, from the file's header; raises as `read_rgb`."""
     return read_header(path).upright
 
 
 def read_header(path: str) -> Header:
-    """What the file's header says; a picture of more than `MAX_PIXELS` is refused.
+    """What the file's header says; an image of more than `MAX_PIXELS` is refused.
 
     Raises:
-        UserError: missing, empty, too large, or no picture at all.
+        UserError: missing, empty, too large, or no image at all.
     """
     try:
         _check_file(path)
@@ -120,7 +120,7 @@ def read_header(path: str) -> Header:
 def _header(path: str, data: header.Bytes) -> Header:
     head = header.parse(data)
     if head is None:
-        raise _unreadable(path, f"damaged or no picture ({len(data)} bytes, first {data[:4]!r})")
+        raise _unreadable(path, f"damaged or no image ({len(data)} bytes, first {data[:4]!r})")
     if head.height * head.width > MAX_PIXELS:
         raise _unreadable(
             path,
@@ -162,12 +162,12 @@ def write_rgb(path: str, image: np.ndarray) -> None:
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png"):
-        raise UserError(f"cannot write the picture {path}: end its name in .jpg, .jpeg or .png")
+        raise UserError(f"cannot write the image {path}: end its name in .jpg, .jpeg or .png")
     _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     try:
         Path(path).write_bytes(data.tobytes())
     except OSError as error:
-        raise UserError(f"cannot write the picture {path}: {error.strerror}") from error
+        raise UserError(f"cannot write the image {path}: {error.strerror}") from error
 
 
 def _read_bytes(path: str) -> bytes:
@@ -187,7 +187,7 @@ def _check_file(path: str) -> None:
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise _unreadable(path, "a pipe or a device, which could keep us waiting for ever")
     if found.st_size > MAX_BYTES:
-        raise _unreadable(path, f"{found.st_size} bytes, more than the {MAX_BYTES} of any picture")
+        raise _unreadable(path, f"{found.st_size} bytes, more than the {MAX_BYTES} of any image")
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
@@ -202,4 +202,4 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _unreadable(path: str, reason: str) -> UserError:
-    return UserError(f"cannot read the picture {path}: {reason}; replace or remove the file")
+    return UserError(f"cannot read the image {path}: {reason}; replace or remove the file")

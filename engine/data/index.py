@@ -1,4 +1,4 @@
-"""The truth about many pictures in flat arrays, which worker processes share."""
+"""The truth about many images in flat arrays, which worker processes share."""
 
 import os
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ import numpy as np
 
 from engine.record import Record
 
-Box = tuple[float, ...]  # xyxy, pixels of the original picture
+Box = tuple[float, ...]  # xyxy, pixels of the original image
 Object = tuple[Box, int, bool]  # box, label, ignore
 
 
 class Entry(NamedTuple):
-    """One picture, as a reader finds it."""
+    """One image, as a reader finds it."""
 
     file: str  # its path below the set's folder
     objects: list[Object]
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Index:
-    """Picture i has the objects first[i] to first[i + 1]; None is what the files do not state."""
+    """Image i has the objects first[i] to first[i + 1]; None is what the files do not state."""
 
     files: np.ndarray  # [N] bytes, the path below the set's folder
     first: np.ndarray  # [N + 1] int64
@@ -37,7 +37,7 @@ class Index:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """Of pictures with boxes, one by one."""
+        """Of images with boxes, one by one."""
         files, sizes, objects, first = [], [], [], [0]
         for entry in entries:
             files.append(entry.file)
@@ -58,19 +58,19 @@ class Index:
     def __len__(self) -> int:
         return len(self.files)
 
-    def take(self, pictures: np.ndarray) -> Self:
-        """The pictures at these rows, in their order."""
-        count = np.diff(self.first)[pictures]
+    def take(self, images: np.ndarray) -> Self:
+        """The images at these rows, in their order."""
+        count = np.diff(self.first)[images]
         first = np.concatenate([[0], np.cumsum(count)])
-        rows = np.repeat(self.first[pictures] - first[:-1], count) + np.arange(first[-1])
-        change = {"files": pictures, "size": pictures, "ids": pictures}
+        rows = np.repeat(self.first[images] - first[:-1], count) + np.arange(first[-1])
+        change = {"files": images, "size": images, "ids": images}
         change |= {name: rows for name in ("labels", "boxes", "ignore", "area")}
         columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name in change}
         taken = {n: column[change[n]] for n, column in columns.items() if column is not None}
         return replace(self, first=first, **taken)
 
     def record(self, index: int, folder: str) -> Record:
-        """The truth about one picture of a set whose pictures lie in `folder`."""
+        """The truth about one image of a set whose images lie in `folder`."""
         file = os.fsdecode(self.files[index])
         mine = slice(self.first[index], self.first[index + 1])
         truth = ("labels", "boxes", "ignore", "area")

@@ -13,7 +13,7 @@ import torch.utils.data
 
 from engine.data.augment import Augment
 from engine.data.cache import Cache
-from engine.data.picture import Unread
+from engine.data.image_file import UnreadableImage
 from engine.data.sampler import Batches
 from engine.data.samples import Samples
 from engine.distributed import collectives
@@ -24,25 +24,27 @@ from engine.structures import Batch, Sample, collate
 SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
 
 
-def _collate(samples: Sequence[Sample | Unread], fill: bool) -> tuple[Batch | None, list[Unread]]:
+def _collate(
+    samples: Sequence[Sample | UnreadableImage], fill: bool
+) -> tuple[Batch | None, list[UnreadableImage]]:
     """The batch of what could be read, with `fill` repeated until it has its size.
 
-    Training needs it: batch statistics of a single picture are none.
+    Training needs it: batch statistics of a single image are none.
     """
     good = [s for s in samples if isinstance(s, Sample)]
     if fill and good:
         good = [good[i % len(good)] for i in range(len(samples))]
-    return collate(good) if good else None, [s for s in samples if isinstance(s, Unread)]
+    return collate(good) if good else None, [s for s in samples if isinstance(s, UnreadableImage)]
 
 
 class Loader:
     """Batches of one split.
 
     `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone; so is
-    `limit`. `pictures` takes the first few of the dataset alone. Each worker prepares `prefetch`
-    batches ahead. `cache_mb` is the memory for decoded pictures, see `engine.data.cache.Cache`;
+    `limit`. `images` takes the first few of the dataset alone. Each worker prepares `prefetch`
+    batches ahead. `cache_mb` is the memory for decoded images, see `engine.data.cache.Cache`;
     batches are the same with it and without.
-    A picture that cannot be read stops the iteration with its error, or with `on_error="skip"` is
+    An image that cannot be read stops the iteration with its error, or with `on_error="skip"` is
     left out and listed in `dataset.report`; others of a training batch stand in for it.
     """
 
@@ -61,14 +63,14 @@ class Loader:
         cache_mb: int = 0,
         sizes: Sequence[int] | None = None,
         sizes_every: int = 10,
-        pictures: int | None = None,
+        images: int | None = None,
         limit: int | None = None,
     ) -> None:
         self.dataset = dataset
-        self.pictures = min(len(dataset), pictures or len(dataset))
-        self.batch_size = min(batch_size, self.pictures)  # no batch has more
+        self.images = min(len(dataset), images or len(dataset))
+        self.batch_size = min(batch_size, self.images)  # no batch has more
         self.sampler = Batches(
-            length=self.pictures,
+            length=self.images,
             batch_size=batch_size,
             seed=seed,
             train=train,
@@ -103,7 +105,7 @@ class Loader:
             self.position = position
             for path, reason in (error.args for error in errors):
                 if getattr(self.dataset, "on_error", "fail") != "skip":
-                    raise UserError(f"{reason}; to leave such pictures out: {SKIP}")
+                    raise UserError(f"{reason}; to leave such images out: {SKIP}")
                 entry = defect(path, reason, "left out")
                 if entry not in self.dataset.report:
                     self.dataset.report.append(entry)
@@ -116,10 +118,10 @@ class Loader:
                     f"{errors[0].args[1]}, nor any other of a process's share of a batch"
                 )
         if unread and not read:
-            raise UserError(f"not one picture could be read; the first: {unread}")
+            raise UserError(f"not one image could be read; the first: {unread}")
 
 
-def settle() -> None:
+def configure_worker_threads() -> None:
     """Make this process fit for batches."""
     cv2.setNumThreads(0)  # the workers are the threads
     # glibc gives large blocks back to the system at once, and the page faults of the next batch
@@ -138,6 +140,6 @@ def _end_workers() -> None:
 
 
 def _worker(_: int) -> None:
-    settle()
+    configure_worker_threads()
     for number in (signal.SIGINT, signal.SIGTERM):  # the main process decides when to stop
         signal.signal(number, signal.SIG_IGN)

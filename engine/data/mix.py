@@ -1,4 +1,4 @@
-"""Training pictures made of several: mosaic (arXiv 2004.10934, 3.3), mixup (1710.09412), cutmix."""
+"""Training images made of several: mosaic (arXiv 2004.10934, 3.3), mixup (1710.09412), cutmix."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from engine.structures import Meta, Record
 NEAREST = 0.2  # of a mosaic's centre to a side of the input, in its sides
 
 
-class Plan(NamedTuple):
+class LazySample(NamedTuple):
     """A sample whose pixels are still to be made."""
 
     draw: Callable[[], np.ndarray]  # makes [H, W, 3] uint8 RGB, to be written to
     truth: Record  # in pixels of the network's input
     meta: Meta
-    scores: np.ndarray | None = None  # [M] float32 share of each object's picture; None: all of it
+    scores: np.ndarray | None = None  # [M] float32 share of each object's image; None: all of it
 
 
 class Part(NamedTuple):
@@ -41,8 +41,8 @@ def quarters(rng: np.random.Generator, size: tuple[int, int]) -> list[Part]:
     ]
 
 
-def mosaic(parts: Sequence[Part], plans: Sequence[Plan], size: tuple[int, int]) -> Plan:
-    """One picture of (height, width), a plan in each part; its meta is the first one's."""
+def mosaic(parts: Sequence[Part], plans: Sequence[LazySample], size: tuple[int, int]) -> LazySample:
+    """One image of (height, width), a plan in each part; its meta is the first one's."""
 
     def draw() -> np.ndarray:
         image = np.empty((*size, 3), np.uint8)
@@ -56,13 +56,13 @@ def mosaic(parts: Sequence[Part], plans: Sequence[Plan], size: tuple[int, int]) 
         replace(truth, boxes=np.asarray(truth.boxes) + shift)
         for truth, shift in zip(truths, shifts, strict=True)
     ]
-    return Plan(draw, _join(moved), plans[0].meta)
+    return LazySample(draw, _join(moved), plans[0].meta)
 
 
-def mixup(one: Plan, other: Plan, share: float) -> Plan:
-    """Both pictures shine through, `one` by its share; boxes of both train in full.
+def mixup(one: LazySample, other: LazySample, share: float) -> LazySample:
+    """Both images shine through, `one` by its share; boxes of both train in full.
 
-    The classes of whole pictures have the shares as their scores.
+    The classes of whole images have the shares as their scores.
     """
 
     def draw() -> np.ndarray:
@@ -70,12 +70,16 @@ def mixup(one: Plan, other: Plan, share: float) -> Plan:
 
     truth = _join([one.truth, other.truth])
     scores = None if truth.boxes is not None else _shares(one, other, share)
-    return Plan(draw, truth, one.meta, scores)
+    return LazySample(draw, truth, one.meta, scores)
 
 
 def cutmix(
-    rng: np.random.Generator, one: Plan, other: Plan, share: float, size: tuple[int, int]
-) -> Plan:
+    rng: np.random.Generator,
+    one: LazySample,
+    other: LazySample,
+    share: float,
+    size: tuple[int, int],
+) -> LazySample:
     """A rectangle of `one` shows `other` (arXiv 1905.04899, 3); scores are shares of the area."""
     half = np.sqrt(1 - share) / 2 * np.array(size)
     middle = rng.random(2) * size
@@ -89,10 +93,10 @@ def cutmix(
 
     share = 1 - float((bottom - top) * (right - left)) / (size[0] * size[1])
     truth = _join([one.truth, other.truth])
-    return Plan(draw, truth, one.meta, _shares(one, other, share))
+    return LazySample(draw, truth, one.meta, _shares(one, other, share))
 
 
-def _shares(one: Plan, other: Plan, share: float) -> np.ndarray:
+def _shares(one: LazySample, other: LazySample, share: float) -> np.ndarray:
     counts = len(one.truth.labels), len(other.truth.labels)
     return np.repeat(np.array([share, 1 - share], np.float32), counts)
 

@@ -22,7 +22,7 @@ def overlap_crop(
     The middle of some object lies in the crop, and one of those overlaps it (IoU) by the minimum.
     Where no crop of those tried will do for an overlap, the next one is taken, in drawn order.
 
-    `boxes` [M, 4] are xyxy in pixels of the original picture; of `overlaps`, minima in 0..1, 0 is
+    `boxes` [M, 4] are xyxy in pixels of the original image; of `overlaps`, minima in 0..1, 0 is
     any crop and 1 the whole view.
     """
     order = rng.permutation(overlaps)

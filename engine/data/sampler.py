@@ -1,4 +1,4 @@
-"""The order of the pictures: a function of (seed, epoch) alone, so that any run can be repeated."""
+"""The order of the images: a function of (seed, epoch) alone, so that any run can be repeated."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,10 +14,10 @@ class Batches(Sampler[list[Key]]):
     """Lists of (epoch, index); the sample's random draws come from (seed, epoch, index).
 
     Training shuffles and leaves out the last, incomplete batch, which would upset the batch
-    statistics; a set smaller than one batch is one batch. Evaluation takes every picture in order.
+    statistics; a set smaller than one batch is one batch. Evaluation takes every image in order.
 
     Of several processes each has an equal share of every training batch, and whole batches of an
-    evaluation in turn, for what a network says of a picture may hang on the batch's size.
+    evaluation in turn, for what a network says of an image may hang on the batch's size.
 
     Args:
         batch_size: of all processes together.
@@ -44,7 +44,7 @@ class Batches(Sampler[list[Key]]):
         whole = min(batch_size, length)
         if train and whole % world:
             raise UserError(
-                f"{whole} pictures a batch (loader.batch_size={batch_size}, {length} to train on) "
+                f"{whole} images a batch (loader.batch_size={batch_size}, {length} to train on) "
                 f"cannot be shared equally among {world} processes: say a multiple of {world}"
             )
         self.limit = limit

@@ -1,4 +1,4 @@
-"""Pictures as the network sees them: planned, then drawn; those of training at random."""
+"""Images as the network sees them: planned, then drawn; those of training at random."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,8 +10,8 @@ import torch.utils.data
 from engine.data import mix
 from engine.data.augment import Augment
 from engine.data.cache import Cache
-from engine.data.mix import Plan
-from engine.data.picture import Picture, Unread
+from engine.data.image_file import ImageFile, UnreadableImage
+from engine.data.mix import LazySample
 from engine.data.sampler import Key
 from engine.data.view import View, cut, warp, warp_record
 from engine.structures import Sample
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Samples(torch.utils.data.Dataset):
-    """Pictures of a dataset as the network sees them; one that cannot be read is its `Unread`.
+    """Images of a dataset as the network sees them; `UnreadableImage` where one cannot be read.
 
-    A picture mixed with one that cannot be read is left out with it.
+    An image mixed with one that cannot be read is left out with it.
     `size` is (height, width) of the network's input, unless the key says a side.
     """
 
@@ -44,17 +44,17 @@ class Samples(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Sample | Unread:
+    def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Sample | Unread]:
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample | UnreadableImage]:
         """Samples of a batch: all of it is planned before a pixel is made.
 
         In turn, the decoder would push the plans' code out of the processor's caches each time,
         which costs an eighth of the whole.
         """
         plans = [_tried(partial(self._plan, key)) for key in keys]
-        return [plan if isinstance(plan, Unread) else _tried(plan) for plan in plans]
+        return [plan if isinstance(plan, UnreadableImage) else _tried(plan) for plan in plans]
 
     def _plan(self, key: Key) -> Callable[[], Sample]:
         epoch, index, *side = key
@@ -67,18 +67,18 @@ class Samples(torch.utils.data.Dataset):
         colour = self.augment.random_colour(rng)
         return lambda: Sample(self.augment.paint(rng, plan.draw(), colour), *plan[1:])
 
-    def _whole(self, index: int, size: tuple[int, int]) -> Plan:
-        """The picture as evaluation and prediction see it."""
-        picture, augment = Picture(self.dataset, index, self.cache), self.augment
-        view = augment.full_view(picture.size, size)
-        plan = self._show(picture, view, size, picture.step(view, size))
+    def _whole(self, index: int, size: tuple[int, int]) -> LazySample:
+        """The image as evaluation and prediction see it."""
+        image, augment = ImageFile(self.dataset, index, self.cache), self.augment
+        view = augment.full_view(image.size, size)
+        plan = self._show(image, view, size, image.step(view, size))
         if augment.fit != "crop":
             return plan
         # To the pixel as where the weights come from, so never decoded smaller.
-        return plan._replace(draw=lambda: cut(picture.read(1), view, size, augment.interpolation))
+        return plan._replace(draw=lambda: cut(image.read(1), view, size, augment.interpolation))
 
-    def _mixed(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> Plan:
-        """The picture, and with it another one, as drawn."""
+    def _mixed(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
+        """The image, and with it another one, as drawn."""
         augment = self.augment
         plan = self._drawn(rng, index, size)
         if augment.mixup and rng.random() < augment.mixup:
@@ -92,8 +92,8 @@ class Samples(torch.utils.data.Dataset):
     def _other(self, rng: np.random.Generator) -> int:
         return int(rng.integers(len(self.dataset)))
 
-    def _drawn(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> Plan:
-        """One picture in a drawn view, or a mosaic that begins with it."""
+    def _drawn(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
+        """One image in a drawn view, or a mosaic that begins with it."""
         if not (self.augment.mosaic and rng.random() < self.augment.mosaic):
             return self._viewed(rng, index, size, size)
         parts = mix.quarters(rng, size)
@@ -103,25 +103,25 @@ class Samples(torch.utils.data.Dataset):
 
     def _viewed(
         self, rng: np.random.Generator, index: int, size: tuple[int, int], window: tuple[int, int]
-    ) -> Plan:
+    ) -> LazySample:
         """A window of (height, width) onto a view drawn for `size`, at the view's own scale."""
-        picture = Picture(self.dataset, index, self.cache)
-        view = self.augment.random_view(rng, picture.size, size, picture.truth.boxes)
+        image = ImageFile(self.dataset, index, self.cache)
+        view = self.augment.random_view(rng, image.size, size, image.truth.boxes)
         if window != size:
             view = view.part((window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2))
-        step = picture.step(view, window)
-        return self._show(picture, view.snap(picture.size, window, step), window, step)
+        step = image.step(view, window)
+        return self._show(image, view.snap(image.size, window, step), window, step)
 
-    def _show(self, picture: Picture, view: View, size: tuple[int, int], step: int) -> Plan:
-        """The picture, decoded at 1 / step, in a view of (height, width)."""
+    def _show(self, image: ImageFile, view: View, size: tuple[int, int], step: int) -> LazySample:
+        """The image, decoded at 1 / step, in a view of (height, width)."""
         augment, matrix = self.augment, view.matrix(size)
-        truth = warp_record(picture.truth, matrix, size, augment.min_visible, augment.centre)
+        truth = warp_record(image.truth, matrix, size, augment.min_visible, augment.centre)
         scaled = matrix * (step, step, 1)
-        return Plan(lambda: warp(picture.read(step), scaled, size), truth, picture.meta(matrix))
+        return LazySample(lambda: warp(image.read(step), scaled, size), truth, image.meta(matrix))
 
 
-def _tried(make: Callable[[], T]) -> T | Unread:
+def _tried(make: Callable[[], T]) -> T | UnreadableImage:
     try:
         return make()
-    except Unread as error:
+    except UnreadableImage as error:
         return error

@@ -1,4 +1,4 @@
-"""Which pictures are a split: a file's or a folder's, those of a list, or a seeded share."""
+"""Which images are a split: a file's or a folder's, those of a list, or a seeded share."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -9,24 +9,24 @@ import numpy as np
 from engine.errors import UserError, did_you_mean
 
 
-class Plan(NamedTuple):
+class SplitSource(NamedTuple):
     """How to get a split."""
 
-    source: str  # which of the set's own splits, or of its lists, holds the pictures
+    source: str  # which of the set's own splits, or of its lists, holds the images
     list: Path | None  # the file that lists them; None: all that there are
-    carved: bool  # "train" and "val" are shares of the source
+    held_out_from_train: bool  # "train" and "val" are shares of the source
 
 
 def plan(
     split: str, *, root: str | Path, own: Collection[str], lists: str | None, val_share: float
-) -> Plan:
+) -> SplitSource:
     """How to get a split of a data set.
 
     Args:
         split: the one that is asked for.
         root: the set's folder or file, for messages.
         own: the set's own splits; none where it is in one piece, which then counts as "train".
-        lists: a folder of <split>.txt that name pictures of a set in one piece.
+        lists: a folder of <split>.txt that name images of a set in one piece.
         val_share: of train, held out as "val" where there is no such split; 0 holds none out.
 
     Raises:
@@ -40,18 +40,22 @@ def plan(
             f"{', '.join(sorted(own))}"
         )
     names = list_names(lists) if lists is not None else sorted(own) or ["train"]
-    carved = split in ("train", "val") and "val" not in names and "train" in names and val_share > 0
-    source = "train" if carved else split
+    held_out_from_train = (
+        split in ("train", "val") and "val" not in names and "train" in names and val_share > 0
+    )
+    source = "train" if held_out_from_train else split
     if source not in names:
         raise UserError(f"no split '{split}' in {lists or root}; {_there_are(split, names, own)}")
-    return Plan(source, None if lists is None else Path(lists, f"{source}.txt"), carved)
+    return SplitSource(
+        source, None if lists is None else Path(lists, f"{source}.txt"), held_out_from_train
+    )
 
 
 def list_names(folder: str) -> list[str]:
     """Names of the splits that a folder of <split>.txt lists, sorted."""
     names = sorted(file.stem for file in Path(folder).expanduser().glob("*.txt"))
     if not names:
-        raise UserError(f"dataset.splits={folder}: no *.txt in it, expected lists of pictures")
+        raise UserError(f"dataset.splits={folder}: no *.txt in it, expected lists of images")
     return names
 
 
@@ -72,7 +76,7 @@ def list_rows(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def held_out(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """[N] bool: a seeded share of each group, at least one picture, never all."""
+    """[N] bool: a seeded share of each group, at least one image, never all."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(groups), bool)
     for group in np.unique(groups):

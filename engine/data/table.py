@@ -50,6 +50,6 @@ def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Pat
     own = {file.stem: file for file in sorted(root.glob("*.csv"))}
     if not own:
         raise UserError(
-            f"dataset.root={root}: expected <split>.csv in it, or say dataset.annotations=FILE"
+            f"dataset.root={root}: expected <split>.csv in it, or set dataset.annotations=FILE"
         )
     return own, None

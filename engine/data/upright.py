@@ -1,8 +1,8 @@
-"""Boxes turned with the picture that EXIF turns.
+"""Boxes turned with the image that EXIF turns.
 
-Pictures are always read upright. Annotations may count the pixels as a viewer shows them, or as the
+Images are always read upright. Annotations may count the pixels as a viewer shows them, or as the
 file stores them; the size that they declare (`Record.size`) tells which. Where that leaves it open
-(nothing declared, a square, a mirror or half a turn) they count the upright picture's, as browsers
+(nothing declared, a square, a mirror or half a turn) they count the upright image's, as browsers
 and the tools built on them show it.
 """
 
@@ -23,7 +23,7 @@ def turn_of(record: Record, size: tuple[int, int]) -> int:
 
     Args:
         record: the truth as its annotation has it.
-        size: (height, width) of the upright picture.
+        size: (height, width) of the upright image.
     """
     if record.boxes is None or record.size in (None, size) or record.size != size[::-1]:
         return 1
@@ -32,14 +32,14 @@ def turn_of(record: Record, size: tuple[int, int]) -> int:
 
 
 def upright(record: Record, turn: int, size: tuple[int, int]) -> Record:
-    """The record in pixels of the upright picture of `size` (height, width)."""
+    """The record in pixels of the upright image of `size` (height, width)."""
     if turn == 1 or record.boxes is None:
         return record
     return replace(record, boxes=turn_boxes(record.boxes, turn, record.size or size), size=size)
 
 
 def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarray:
-    """Boxes [M, 4] xyxy of a picture of (height, width) `size`, in pixels of the turned picture.
+    """Boxes [M, 4] xyxy of an image of (height, width) `size`, in pixels of the turned image.
 
     `turn` is EXIF's orientation (CIPA DC-008, 4.6.5): 2 to 4 mirror or turn by half, 5 to 8 change
     the sides too.
@@ -54,12 +54,12 @@ def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarra
 
 
 def as_annotated(boxes: np.ndarray, image: np.ndarray, meta: Sequence[Meta]) -> np.ndarray:
-    """Boxes [M, 4] of upright pictures in the pixels of each picture's own annotation.
+    """Boxes [M, 4] of upright images in the pixels of each image's own annotation.
 
     Args:
         boxes: xyxy.
         image: [M], the row in `meta`.
-        meta: one entry a picture.
+        meta: one entry an image.
     """
     boxes = boxes.copy()
     for row, one in enumerate(meta):

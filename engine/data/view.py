@@ -1,6 +1,6 @@
-"""The part of the plane that the network sees, and pictures and truth as it sees them.
+"""The part of the plane that the network sees, and images and truth as it sees them.
 
-Edges, not centres: a picture of width W spans 0..W, and so do its boxes.
+Edges, not centres: an image of width W spans 0..W, and so do its boxes.
 """
 
 import math
@@ -17,13 +17,13 @@ from engine.structures import Record
 FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
 Pair = Sequence[float] | np.ndarray
 
-LARGER = 4 / 3  # by how much a picture that was decoded smaller may be enlarged again
+LARGER = 4 / 3  # by how much an image that was decoded smaller may be enlarged again
 ALIASES = 1.5  # reduction from which sampling four pixels needs a blur before
 WHOLE = 1e-4  # pixels by which an edge may miss a whole number
 
 
 class View(NamedTuple):
-    """A rectangle of the plane in pixels of the original picture, which becomes the input."""
+    """A rectangle of the plane in pixels of the original image, which becomes the input."""
 
     x: float  # centre
     y: float
@@ -45,7 +45,7 @@ class View(NamedTuple):
         return np.array([[a, b, shift_x], [d, e, shift_y]])
 
     def reduce(self, size: tuple[int, int]) -> int:
-        """By how much, 1, 2, 4 or 8, a picture may be decoded smaller and still fill the input.
+        """By how much, 1, 2, 4 or 8, an image may be decoded smaller and still fill the input.
 
         It may have to be enlarged again by up to `LARGER`, which blurs little more than reducing
         all of it by the rest would.
@@ -53,18 +53,18 @@ class View(NamedTuple):
         shrink = min(self.width / size[1], self.height / size[0])
         return next((factor for factor in (8, 4, 2) if factor <= shrink * LARGER), 1)
 
-    def snap(self, picture: tuple[int, int], size: tuple[int, int], step: int = 1) -> "View":
-        """The near view that shows whole pixels of the picture as whole pixels of the input.
+    def snap(self, image: tuple[int, int], size: tuple[int, int], step: int = 1) -> "View":
+        """The near view that shows whole pixels of the image as whole pixels of the input.
 
         A resize can then make it, three times faster than a warp; a turned view stays as it is.
 
-        `picture` and `size` are (height, width) of the original and of the network's input, `step`
+        `image` and `size` are (height, width) of the original and of the network's input, `step`
         the original pixels a side of a decoded one, see `reduce`.
         """
         if self.angle:
             return self
-        x, width = _snap(self.x, self.width, picture[1], size[1], step)
-        y, height = _snap(self.y, self.height, picture[0], size[0], step)
+        x, width = _snap(self.x, self.width, image[1], size[1], step)
+        y, height = _snap(self.y, self.height, image[0], size[0], step)
         return self._replace(x=x, y=y, width=width, height=height)
 
     def part(self, shares: Pair, place: Pair) -> "View":
@@ -81,11 +81,11 @@ class View(NamedTuple):
 
 
 def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tuple[float, float]:
-    """Middle and side along one axis, where the picture is `length` and the input `pixels` long."""
+    """Middle and side along one axis, where the image is `length` and the input `pixels` long."""
     edge, scale = middle - side / 2, pixels / side
     length = -(-length // step) * step  # decoded pixels reach over the edge
     low, high = max(edge, 0), min(edge + side, length)
-    if low >= high:  # nothing of the picture is in view
+    if low >= high:  # nothing of the image is in view
         return middle, side
     first = min(round(low / step), length // step - 1)
     last = max(round(high / step), first + 1)
@@ -98,7 +98,7 @@ def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tu
 def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -> View:
     """What torchvision's presets for classification see, to the pixel.
 
-    The picture of (height, width) `size` is reduced until its short side is `resize` times the
+    The image of (height, width) `size` is reduced until its short side is `resize` times the
     target's, sides in whole pixels, and the target cut from its middle.
     """
     scale = resize * max(target[0] / size[0], target[1] / size[1])
@@ -144,7 +144,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 
 
 class _Span(NamedTuple):
-    """Whole pixels of the picture, from first to last, that become the input's start to stop."""
+    """Whole pixels of the image, from first to last, that become the input's start to stop."""
 
     first: int
     last: int
@@ -186,7 +186,7 @@ def _resize(image: np.ndarray, rows: _Span, columns: _Span, size: tuple[int, int
 
 
 def _soften(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    """A picture to be sampled at every `x` and `y` pixels, bilinearly: what would alias is blurred.
+    """An image to be sampled at every `x` and `y` pixels, bilinearly: what would alias is blurred.
 
     Antialiasing has a triangle of variance x² / 6, of which bilinear sampling gives 1 / 6.
     """

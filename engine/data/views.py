@@ -1,4 +1,4 @@
-"""What of a picture's truth is asked for: all objects, the largest, or which classes there are."""
+"""What of an image's truth is asked for: all objects, the largest, or which classes there are."""
 
 from dataclasses import replace
 
@@ -19,11 +19,11 @@ def check_view(name: str) -> str:
 
 
 def view(record: Record, name: str) -> Record:
-    """The truth of one picture as a view says it.
+    """The truth of one image as a view says it.
 
     `all` changes nothing. `largest` keeps the object of the largest box, an ignored one only where
     there is no other; of equal boxes the first. `multilabel` names each class once, without boxes;
-    it is ignored where all its objects are. A picture without objects has none in any view.
+    it is ignored where all its objects are. An image without objects has none in any view.
     """
     if name == "all" or not len(record.labels):
         return record if name != "multilabel" else replace(record, boxes=None, area=None)

@@ -44,7 +44,7 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def own(device: torch.device) -> torch.device:
+def local_device(device: torch.device) -> torch.device:
     """The device of this process where `device=` names one for all.
 
     Raises:
@@ -62,7 +62,7 @@ def own(device: torch.device) -> torch.device:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Inside, this process is one of torchrun's; what ends all of them is said once."""
     if not dist.is_torchelastic_launched():
         yield
@@ -95,7 +95,7 @@ def _once(store: dist.Store, message: str, code: int) -> None:
         raise SystemExit(code) from None
 
 
-def first_only(function: Callable[P, Any]) -> Callable[P, Any]:
+def rank_zero_only(function: Callable[P, Any]) -> Callable[P, Any]:
     """What writes or draws: called in the first process, nothing in the others."""
 
     @functools.wraps(function)
@@ -105,7 +105,7 @@ def first_only(function: Callable[P, Any]) -> Callable[P, Any]:
     return called
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_rank_zero(make: Callable[[], T]) -> T:
     """What the first process makes, in all of them."""
     if world() == 1:
         return make()
@@ -114,7 +114,7 @@ def from_first(make: Callable[[], T]) -> T:
     return made[0]
 
 
-def gathered(items: list[T]) -> list[T]:
+def all_gather(items: list[T]) -> list[T]:
     """The items of all processes."""
     if world() == 1:
         return items
@@ -123,7 +123,7 @@ def gathered(items: list[T]) -> list[T]:
     return list(chain(*parts))
 
 
-def in_order(shard: Iterable[T]) -> Iterator[T]:
+def gather_in_order(shard: Iterable[T]) -> Iterator[T]:
     """All items in the first process, none in the others.
 
     Args:
@@ -138,7 +138,7 @@ def in_order(shard: Iterable[T]) -> Iterator[T]:
         yield from (item for item in row if item is not dist)
 
 
-def divisor(count: Tensor) -> Tensor:
+def mean_count(count: Tensor) -> Tensor:
     """`count`, at least 1, for a loss that is a sum over what is counted, divided by it.
 
     Where gradients are taken it is the mean of the processes' counts, so that the mean of their
@@ -174,7 +174,7 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
     torch._foreach_copy_(gradients, views)
 
 
-def spread(network: nn.Module) -> None:
+def broadcast_weights(network: nn.Module) -> None:
     """The first process's weights and buffers, batch statistics too, in all; not its shards."""
     for value in network.state_dict().values() if world() > 1 else ():
         if not isinstance(value, DTensor):
@@ -190,7 +190,7 @@ def sync_bn(network: nn.Module, device: torch.device) -> Any:
     if device.type != "cuda" or world() == 1:
         raise UserError(
             f"trainer.sync_bn=true: expected several processes on GPUs (torchrun), got {world()} "
-            f"on {device.type}; say trainer.sync_bn=false"
+            f"on {device.type}; set trainer.sync_bn=false"
         )
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
@@ -205,7 +205,7 @@ def reseed(*numbers: int) -> None:
         torch.manual_seed(int(words[0] >> 1))
 
 
-class Late:
+class DelayedAllReduceMax:
     """The largest of the processes' numbers, one call late, so that nobody waits for it.
 
     With one process it is not late.

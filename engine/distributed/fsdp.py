@@ -49,7 +49,7 @@ def check(cfg: DictConfig, network: Any, precision: Precision) -> None:
         "trainer.precision=fp16": precision is Precision.fp16,
         "a clip by value": not getattr(clip, "in_shards", True),
         "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
-        "a head that finds boxes": "boxes" in network.head.says,
+        "a head that finds boxes": "boxes" in network.head.outputs,
     }
     if wrong := [key for key, said in refused.items() if said]:
         raise UserError(f"trainer.shard=true does not go with {', '.join(wrong)}: change one")

@@ -28,7 +28,7 @@ def main(cfg: Any) -> None:
     found = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
     folder = Path(HydraConfig.get().runtime.output_dir)
     found.write(folder)
-    print(found.told(), f"curve: {folder / 'lr_find.png'}", sep="\n")
+    print(found.summary_text(), f"curve: {folder / 'lr_find.png'}", sep="\n")
 
 
 LEAST_STEPS = 10  # of fewer no curve can be made

@@ -80,7 +80,7 @@ class Curve:
             "peak": float(self.rates[np.flatnonzero(low)[-1]]),
         }
 
-    def told(self) -> str:
+    def summary_text(self) -> str:
         """The suggestions to read, and a warning where the loss does not fall."""
         steps = f"{len(self.rates)} steps, rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         ended = "; there the loss diverged" if len(self.rates) < self.planned else ""

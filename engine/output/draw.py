@@ -1,4 +1,4 @@
-"""Objects drawn on a picture."""
+"""Objects drawn on an image."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 
 from engine.data.image import write_rgb
-from engine.distributed.collectives import first_only
+from engine.distributed.collectives import rank_zero_only
 from engine.structures import BACKGROUND, Meta, Objects
 
-SMALLEST = 480  # pictures are enlarged to this side, so that labels can be read
+SMALLEST = 480  # images are enlarged to this side, so that labels can be read
 FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
 STRONGEST = 0.7  # share of the colour where attention is highest
 
 
 def colours(count: int) -> np.ndarray:
     """Distinct colours [count, 3], RGB, bright, evenly around the wheel."""
-    hue = np.arange(max(count, 1)) * 180 // max(count, 1)  # OpenCV converts no empty picture
+    hue = np.arange(max(count, 1)) * 180 // max(count, 1)  # OpenCV converts no empty image
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], 1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0, :count]
 
@@ -34,7 +34,7 @@ def _text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
 
 
 class Labels:
-    """Texts at the corners of boxes, kept inside the picture and off each other."""
+    """Texts at the corners of boxes, kept inside the image and off each other."""
 
     def __init__(self, image: np.ndarray) -> None:
         self.image = image
@@ -62,7 +62,7 @@ def annotate(
 
     Args:
         image: RGB.
-        objects: of this picture, in its pixels.
+        objects: of this image, in its pixels.
         classes: names by label; a box without one (BACKGROUND) has no text.
         show: least score drawn.
         scores: write them behind the names; False is for truth, and says what is ignored instead.
@@ -91,7 +91,7 @@ def heat(
     """A copy of `image` [H, W, 3] with attention laid over it: red is the most, bare is none.
 
     Args:
-        image: RGB, the original picture.
+        image: RGB, the original image.
         weights: [h, w], not negative, over the cells of the network's input.
         matrix: [2, 3], original pixels -> network input (`Meta.matrix`).
         size: (height, width) of the network's input.
@@ -114,26 +114,26 @@ def heat(
 def samples(
     dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
 ) -> Iterator[tuple[np.ndarray, Meta]]:
-    """The first few predicted pictures of a dataset, annotated."""
+    """The first few predicted images of a dataset, annotated."""
     pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
     for objects, meta in islice(pairs, count):
         yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
 
 
-@first_only
+@rank_zero_only
 def charts(metric: Any, folder: Path) -> None:
     """Write what a metric draws of itself, over what is there: a confusion matrix."""
-    for name, image in getattr(metric, "pictures", dict)().items():
+    for name, image in getattr(metric, "images", dict)().items():
         folder.mkdir(parents=True, exist_ok=True)
         write_rgb(str(folder / f"{name}.png"), image)
 
 
 class Album:
-    """Where annotated pictures go: a file each, or with a frame rate one video.
+    """Where annotated images go: a file each, or with a frame rate one video.
 
     Args:
-        folder: made when the first picture comes.
-        rate: frames a second, or None for single pictures.
+        folder: made when the first image comes.
+        rate: frames a second, or None for single images.
     """
 
     def __init__(self, folder: Path, rate: float | None = None) -> None:
@@ -141,7 +141,7 @@ class Album:
         self.video: cv2.VideoWriter | None = None
 
     def add(self, image: np.ndarray, meta: Meta) -> None:
-        """Write one RGB picture, named by the picture's id."""
+        """Write one RGB image, named by the image's id."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.rate is None:
             name = re.sub(r"[^\w.-]+", "_", str(meta.id))

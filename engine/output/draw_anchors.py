@@ -1,4 +1,4 @@
-"""A detector's slots on pictures: the anchors of each level, and which answer for which object."""
+"""A detector's slots on images: the anchors of each level, and which answer for which object."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from engine.data.image import write_rgb
 from engine.data.loader import Loader
-from engine.distributed.collectives import first_only
+from engine.distributed.collectives import rank_zero_only
 from engine.network import Network
 from engine.output.draw import SMALLEST, Labels, colours
 from engine.structures import Objects, Output, Sample, collate
 
-MATCHED = 4  # training pictures whose matches are drawn
+MATCHED = 4  # training images whose matches are drawn
 FADED = 0.5  # of the brightness
 GRID = 110  # grey of the lines between cells
 
@@ -39,7 +39,7 @@ def _rectangle(image: np.ndarray, box: Tensor, colour: np.ndarray, width: int = 
 
 
 def anchors(image: np.ndarray, slots: Tensor, cells: Tensor) -> np.ndarray:
-    """The picture once a level, side by side: its grid, and one cell with all of its anchors.
+    """The image once a level, side by side: its grid, and one cell with all of its anchors.
 
     Args:
         image: [H, W, 3] RGB, what the network saw.
@@ -73,12 +73,12 @@ def _level(image: np.ndarray, slots: Tensor, cell: Tensor) -> np.ndarray:
 
 
 def owners(boxes: Tensor, labels: Tensor, objects: Objects) -> Tensor:
-    """Which object [A] each slot of one picture answers for, -1 for none: the nearest to its box.
+    """Which object [A] each slot of one image answers for, -1 for none: the nearest to its box.
 
     Args:
         boxes: [A, 4] that the slots should say.
         labels: [A] that they should say.
-        objects: of this picture.
+        objects: of this image.
     """
     none = torch.full_like(labels, -1)
     if not len(objects):
@@ -93,7 +93,7 @@ def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -
         image: [H, W, 3] RGB, what the network saw.
         slots: [A, 4] in its pixels.
         owner: [A] row of the slot's object, -1 for none.
-        objects: of this picture, in its pixels.
+        objects: of this image, in its pixels.
     """
     drawn, enlarge = _canvas(image)
     palette = colours(len(objects))
@@ -107,13 +107,13 @@ def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -
     return drawn
 
 
-@first_only
+@rank_zero_only
 def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
-    """anchors.png and matches_*.jpg of the first pictures; nothing where slots have no grid.
+    """anchors.png and matches_*.jpg of the first images; nothing where slots have no grid.
 
     No matches of a head that keeps what its slots should say to itself (a first stage's).
     """
-    first = _samples(val, 1) if "boxes" in network.head.says else []
+    first = _samples(val, 1) if "boxes" in network.head.outputs else []
     if not first:
         return
     slots, cells = _said(network, first)[3:5]
@@ -127,7 +127,7 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
 
 def _samples(loader: Loader, count: int) -> list[Sample]:
-    """The first pictures as the first epoch shows them; those that cannot be read are left out."""
+    """The first images as the first epoch shows them; those that cannot be read are left out."""
     every = loader.loader.dataset
     found = (every[0, i] for i in range(min(count, len(loader.dataset))))
     return [sample for sample in found if isinstance(sample, Sample)]

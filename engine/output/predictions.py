@@ -1,11 +1,11 @@
-"""The predictions file: what a run said about its pictures, in COCO results form.
+"""The predictions file: what a run said about its images, in COCO results form.
 
 A list of rows {"image_id", "file_name", "category_id", "bbox": [x, y, w, h], "score"}, in pixels of
-the original pictures (https://cocodataset.org/#format-results; `file_name` is an addition that
+the original images (https://cocodataset.org/#format-results; `file_name` is an addition that
 readers of that form pass over). No number is rounded, so a file scores exactly as its run did.
 
-Where EXIF turns a picture whose annotation counts the stored pixels, so do its rows: the truth's
-own file can judge them. All others count the upright picture's.
+Where EXIF turns an image whose annotation counts the stored pixels, so do its rows: the truth's
+own file can judge them. All others count the upright image's.
 """
 
 import json
@@ -29,7 +29,7 @@ EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
 
 class Predictions(NamedTuple):
-    """A predictions file, sorted by picture."""
+    """A predictions file, sorted by image."""
 
     objects: dict[int, Objects]  # row in the dataset -> a batch of one, in the file's order
     unknown: Counter[int | str]  # image_id that the dataset does not have -> its number of rows
@@ -40,14 +40,14 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
 
     Args:
         predicted: on the CPU, in pixels of the upright originals; `image` is the row in `meta`.
-        meta: one entry a picture.
+        meta: one entry an image.
         categories: the category id of each label.
     """
     refuse_nan(predicted, meta)
     # float64 keeps the difference of two float32 numbers, so that read() gets the same box back
-    boxes = as_annotated(predicted.boxes.double().numpy(), predicted.image.numpy(), meta)
+    boxes = as_annotated(predicted.boxes.double().numpy(), predicted.batch_index.numpy(), meta)
     boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # [M, 4] xywh
-    columns = (predicted.image, predicted.labels, boxes, predicted.scores)
+    columns = (predicted.batch_index, predicted.labels, boxes, predicted.scores)
     return [
         {
             "image_id": meta[image].id,
@@ -93,7 +93,7 @@ def categories(dataset: Dataset) -> Sequence[int]:
 def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predictions:
     """Read a predictions file, of this program or another's, against a dataset.
 
-    A row belongs to the picture whose record has its `image_id` as id, else to the one whose file
+    A row belongs to the image whose record has its `image_id` as id, else to the one whose file
     has it as stem (a stem that two files share names neither).
 
     Args:
@@ -123,7 +123,7 @@ def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predi
 
 
 def score(dataset: Dataset, metric: Metric, predictions: Mapping[int, Objects]) -> dict[str, float]:
-    """The metric's numbers for predictions by row in the dataset; opens no picture."""
+    """The metric's numbers for predictions by row in the dataset; opens no image."""
     metric.reset()
     for index in range(len(dataset)):
         record = dataset.record(index)
@@ -162,7 +162,7 @@ def _parse(row: Any, labels: Mapping[int, int], where: str) -> tuple:
 
 
 def _objects(group: list) -> Objects:
-    """One picture's objects from (label, xywh, score)."""
+    """One image's objects from (label, xywh, score)."""
     labels, boxes, scores = zip(*group, strict=True)
     xywh = np.array(boxes, np.float64)  # [M, 4]
     xyxy = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)

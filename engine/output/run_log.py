@@ -1,4 +1,4 @@
-"""What a run leaves behind: CSV, JSON, TensorBoard, pictures, and lines on the console."""
+"""What a run leaves behind: CSV, JSON, TensorBoard, images, and lines on the console."""
 
 import csv
 import json
@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config.schema import CONFIGS, plain
-from engine.console import say, told
-from engine.distributed.collectives import first_only
+from engine.console import format_defect, info
+from engine.distributed.collectives import rank_zero_only
 from engine.errors import UserError
 from engine.output.draw import Album
 from engine.protocols import Ranked
@@ -32,7 +32,7 @@ class RunLog:
         self.folder, self.said, self.refused = folder, {}, set()
         self._open(cfg, step)
 
-    @first_only
+    @rank_zero_only
     def _open(self, cfg: DictConfig, step: int) -> None:
         folder = self.folder
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -40,33 +40,33 @@ class RunLog:
         self.board = SummaryWriter(
             str(folder / "tensorboard"), purge_step=step + 1 if step else None
         )
-        self.album = Album(folder / "pictures")
+        self.album = Album(folder / "images")
 
-    @first_only
+    @rank_zero_only
     def report(self, splits: dict[str, Any]) -> None:
         """Write data_report.json, and say what is new in it and what each dataset notes."""
         path = self.folder / "data_report.json"
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
-            lines = data.notes + [told(entry) for entry in data.report]
+            lines = data.notes + [format_defect(entry) for entry in data.report]
             new = lines[self.said.get(split, 0) :]
             self.said[split] = len(lines)
             for line in new[:3]:
-                say(f"data ({split}): {line}")
+                info(f"data ({split}): {line}")
             if len(new) > 3:
-                say(f"data ({split}): {len(new) - 3} more, all in {path}")
+                info(f"data ({split}): {len(new) - 3} more, all in {path}")
 
-    @first_only
+    @rank_zero_only
     def classes(self, data: Any) -> None:
         """Say how many training objects each class has: a typo in a label shows here."""
         labels = np.concatenate([data.record(i).labels for i in range(len(data))])
         counts = np.bincount(labels, minlength=len(data.classes)).tolist()
         named = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=True)]
         more = f" and {len(named) - 20} more" if len(named) > 20 else ""
-        say(f"classes: {', '.join(named[:20])}{more}")
+        info(f"classes: {', '.join(named[:20])}{more}")
 
-    @first_only
+    @rank_zero_only
     def epoch(self, history: list[dict[str, float]], step: int) -> None:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""
         columns = list(dict.fromkeys(key for row in history for key in row))
@@ -81,22 +81,22 @@ class RunLog:
             for key, value in history[-1].items():
                 self.board.add_scalar(key, value, step)
 
-    @first_only
+    @rank_zero_only
     def step(self, scalars: dict[str, float], step: int) -> None:
         """Scalars of one training step."""
         with self._going_on("tensorboard"):
             for key, value in scalars.items():
                 self.board.add_scalar(f"step/{key}", value, step)
 
-    def picture(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
-        """One annotated validation picture to pictures/, over the last one, and to TensorBoard."""
-        with self._going_on("pictures"):
+    def image(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
+        """One annotated validation image to images/, over the last one, and to TensorBoard."""
+        with self._going_on("images"):
             self.album.add(image, meta)
         with self._going_on("tensorboard"):
             if board:
                 self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
-    @first_only
+    @rank_zero_only
     def curves(self, ranked: dict[str, Ranked], step: int) -> None:
         """Precision over recall of each class, to TensorBoard."""
         with self._going_on("tensorboard"):
@@ -104,7 +104,7 @@ class RunLog:
                 columns = counts(each)
                 self.board.add_pr_curve_raw(f"val/{name}", *columns, global_step=step)
 
-    @first_only
+    @rank_zero_only
     def histograms(self, network: nn.Module, step: int) -> None:
         """Weights and gradients of each parameter that has one, to TensorBoard."""
         with self._going_on("tensorboard"):
@@ -113,14 +113,14 @@ class RunLog:
                     self.board.add_histogram(f"weight/{name}", parameter, step)
                     self.board.add_histogram(f"gradient/{name}", parameter.grad, step)
 
-    @first_only
+    @rank_zero_only
     def choices(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
         """What a job of a sweep was asked, beside what it reached, to TensorBoard's HPARAMS."""
         asked = {key: _number(value) for key, _, value in (o.partition("=") for o in overrides)}
         with self._going_on("tensorboard"):
             self.board.add_hparams(asked, scores, run_name=".")  # its own folder, not a new one
 
-    @first_only
+    @rank_zero_only
     def close(self) -> None:
         """Write what TensorBoard still holds."""
         with self._going_on("tensorboard"):
@@ -133,7 +133,7 @@ class RunLog:
             yield
         except (OSError, UserError) as error:
             if name not in self.refused:
-                say(f"{self.folder / name} cannot be written: {error}; training goes on")
+                info(f"{self.folder / name} cannot be written: {error}; training goes on")
             self.refused.add(name)
 
 
@@ -164,7 +164,7 @@ def _number(text: str) -> float | str:
         return text
 
 
-@first_only
+@rank_zero_only
 def write_metrics(
     folder: Path,
     *,

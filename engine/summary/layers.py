@@ -13,7 +13,7 @@ from engine.builders import parts
 from engine.config.image_size import size_of
 from engine.config.instantiate import part
 from engine.structures import Output
-from engine.summary.receptive_field import Reach, Reaches, tensors
+from engine.summary.receptive_field import ReceptiveField, ReceptiveFields, tensors
 
 
 class Layer(NamedTuple):
@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     type: str
     output: list[int]  # [C, H, W] of a map, without the batch
     stride: float | None  # of a map of several cells, pixels
-    field: float | None  # receptive field, pixels a side; infinite: the whole picture
+    field: float | None  # receptive field, pixels a side; infinite: the whole image
     parameters: int  # of this module and at its first call, so that they add up
     macs: int  # multiplications (each with an addition)
 
@@ -49,7 +49,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
-        self.reaches, self.flops = Reaches(), FlopCounterMode(display=False)
+        self.reaches, self.flops = ReceptiveFields(), FlopCounterMode(display=False)
         self._running: list[Running] = []
         self._counted: set[int] = set()
 
@@ -85,7 +85,7 @@ class Recorder:
 
 
 class Summary(NamedTuple):
-    """A network at one size of picture."""
+    """A network at one size of image."""
 
     backbone: str
     head: str
@@ -101,7 +101,7 @@ class Summary(NamedTuple):
 
 
 def summary(cfg: DictConfig) -> Summary:
-    """Run the configured network once, on pictures without numbers where its backbone allows it."""
+    """Run the configured network once, on images without numbers where its backbone allows it."""
     try:
         return _summary(cfg, "meta")
     except RuntimeError as error:  # a backbone that computes with numbers it does not have there
@@ -150,12 +150,12 @@ def _run(
         with recorder.flops, recorder.reaches as reaches:
             recorder.watch(backbone, "backbone")
             recorder.watch(head, "head")
-            pictures = torch.zeros(1, 3, *size, device=device)
-            reaches.tell(pictures, Reach())
+            images = torch.zeros(1, 3, *size, device=device)
+            reaches.register(images, ReceptiveField())
             features = []
-            for feature in backbone(pictures):
+            for feature in backbone(images):
                 features.append(torch.zeros(feature.shape))
-                reaches.tell(features[-1], reaches.of(feature) or Reach())
+                reaches.register(features[-1], reaches.of(feature) or ReceptiveField())
             output = head(features, size)
             head.decode(output)  # a second stage runs here
             return output

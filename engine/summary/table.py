@@ -5,14 +5,14 @@ from typing import Any
 
 WIDTH = 100  # columns
 FOOT = (
-    "field: receptive field, pixels a side, all: the whole picture. The gate of a squeeze-and-\n"
+    "field: receptive field, pixels a side, all: the whole image. The gate of a squeeze-and-\n"
     "excitation block sees all; it does not widen the field of the map that it scales.\n"
     "MACs: multiplications with an addition, of convolutions, matrix products and attention."
 )
 
 
 def facts(found: Any) -> dict[str, Any]:
-    """A summary as plain values; stride null: not a map; field "all": the whole picture."""
+    """A summary as plain values; stride null: not a map; field "all": the whole image."""
     rows = [layer._asdict() | {"field": _field(layer.field)} for layer in found.layers]
     levels = [level._asdict() for level in found.levels]
     gmacs = {"gmacs": found.macs / 1e9}
@@ -24,7 +24,7 @@ def text(found: Any) -> str:
     height, width = found.image_size
     lines = [
         f"{found.backbone} + {found.head}, {found.num_classes} classes, "
-        f"pictures [3, {height}, {width}]\n",
+        f"images [3, {height}, {width}]\n",
         *_table(
             ("layer", "type", "output", "stride", "field", "parameters", "MACs"),
             [_row(layer) for layer in found.layers],

@@ -11,14 +11,14 @@ from omegaconf import DictConfig
 from engine.config.image_size import size_of
 from engine.config.ranges import save_interval
 from engine.config.schema import plain
-from engine.console import say
+from engine.console import info
 from engine.distributed import collectives
 from engine.errors import Diverged, Stopped
 from engine.training.run import Run
 from engine.weights import checkpoint
 
 
-class Keeper:
+class Checkpointer:
     """Writes `last.pt`, and `best.pt` when told, of a run into a folder."""
 
     def __init__(self, run: Run, cfg: DictConfig, classes: list[str], folder: Path) -> None:
@@ -38,21 +38,21 @@ class Keeper:
             self.failed = ""
         except OSError as error:
             self.failed = error.strerror or str(error)
-            say(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
+            info(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
                 f"{self.failed}; the one before is whole, training goes on")  # fmt: skip
 
     def if_due(self) -> None:
         """Save when `trainer.save_every` says so."""
         step, seconds = self.saved
         clock = self.run.clock
-        late = self.seconds < inf and collectives.from_first(
+        late = self.seconds < inf and collectives.broadcast_from_rank_zero(
             lambda: clock.seconds - seconds >= self.seconds
         )
         if late or clock.step - step >= self.steps:
             self()
 
     @contextmanager
-    def whatever_ends_it(self) -> Iterator[None]:
+    def save_on_exit(self) -> Iterator[None]:
         """Save when a signal or steps that are not finite end what is inside."""
         try:
             yield

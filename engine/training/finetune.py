@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from engine.console import say
+from engine.console import info
 from engine.errors import UserError
 from engine.network import Group, groups, parameters
 
@@ -36,19 +36,19 @@ class Finetune:
         self.last, self.decay, self.unfreeze_every = last, decay, unfreeze_every
         self.said = 0  # groups that train, as the console knows it
 
-    def rates(self, network: Any) -> list[tuple[float, list[nn.Parameter]]]:
+    def param_groups(self, network: Any) -> list[tuple[float, list[nn.Parameter]]]:
         """What will ever train, with the factor of its learning rate.
 
         What starts to train later stands apart: fused optimizers want parameters of one age.
         """
         found = groups(network)
         kept = found[-self._most(found) :]
-        rates: dict[tuple[float, int], list[nn.Parameter]] = {}
+        param_groups: dict[tuple[float, int], list[nn.Parameter]] = {}
         for i, group in enumerate(kept):
             factor = self.decay ** (len(kept) - 1 - i)
             age = 0 if self.unfreeze_every is None else i
-            rates.setdefault((factor, age), []).extend(parameters(group))
-        return [(factor, held) for (factor, _), held in rates.items()]
+            param_groups.setdefault((factor, age), []).extend(parameters(group))
+        return [(factor, held) for (factor, _), held in param_groups.items()]
 
     def __call__(self, network: Any, epoch: int) -> int:
         """Freeze what does not train in this epoch, counted from 0; call it after `train()`.
@@ -71,7 +71,7 @@ class Finetune:
         trained = sum(sizes[frozen:])
         if training != self.said:
             which = "all" if not frozen else f"the last {training} of {len(found)} groups:"
-            say(f"epoch {epoch + 1}: {which} {trained:,} of {sum(sizes):,} parameters train")
+            info(f"epoch {epoch + 1}: {which} {trained:,} of {sum(sizes):,} parameters train")
             self.said = training
         return trained
 

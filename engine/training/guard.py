@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from engine.console import say
-from engine.distributed.collectives import gathered
+from engine.console import info
+from engine.distributed.collectives import all_gather
 from engine.errors import Diverged
 from engine.structures import Meta
 
@@ -32,7 +32,7 @@ class Guard:
         self.recent: deque[tuple[Tensor, list[str]]] = deque()  # since the last report
 
     def watch(self, meta: list[Meta]) -> None:
-        """Note the pictures of a batch, before the network sees them."""
+        """Note the images of a batch, before the network sees them."""
         if not self.paths and self.kept:  # the step's first
             torch._foreach_copy_(self.kept, self.buffers)
         self.paths += [str(m.path) for m in meta]
@@ -43,7 +43,7 @@ class Guard:
         self.bad = self.bad | ~finite
         return finite
 
-    def judge(self, norm: Tensor) -> Tensor:
+    def is_bad_step(self, norm: Tensor) -> Tensor:
         """Whether the step whose gradient has this norm must be skipped; buffers go back if so."""
         bad = self.bad | ~norm.isfinite()
         for buffer, kept in zip(self.buffers, self.kept, strict=True):
@@ -65,13 +65,13 @@ class Guard:
         for number, (bad, (_, paths)) in enumerate(zip(flags, self.recent, strict=True), first):
             self.row = self.row + 1 if bad else 0
             if bad:  # in every process: the loss and the gradient that are judged are their mean
-                paths = gathered(paths)
-                say(f"step {number} skipped, its loss or gradient is not finite: {_few(paths)}")
+                paths = all_gather(paths)
+                info(f"step {number} skipped, its loss or gradient is not finite: {_few(paths)}")
             if self.row >= self.limit:
                 raise Diverged(
                     f"step {number}: the loss or its gradient is not finite {self.row} times in a "
-                    f"row, the last time over {_few(paths)}; look at these pictures and their "
-                    "boxes, lower optimizer.lr, or say trainer.precision=fp32"
+                    f"row, the last time over {_few(paths)}; look at these images and their "
+                    "boxes, lower optimizer.lr, or set trainer.precision=fp32"
                 )
         self.recent.clear()
 

@@ -36,30 +36,30 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hidden(),
                initial=progress.batches)  # fmt: skip
     for batch in bar:
-        run.lap("data")
+        run.mark("data")
         collectives.reseed(loader.sampler.seed, run.epoch, progress.batches)
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
         with autocast(run.precision, run.device):
             output = network(batch.images)
-        run.lap("forward")
+        run.mark("forward")
         losses = network.losses(output, batch.objects)
         said = collectives.means(losses)
         progress.add_losses(said, run.guard.finite(_sum(said)))
         progress.batches = loader.position
-        run.lap("losses")
+        run.mark("losses")
         share = 1 / _group(progress.batches, run.accumulate, len(loader))
         run.scaler.scale(_sum(losses) * share).backward()
-        run.lap("backward")
+        run.mark("backward")
         if progress.batches % run.accumulate and progress.batches < len(loader):
             continue
         collectives.average(parameters)
         run.scaler.unscale_(run.optimizer)
         norm, clipped = run.clip(parameters)
-        bad = run.guard.judge(norm)
+        bad = run.guard.is_bad_step(norm)
         run.step(bad)
         progress.add_step(norm, clipped, bad)
-        run.lap("optimizer")
+        run.mark("optimizer")
         if run.clock.step % LOG_EVERY == 0:
             run.guard.report(run.clock.step)
             now = {"loss": float(_sum(said).detach()), "grad_norm": float(norm), "lr": run.rate}
@@ -98,7 +98,7 @@ def detect(
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     """What the network finds, batch by batch.
 
-    Every batch is filled up to the size of the largest, so that the arithmetic of a picture, and
+    Every batch is filled up to the size of the largest, so that the arithmetic of an image, and
     with it the last bit of its scores, is the same wherever it stands.
 
     Yields:
@@ -116,7 +116,7 @@ def detect(
 
 
 def truth(loader: Loader, meta: list[Meta]) -> Objects:
-    """The dataset's own records of these pictures, in pixels of the originals."""
+    """The dataset's own records of these images, in pixels of the originals."""
     records = [upright(loader.dataset.record(m.index), m.turn, m.size) for m in meta]
     return Objects.from_records(records, [m.size for m in meta])
 
@@ -135,12 +135,12 @@ def evaluate(
     bar = tqdm(detect(network, loader, device, precision), "evaluating", len(loader), leave=False,
                disable=_hidden())  # fmt: skip
     own = ((found, batch.meta, _on_cpu(losses)) for found, batch, losses in bar)
-    for found, meta, losses in collectives.in_order(own):
+    for found, meta, losses in collectives.gather_in_order(own):
         metric.update(found, truth(loader, meta), meta)
         predicted.append((found, meta))
         _add(sums, losses)
     means = {f"loss/{k}": float(v) / max(len(predicted), 1) for k, v in sums.items()}
-    return collectives.from_first(lambda: metric.compute() | means), predicted
+    return collectives.broadcast_from_rank_zero(lambda: metric.compute() | means), predicted
 
 
 def _on_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,16 +11,16 @@ from engine.distributed.fsdp import like
 
 
 def optimizer(
-    rates: Iterable[tuple[float, Iterable[nn.Parameter]]], make: partial[Optimizer]
+    param_groups: Iterable[tuple[float, Iterable[nn.Parameter]]], make: partial[Optimizer]
 ) -> Optimizer:
     """Weights decay; biases and the scales of normalisation do not (arXiv 1812.01187, 3.1).
 
     Args:
-        rates: parameters, with the factor of their learning rate.
+        param_groups: parameters, with the factor of their learning rate.
         make: the optimizer but for its parameters.
     """
     groups: list[dict[str, Any]] = []
-    for factor, parameters in rates:
+    for factor, parameters in param_groups:
         rate = {} if factor == 1 else {"lr": factor * make.keywords["lr"]}
         held = list(parameters)
         groups += [

@@ -40,7 +40,9 @@ class Clock:
     def done(self) -> float:
         """Share of the run in 0..1."""
         # of one clock, or processes would stop at different steps
-        seconds = collectives.from_first(lambda: self.seconds) if self.minutes else 0.0
+        seconds = (
+            collectives.broadcast_from_rank_zero(lambda: self.seconds) if self.minutes else 0.0
+        )
         budget = seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(max(self.step / self.total_steps, budget), 1.0)
 
@@ -103,8 +105,8 @@ class Run:
     device: torch.device
     precision: Precision
     accumulate: int = 1
-    judge: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
-    lap: Any = lambda part: None  # told when a part of a step is over: engine.training.timer.Laps
+    plateau_factor: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
+    mark: Any = lambda part: None  # told when a part of a step is over: engine.training.timer.Laps
     epoch: int = 0  # whole epochs behind
     progress: Progress = field(default_factory=Progress)  # of the epoch that is being trained
     best: float = float("-inf")
@@ -142,7 +144,7 @@ class Run:
             return False
         better = value > self.best
         self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
-        self._slow_down(self.judge(self.stale))
+        self._slow_down(self.plateau_factor(self.stale))
         return better
 
     def _slow_down(self, factor: float) -> None:

@@ -28,7 +28,7 @@ class Constant:
         """The factor when a share `done` of the run after the warm-up is over."""
         return 1.0
 
-    def judge(self, stale: int) -> float:
+    def plateau_factor(self, stale: int) -> float:
         """After an evaluation, `stale` of them since the best: a factor of all later rates."""
         return 1.0
 
@@ -45,7 +45,7 @@ class Plateau(Constant):
             )
         self.patience, self.gamma = patience, gamma
 
-    def judge(self, stale: int) -> float:
+    def plateau_factor(self, stale: int) -> float:
         """Gamma at the end of patience, else 1."""
         return self.gamma if stale and stale % self.patience == 0 else 1.0
 

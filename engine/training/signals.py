@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from engine.distributed.collectives import Late
+from engine.distributed.collectives import DelayedAllReduceMax
 from engine.errors import Stopped
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
@@ -16,7 +16,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
-        self.agreed = Late()  # the processes of a run stop at one step
+        self.agreed = DelayedAllReduceMax()  # the processes of a run stop at one step
         self.waiting = False  # whether nothing changes that a signal could tear
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ import time
 import torch
 
 
-class Laps:
+class StepTimer:
     """A stopwatch that is told the name of each part when the part is over.
 
     Other devices than the CPU work behind the program's back: there it waits for them, which slows
@@ -25,7 +25,7 @@ class Laps:
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
         self.last = now
 
-    def told(self) -> str:
+    def summary_text(self) -> str:
         """The share of each part, to read."""
         whole = sum(self.seconds.values())
         lines = [f"{100 * s / whole:5.1f} %  {part}" for part, s in self.seconds.items()]

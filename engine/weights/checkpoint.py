@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from engine.distributed.collectives import first_only
+from engine.distributed.collectives import rank_zero_only
 from engine.distributed.fsdp import weights_like
 from engine.errors import UserError
 from engine.weights.migrate import FORMAT, migrate
@@ -16,7 +16,7 @@ from engine.weights.migrate import FORMAT, migrate
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
-@first_only
+@rank_zero_only
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write beside the target, flush, then replace: the old file lives until the new is whole.
 

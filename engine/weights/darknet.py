@@ -39,7 +39,7 @@ def read(path: Path, backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """All of the file's numbers; the header is three int32 and the pictures seen, 4 or 8 bytes."""
+    """All of the file's numbers; the header is three int32 and the images seen, 4 or 8 bytes."""
     data = path.read_bytes()
     if len(data) < 20:
         raise UserError(f"{path}: {len(data)} bytes, too short for a Darknet file")

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from engine.config.schema import CONFIGS
-from engine.console import say
+from engine.console import info
 
 FORMAT = 5
 # Until format 4 a checkpoint stood between two epochs, and nothing was counted of what is here.
@@ -17,7 +17,7 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
     number, table = state["format"], OmegaConf.load(CONFIGS / "renamed.yaml")
     if number == FORMAT:
         return state
-    say(f"checkpoint of format {number}, read as {FORMAT}")
+    info(f"checkpoint of format {number}, read as {FORMAT}")
     state = _from_first(state) if number == 1 else state
     state = {**state, "config": _with_coder(state["config"], table.coder)} if number < 3 else state
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
@@ -25,14 +25,20 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(node: Any, table: Any) -> Any:
-    """A configuration whose classes have the names of today, in every node that names one."""
+    """A configuration with the names of today, in every node that names a class."""
     if isinstance(node, list | tuple):
         return [_renamed(value, table) for value in node]
     if not isinstance(node, dict):
         return node
     new = {key: _renamed(value, table) for key, value in node.items()}
-    if isinstance(target := new.get("_target_"), str):
-        new["_target_"] = _today(target, table["targets"])
+    if not isinstance(target := new.get("_target_"), str):
+        return new
+    target = _today(target, table["targets"])
+    keys = table["keys"].get(target, {})
+    new = {keys.get(key, key): value for key, value in new.items()} | {"_target_": target}
+    if nested := new.get(table["flat"].get(target)):
+        flat = [row for level in nested for row in level]
+        new[table["flat"][target]] = flat if isinstance(flat[0], list) else nested
     return new
 
 

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from engine.console import say
+from engine.console import info
 from engine.errors import UserError, did_you_mean
 from engine.structures import Preprocessing
 from engine.weights import checkpoint, darknet, torchvision_detectors
@@ -30,7 +30,7 @@ class Pretrained(NamedTuple):
     """What came with a backbone's weights."""
 
     preprocessing: Preprocessing
-    rest: dict[str, Tensor]  # tensors the backbone has no place for: the head, as a rule
+    unused_tensors: dict[str, Tensor]  # tensors the backbone has no place for: the head, as a rule
     classes: list[str] | None  # names of the head's outputs, where they are known
 
 
@@ -68,9 +68,9 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
             f"backbone.weights={weights}: no such file; expected a file{known}"
             f"{did_you_mean(weights, names)}"
         )
-    rest = _fit(backbone, file)
-    classes = file.classes or _imagenet(rest)
-    return Pretrained(file.preprocessing, rest, classes)
+    unused_tensors = _fit(backbone, file)
+    classes = file.classes or _imagenet(unused_tensors)
+    return Pretrained(file.preprocessing, unused_tensors, classes)
 
 
 def _published(name: str | None) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _published(name: str | None) -> dict[str, Any]:
 def _torchvision(entry: Any) -> _File:
     path = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
     if not path.is_file():
-        say(f"fetching {entry.url} to {path}")
+        info(f"fetching {entry.url} to {path}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(entry.url, str(path), _stated_hash(path))
@@ -175,11 +175,11 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
     prefix = _prefix(held, wanted)
     state = _counted({k.removeprefix(prefix): v for k, v in held.items()})
     matched = {k: state[k] for k in wanted if k in state and state[k].shape == wanted[k].shape}
-    missing, rest = wanted.keys() - matched.keys(), state.keys() - matched.keys()
+    missing, unused_tensors = wanted.keys() - matched.keys(), state.keys() - matched.keys()
     digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
     counts = (
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
-        f"{len(rest)} of the file left over{_named(rest)}"
+        f"{len(unused_tensors)} of the file left over{_named(unused_tensors)}"
     )
     own = tuple(getattr(backbone, "own", ()))  # a detector's layers, which classifiers lack
     if len(matched) < LEAST * sum(not key.startswith(own) for key in wanted):
@@ -187,8 +187,8 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )
     backbone.load_state_dict(matched, strict=False)
-    say(f"weights: {file.path}: {counts}; sha256 {digest}")
-    return {k: state[k] for k in state if k in rest}
+    info(f"weights: {file.path}: {counts}; sha256 {digest}")
+    return {k: state[k] for k in state if k in unused_tensors}
 
 
 def _renamed(key: str) -> str:
@@ -217,9 +217,9 @@ def _named(keys: Iterable[str]) -> str:
     return f" ({', '.join(every[:3])}{more})" if every else ""
 
 
-def _imagenet(rest: dict[str, Tensor]) -> list[str] | None:
+def _imagenet(unused_tensors: dict[str, Tensor]) -> list[str] | None:
     """ImageNet's class names for a head of 1000 outputs."""
-    if not rest or len(list(rest.values())[-1]) != 1000:
+    if not unused_tensors or len(list(unused_tensors.values())[-1]) != 1000:
         return None
     return torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
@@ -230,7 +230,7 @@ def shapes(state: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{k} {list(v.shape)}" for k, v in last) or "nothing"
 
 
-def fill(head: nn.Module, rest: Mapping[str, Tensor]) -> bool:
+def fill(head: nn.Module, unused_tensors: Mapping[str, Tensor]) -> bool:
     """Put a file's left-over tensors into a head where they have its shapes, in order.
 
     The last ones of the file go to the first ones of the head: a file may hold auxiliary
@@ -238,12 +238,14 @@ def fill(head: nn.Module, rest: Mapping[str, Tensor]) -> bool:
     by name, those that fit.
     """
     wanted = _counted(head.state_dict())
-    if wanted.keys() <= rest.keys():
-        fitting = {k: rest[k] for k, v in wanted.items() if rest[k].shape == v.shape}
-        say(f"weights: {len(fitting)} of the head's {len(wanted)} tensors matched")
+    if wanted.keys() <= unused_tensors.keys():
+        fitting = {
+            k: unused_tensors[k] for k, v in wanted.items() if unused_tensors[k].shape == v.shape
+        }
+        info(f"weights: {len(fitting)} of the head's {len(wanted)} tensors matched")
         head.load_state_dict(fitting, strict=False)
         return len(fitting) == len(wanted)
-    tail = list(rest.values())[-len(wanted) :]
+    tail = list(unused_tensors.values())[-len(wanted) :]
     names = list(wanted)[: len(tail)]
     if not tail or [t.shape for t in tail] != [wanted[k].shape for k in names]:
         return False

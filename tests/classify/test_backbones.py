@@ -30,7 +30,7 @@ from engine.structures import Objects
 
 FILES = {path.stem: path for path in sorted((CONFIGS / "backbone").glob("*.yaml"))}
 ONE_CELL = "vit_b_16_token"
-LARGE = ("vgg", "resnet1", "darknet53", "vit_b")  # which train on a smaller picture here
+LARGE = ("vgg", "resnet1", "darknet53", "vit_b")  # which train on a smaller image here
 without_timm = pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is optional")
 every = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=without_timm if n == "timm" else ()) for n in FILES]
@@ -109,7 +109,7 @@ def test_trains_under_an_ssd_and_every_parameter_gets_a_gradient(name):
             parts.network(cfg, 3, backbone)
         backbone(torch.randn(2, 3, 48, 48))[0].square().sum().backward()
         return check_gradients(backbone)
-    cfg.head.first_stride = min(8, backbone.strides[-1])  # some are for very small pictures
+    cfg.head.first_stride = min(8, backbone.strides[-1])  # some are for very small images
     net = parts.network(cfg, 3, backbone).train()
     boxes = torch.tensor([[0.1, 0.1, 0.7, 0.7], [0.3, 0.2, 0.9, 0.6]]) * side
     objects = Objects(boxes, torch.tensor([0, 2]), torch.tensor([0, 1]))
@@ -160,15 +160,20 @@ def test_the_layout_of_blocks_is_an_argument(kind):
 
 def test_width_and_depth():
     with torch.device("meta"):
-        assert MobileNetV1(width=0.25).channels == (32, 64, 128, 256)
-        assert MobileNetV1(width=0.01).channels == (8, 8, 8, 10)  # int(1024 * .01), never below 8
-        assert list(CSPDarknet(width=1.0, depth=1.0).channels) == [128, 256, 512, 1024]
+        assert MobileNetV1(width_factor=0.25).channels == (32, 64, 128, 256)
+        assert MobileNetV1(width_factor=0.01).channels == (
+            8,
+            8,
+            8,
+            10,
+        )  # int(1024 * .01), never below 8
+        assert list(CSPDarknet(width_factor=1.0, depth=1.0).channels) == [128, 256, 512, 1024]
         deep = CSPDarknet(depth=1.0)
     blocks = [len(stage[1].blocks) for stage in (deep.stage1, deep.stage2, deep.stage3)]
     assert blocks == [2, 8, 8]
 
 
-def test_the_stem_for_small_pictures():
+def test_the_stem_for_small_images():
     small = shapes_only("resnet18_cifar")
     assert small.strides == (1, 2, 4, 8)
     assert small.conv1.weight.shape == (64, 3, 3, 3)
@@ -241,7 +246,7 @@ def test_timm_is_optional(monkeypatch):
         (VGG, {"name": "vgg12"}, "vgg12: expected one of vgg11"),
         (AlexNet, {"name": "alexnet_2013"}, "alexnet_2013: expected one of alexnet"),
         (MobileNet, {"name": "mobilenet_v4"}, "mobilenet_v4: expected one of mobilenet_v2"),
-        (MobileNetV1, {"width": 0.0}, "width=0.0: expected a factor above 0"),
+        (MobileNetV1, {"width_factor": 0.0}, "width_factor=0.0: expected a factor above 0"),
         (MobileNetV1, {"order": "bn-conv-act"}, "bn-conv-act: expected conv-bn-act or conv-act-bn"),
         (Darknet19, {"dropout": 1.0}, "dropout=1.0: expected a share from 0 to below 1"),
         (CSPDarknet, {"depth": -1.0}, "depth=-1.0: expected factors above 0"),
@@ -255,7 +260,7 @@ def test_what_is_refused(kind, options, message):
         kind(**options)
 
 
-def test_alexnet_says_how_small_a_picture_may_be():
+def test_alexnet_says_how_small_a_image_may_be():
     net = shapes_only("alexnet")
     assert sizes(net, 63, 63)[-1] == (1, 1)
     with pytest.raises(UserError, match=r"image_size=\[62, 99\]: AlexNet needs 63"):

@@ -7,8 +7,8 @@ from engine.errors import UserError
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes train.csv beside the pictures a, b, c, and opens it."""
-    sets.pictures(tmp_path)
+    """Writes train.csv beside the images a, b, c, and opens it."""
+    sets.images(tmp_path)
     (tmp_path / "val.csv").write_text("filename,label\na.png,dog\n")
 
     def make(*rows, split="train", **options):
@@ -34,13 +34,13 @@ def test_several_rows_are_several_labels(table):
     data = table("a.png,cat", "b.png,bee", "a.png,bee")
     assert labels(data) == {"a": [1, 0], "b": [0]}
     assert data.notes == [
-        "1 of 2 pictures have several labels: train with loss=bce metric=multi_label"
+        "1 of 2 images have several labels: train with loss=bce metric=multi_label"
     ]
 
 
-def test_pictures_that_lie_elsewhere_are_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"no picture for 'train'; of 2 rows left out the "
-                                        rf"first: no picture y\.png in {tmp_path}"):  # fmt: skip
+def test_images_that_lie_elsewhere_are_named(table, tmp_path):
+    with pytest.raises(UserError, match=r"no image for 'train'; of 2 rows left out the "
+                                        rf"first: no image y\.png in {tmp_path}"):  # fmt: skip
         table("y.png,cat", "z.png,cat", on_error="skip")
 
 
@@ -49,7 +49,7 @@ def test_pictures_that_lie_elsewhere_are_named(table, tmp_path):
     [
         ("a.png,dog", "unknown class 'dog', expected one of bee, cat"),
         ("a.png", "unknown class ''"),
-        ("z.png,cat", r"no picture z\.png in"),
+        ("z.png,cat", r"no image z\.png in"),
         ("../a.png,cat", r"filename '\.\./a\.png' is none below"),
         ("a.png,cat", r"a\.png is 'cat' in another row already"),
     ],
@@ -64,7 +64,7 @@ def test_a_bad_row_fails_or_is_left_out(table, row, reason):
 
 
 def test_a_share_of_each_class(tmp_path):
-    sets.pictures(tmp_path, [f"p{i}" for i in range(8)])
+    sets.images(tmp_path, [f"p{i}" for i in range(8)])
     rows = [f"p{i}.png,{'cat' if i < 4 else 'bee'}" for i in range(8)]
     (tmp_path / "all.csv").write_text("\n".join(["filename,label", *rows]))
     one = {"root": str(tmp_path), "annotations": str(tmp_path / "all.csv"), "val_share": 0.25}

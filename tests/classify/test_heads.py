@@ -1,4 +1,4 @@
-"""Heads that say a class of the whole picture."""
+"""Heads that say a class of the whole image."""
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from torch import nn
 from classify.backbones.googlenet import GoogLeNet
 from classify.heads.attention import Attention
 from classify.heads.auxiliary import Auxiliary
-from classify.heads.extra import Extra
 from classify.heads.linear import Linear, both, stochastic
 from classify.heads.mlp import MLP
+from classify.heads.stacked_linear import StackedLinear
 from classify.losses import BCE, MSE, CrossEntropy, Focal
 from engine.errors import UserError
 from engine.structures import IGNORE, Objects, Output
@@ -27,7 +27,7 @@ HEADS = {
     "attention local": (Attention, {"kind": "local"}),
     "attention hard": (Attention, {"kind": "hard"}),
     "auxiliary": (Auxiliary, {"levels": [0, 1]}),
-    "extra": (Extra, {"inner": 9}),
+    "extra": (StackedLinear, {"inner": 9}),
 }
 LOSSES = {
     "softmax": [CrossEntropy(), MSE()],
@@ -48,9 +48,9 @@ def features(batch=4):
     ]
 
 
-def truth(*pictures):
-    """Labels of each picture; a negative one -k - 1 is class k, ignored."""
-    rows = [(i, label) for i, labels in enumerate(pictures) for label in labels]
+def truth(*images):
+    """Labels of each image; a negative one -k - 1 is class k, ignored."""
+    rows = [(i, label) for i, labels in enumerate(images) for label in labels]
     image, labels = (torch.tensor(column) for column in zip(*rows, strict=True))
     boxes = torch.tensor([0.0, 0.0, SIZE[1], SIZE[0]]).expand(len(rows), 4)
     ignore = labels < 0
@@ -70,9 +70,9 @@ def test_oracle(name, activation):
     said = output._replace(logits=torch.where(hot, 20.0, -20.0))
     found = head.decode(said)
     found = found.select(found.scores > 0.5)
-    assert found.image.tolist() == true.image.tolist()
-    assert sorted(zip(found.image.tolist(), found.labels.tolist(), strict=True)) == sorted(
-        zip(true.image.tolist(), true.labels.tolist(), strict=True)
+    assert found.batch_index.tolist() == true.batch_index.tolist()
+    assert sorted(zip(found.batch_index.tolist(), found.labels.tolist(), strict=True)) == sorted(
+        zip(true.batch_index.tolist(), true.labels.tolist(), strict=True)
     )
     assert torch.equal(found.boxes, true.boxes)
 
@@ -85,12 +85,12 @@ def test_labels_of_a_softmax():
 
 def test_labels_of_a_sigmoid():
     head = make("linear", "sigmoid")
-    # Picture 1 shows class 3 for sure and again as ignored; picture 2 nothing.
+    # Image 1 shows class 3 for sure and again as ignored; image 2 nothing.
     labels = head.assign(head(features(3), SIZE), truth([2, -1], [-4, 3], [])).labels
     assert labels[:, 0].tolist() == [[IGNORE, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
 
 
-def test_mixed_pictures_get_shares_of_their_classes():
+def test_mixed_images_get_shares_of_their_classes():
     objects = truth([1, 3], [2], [4, 4], [0, -2])
     objects.scores = torch.tensor([0.75, 0.25, 1.0, 0.5, 0.5, 0.25, 0.75])
     for activation in ("softmax", "sigmoid"):
@@ -119,7 +119,7 @@ def test_the_best_few_are_decoded_best_first():
 def test_every_parameter_gets_a_gradient_from_every_loss(name, activation):
     for loss in LOSSES[activation]:
         head = make(name, activation)
-        assert loss.requires <= head.says <= loss.trains
+        assert loss.requires <= head.outputs <= loss.trains
         output = head(features(), SIZE)
         terms = loss(output, head.assign(output, truth([3], [0], [4], [0])))
         sum(terms.values()).backward()
@@ -174,7 +174,7 @@ def test_auxiliary_slots_count_three_tenths():
     main, one, two = (nn.functional.cross_entropy(output.logits[:, s], want) for s in range(3))
     torch.testing.assert_close(total, main + 0.3 * (one + two))
     sure = head.assign(output, truth([3], [1]))
-    assert head.decode(output).image.tolist() == [0] * 5 + [1] * 5
+    assert head.decode(output).batch_index.tolist() == [0] * 5 + [1] * 5
     assert sure.labels.tolist() == [[3, 3, 3], [1, 1, 1]]
 
 
@@ -264,7 +264,7 @@ def test_wrong_arguments(kind, wrong, message):
         kind(channels=CHANNELS, num_classes=2, activation="softmax", **wrong)
 
 
-def test_output_is_a_slot_a_picture():
+def test_output_is_a_slot_a_image():
     output = make("linear")(features(2), SIZE)
     assert isinstance(output, Output) and output.boxes is None
     assert output.slots.tolist() == [[0, 0, 128, 96]]

@@ -7,8 +7,8 @@ from engine.errors import UserError
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Writes pictures under tmp_path: the number of them by folder, each of its own grey."""
+def images(tmp_path):
+    """Writes images under tmp_path: the number of them by folder, each of its own grey."""
 
     def write(folders, prefix=""):
         for folder, count in folders.items():
@@ -25,8 +25,8 @@ def paths(data):
     return [data.record(i).path for i in range(len(data))]
 
 
-def test_labels_follow_the_sorted_folders(pictures):
-    root = pictures({"train/b": 2, "train/a": 1, "val/a": 1, "val/b": 1})
+def test_labels_follow_the_sorted_folders(images):
+    root = images({"train/b": 2, "train/a": 1, "val/a": 1, "val/b": 1})
     data = ImageFolder(root=root, split="train")
     assert data.classes == ["a", "b"] and data.report == [] and data.notes == []
     records = [data.record(i) for i in range(len(data))]
@@ -40,14 +40,14 @@ def test_labels_follow_the_sorted_folders(pictures):
     assert data.image(2)[0, 0].tolist() == [1, 1, 1]
 
 
-def test_ids_are_names_where_unique_else_paths(pictures, tmp_path):
-    root = pictures({"train/a": 1, "train/b": 1, "val/a": 1})
+def test_ids_are_names_where_unique_else_paths(images, tmp_path):
+    root = images({"train/a": 1, "train/b": 1, "val/a": 1})
     assert ImageFolder(root=root, split="train").record(1).id == "b/000.png"
     assert ImageFolder(root=root, split="val").record(0).id == "000"
 
 
-def test_pictures_in_deeper_folders_count_hidden_ones_do_not(pictures):
-    root = pictures(
+def test_images_in_deeper_folders_count_hidden_ones_do_not(images):
+    root = images(
         {"train/a": 1, "train/a/deep": 2, "train/.git": 1, "train/a/.cache": 1, "val/a": 1}
     )
     data = ImageFolder(root=root, split="train")
@@ -59,8 +59,8 @@ def test_pictures_in_deeper_folders_count_hidden_ones_do_not(pictures):
     ]
 
 
-def test_validation_is_carved_out_of_train(pictures):
-    root = pictures({"train/a": 20, "train/b": 10, "train/c": 2, "train/d": 1})
+def test_validation_is_carved_out_of_train(images):
+    root = images({"train/a": 20, "train/b": 10, "train/c": 2, "train/d": 1})
     train, val = (ImageFolder(root=root, split=s, val_share=0.2) for s in ("train", "val"))
     assert not set(paths(train)) & set(paths(val)) and len(train) + len(val) == 33
     # 20 %, but at least one and never all: 4 + 2 + 1 + 0.
@@ -68,7 +68,7 @@ def test_validation_is_carved_out_of_train(pictures):
     assert np.bincount(labels).tolist() == [4, 2, 1]
     assert train.notes == []  # said once
     assert val.notes == [
-        "no val split: 7 of the 33 training pictures are held out for validation "
+        "no val split: 7 of the 33 training images are held out for validation "
         "(dataset.val_share=0.2)"
     ]
     assert paths(ImageFolder(root=root, split="val", val_share=0.2)) == paths(val)
@@ -78,8 +78,8 @@ def test_validation_is_carved_out_of_train(pictures):
     )
 
 
-def test_no_share_leaves_train_whole(pictures):
-    root = pictures({"train/a": 3})
+def test_no_share_leaves_train_whole(images):
+    root = images({"train/a": 3})
     assert len(ImageFolder(root=root, split="train", val_share=0)) == 3
     with pytest.raises(UserError, match="no split 'val'.*there are train"):
         ImageFolder(root=root, split="val", val_share=0)
@@ -87,60 +87,58 @@ def test_no_share_leaves_train_whole(pictures):
         ImageFolder(root=root, split="val", val_share=1)
 
 
-def test_too_little_to_carve(pictures):
-    root = pictures({"train/a": 1})
-    with pytest.raises(UserError, match="train: no picture left for 'val'"):
+def test_too_little_to_carve(images):
+    root = images({"train/a": 1})
+    with pytest.raises(UserError, match="train: no image left for 'val'"):
         ImageFolder(root=root, split="val")
 
 
-def test_missing_split_lists_those_there(pictures):
-    root = pictures({"train/a": 1, "val/a": 1})
+def test_missing_split_lists_those_there(images):
+    root = images({"train/a": 1, "val/a": 1})
     with pytest.raises(UserError, match=r"no split 'test' in .*there are train, val"):
         ImageFolder(root=root, split="test")
 
 
-def test_missing_root_or_train(pictures, tmp_path):
-    with pytest.raises(
-        UserError, match=r"nowhere: no such folder; expected pictures in .*/train/<"
-    ):
+def test_missing_root_or_train(images, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no such folder; expected images in .*/train/<"):
         ImageFolder(root=str(tmp_path / "nowhere"), split="train")
     with pytest.raises(
-        UserError, match=r": found cats, dogs; expected pictures in .*/train/<class>/"
+        UserError, match=r": found cats, dogs; expected images in .*/train/<class>/"
     ):
-        ImageFolder(root=pictures({"cats": 0, "dogs": 0}), split="train")
+        ImageFolder(root=images({"cats": 0, "dogs": 0}), split="train")
 
 
-def test_class_unknown_to_train(pictures):
-    root = pictures({"train/cats": 1, "val/cats": 1, "val/cat": 1})
+def test_class_unknown_to_train(images):
+    root = images({"train/cats": 1, "val/cats": 1, "val/cat": 1})
     with pytest.raises(
         UserError, match=r"val/cat: the class 'cat' is unknown.*did you mean 'cats'"
     ):
         ImageFolder(root=root, split="val")
 
 
-def test_empty_class_and_class_missing_from_val(pictures):
-    root = pictures({"train/a": 1, "train/b": 1, "val/a": 1})
+def test_empty_class_and_class_missing_from_val(images):
+    root = images({"train/a": 1, "train/b": 1, "val/a": 1})
     (note,) = ImageFolder(root=root, split="val").notes
-    assert note.endswith("val: no picture of b")
-    pictures({"val/b": 0})
-    with pytest.raises(UserError, match=r"val/b: no picture in it; fill or remove it"):
+    assert note.endswith("val: no image of b")
+    images({"val/b": 0})
+    with pytest.raises(UserError, match=r"val/b: no image in it; fill or remove it"):
         ImageFolder(root=root, split="val")
 
 
-def test_other_files_are_reported(pictures, tmp_path):
-    root = pictures({"train/a": 1, "val/a": 1})
+def test_other_files_are_reported(images, tmp_path):
+    root = images({"train/a": 1, "val/a": 1})
     (tmp_path / "train/list.csv").write_text("x")
     (tmp_path / "train/a/notes.txt").write_text("x")
     data = ImageFolder(root=root, split="train")
     assert len(data) == 1
     told = [(e["file"].rpartition("train/")[2], e["reason"].split(":")[0]) for e in data.report]
-    assert told == [("list.csv", "lies beside the class folders"), ("a/notes.txt", "no picture")]
+    assert told == [("list.csv", "lies beside the class folders"), ("a/notes.txt", "no image")]
     assert {e["action"] for e in data.report} == {"left out"}
 
 
 @pytest.mark.parametrize("kind", ["empty", "link"])
-def test_empty_files_and_dangling_links(pictures, tmp_path, kind):
-    root = pictures({"train/a": 2, "val/a": 1})
+def test_empty_files_and_dangling_links(images, tmp_path, kind):
+    root = images({"train/a": 2, "val/a": 1})
     bad = tmp_path / "train/a/bad.jpg"
     bad.touch() if kind == "empty" else bad.symlink_to(tmp_path / "gone.jpg")
     reason = "is empty" if kind == "empty" else "No such file"

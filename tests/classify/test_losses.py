@@ -37,7 +37,7 @@ def test_cross_entropy_of_shares_is_the_shares_of_cross_entropies():
     shares = torch.tensor([[[0.7, 0.0, 0.3]], [[0.0, 1.0, 0.0]], [[-2.0, 0.0, 0.0]]])
     minus_log = -logits[:, 0].log_softmax(-1)
     first = 0.7 * minus_log[0, 0] + 0.3 * minus_log[0, 2]
-    # The third picture's object is ignored: an average over two.
+    # The third image's object is ignored: an average over two.
     expected = (first + minus_log[1, 1]) / 2
     torch.testing.assert_close(value(CrossEntropy(), logits, shares), expected)
     same = value(CrossEntropy(smoothing=0.1), logits[1:2], shares[1:2])
@@ -157,7 +157,7 @@ def test_a_box_term_is_trained_where_the_head_says_boxes():
 
 
 def said(*logits):
-    """One slot a picture."""
+    """One slot an image."""
     return Output(torch.tensor(logits)[:, None])
 
 
@@ -200,7 +200,7 @@ def test_bce_of_several_labels():
             p[1, 2].log(),
         ]
     )
-    # Summed over the classes that count, averaged over the two pictures.
+    # Summed over the classes that count, averaged over the two images.
     assert BCE()(output, Assigned(labels))["class"].item() == pytest.approx(each.sum().item() / 2)
     plain = Focal(gamma=0.0, alpha=None)(output, Assigned(labels))["class"]
     assert plain.item() == pytest.approx(each.sum().item() / 2)
@@ -232,7 +232,7 @@ def test_squared_error_of_probabilities():
     # Softmax (3/4, 1/4) and (1/2, 1/2): (1/16 + 1/16 + 1/4 + 1/4) / 2.
     loss = MSE()(output, Assigned(torch.tensor([[0], [1]])))["class"].item()
     assert loss == pytest.approx((2 / 16 + 2 / 4) / 2)
-    # Sigmoid 3/4 and 1/2, 1/2 and 1/2; the second picture's class 0 is ignored.
+    # Sigmoid 3/4 and 1/2, 1/2 and 1/2; the second image's class 0 is ignored.
     loss = MSE(activation="sigmoid")(output, Assigned(torch.tensor([[[1, 1]], [[IGNORE, 0]]])))
     assert loss["class"].item() == pytest.approx((1 / 16 + 1 / 4 + 1 / 4) / 2)
     nothing = MSE()(output, Assigned(torch.tensor([[IGNORE], [BACKGROUND]])))["class"]

@@ -22,7 +22,7 @@ def whole(labels, image, scores=None, ignore=None):
 
 
 def metas(count):
-    return [Meta(i, i, f"pictures/{i}.jpg", (1, 1), np.eye(2, 3)) for i in range(count)]
+    return [Meta(i, i, f"images/{i}.jpg", (1, 1), np.eye(2, 3)) for i in range(count)]
 
 
 def run(predicted, true, count, classes=CLASSES, **options):
@@ -36,7 +36,7 @@ def top(*arguments, **options):
     return {k: v for k, v in run(*arguments, **options).items() if k.startswith("top")}
 
 
-def test_four_pictures_by_hand():
+def test_four_images_by_hand():
     # Best first: 0: b a, truth b, rank 0. 1: c a b, truth b, rank 2. 2: a, truth f, not named.
     # 3: nothing predicted. Top-1 1/4, top-2 1/4, top-3 2/4.
     predicted = whole([0, 1, 1, 2, 0, 0], [0, 0, 1, 1, 1, 2], [0.2, 0.8, 0.1, 0.7, 0.2, 1.0])
@@ -44,8 +44,8 @@ def test_four_pictures_by_hand():
     assert top(predicted, true, 4, k=(1, 2, 3)) == {"top1": 0.25, "top2": 0.25, "top3": 0.5}
 
 
-def test_pictures_may_come_in_any_order():
-    # The classes of picture 1 stand before those of picture 0, the truth likewise.
+def test_images_may_come_in_any_order():
+    # The classes of image 1 stand before those of image 0, the truth likewise.
     predicted = whole([2, 3, 0, 1], [1, 1, 0, 0], [0.1, 0.9, 0.6, 0.4])
     assert top(predicted, whole([3, 1], [1, 0]), 2, k=(1, 2)) == {"top1": 0.5, "top2": 1}
 
@@ -70,7 +70,7 @@ def test_updates_add_up_and_reset_forgets():
     assert metric.compute() == dict.fromkeys(["top1", "top5", "precision", "recall", "f1"], 0)
 
 
-def test_ignored_pictures_do_not_count():
+def test_ignored_images_do_not_count():
     true = whole([0, 1], [0, 1], ignore=[False, True])
     assert top(whole([0, 0], [0, 1]), true, 2) == {"top1": 1, "top5": 1}
 
@@ -81,13 +81,13 @@ def test_k_above_the_number_of_classes_is_left_out():
 
 
 @pytest.mark.parametrize(("image", "count"), [([0, 1, 1, 1], 3), ([0], 0)])
-def test_two_objects_or_none_name_the_picture(image, count):
-    with pytest.raises(UserError, match=rf"pictures/1\.jpg has {count}: use a metric for det"):
+def test_two_objects_or_none_name_the_image(image, count):
+    with pytest.raises(UserError, match=rf"images/1\.jpg has {count}: use a metric for det"):
         run(whole([0], [0]), whole([0] * len(image), image), 2)
 
 
-def test_a_score_that_is_none_names_the_picture():
-    with pytest.raises(UserError, match=r"pictures/1\.jpg: got"):
+def test_a_score_that_is_none_names_the_image():
+    with pytest.raises(UserError, match=r"images/1\.jpg: got"):
         run(whole([0, 0], [0, 1], [1, float("nan")]), whole([0, 0], [0, 1]), 2)
 
 
@@ -98,12 +98,12 @@ def test_wrong_k_is_refused():
 
 def test_the_protocol_says_the_rules():
     assert (
-        TopK(classes=CLASSES).protocol == "top-1 and top-5 accuracy, one label a picture, one crop"
+        TopK(classes=CLASSES).protocol == "top-1 and top-5 accuracy, one label an image, one crop"
     )
 
 
 def best(true, predicted, classes="abc", **options):
-    """The numbers where each picture names one class."""
+    """The numbers where each image names one class."""
     count = len(true)
     objects = whole(predicted, range(count)), whole(true, range(count))
     return run(*objects, count, classes=list(classes), **options)
@@ -111,7 +111,7 @@ def best(true, predicted, classes="abc", **options):
 
 def test_precision_recall_and_f1_by_hand():
     # Truth a a a b b, best classes a a b b c. a: 2 of 2 right, 2 of 3 found, F1 2*2/(2+3).
-    # b: 1 of 2, 1 of 2, 2*1/(2+2). c and d have no picture, so no number and no part in the means.
+    # b: 1 of 2, 1 of 2, 2*1/(2+2). c and d have no image, so no number and no part in the means.
     numbers = best([0, 0, 0, 1, 1], [0, 0, 1, 1, 2], classes="abcd")
     expected = {
         "precision/a": 1, "precision/b": 0.5, "precision": 0.75,
@@ -128,7 +128,7 @@ def test_a_class_never_predicted_has_no_precision():
     assert numbers["precision"] == 0.25
 
 
-def test_a_picture_that_names_nothing_is_found_by_no_class():
+def test_a_image_that_names_nothing_is_found_by_no_class():
     numbers = run(whole([0], [0]), whole([0, 0], [0, 1]), 2, classes=["a", "b"])
     assert (numbers["precision/a"], numbers["recall/a"]) == (1, 0.5)
 
@@ -148,7 +148,7 @@ def test_entropy_by_hand():
     assert run(predicted, ignored, 2, classes=list("abcd"))["entropy"] == pytest.approx(np.log(4))
 
 
-def test_no_entropy_where_a_picture_does_not_name_every_class():
+def test_no_entropy_where_a_image_does_not_name_every_class():
     metric = TopK(classes=["a", "b"])
     metric.update(whole([0, 1], [0, 0], [0.5, 0.5]), whole([0], [0]), metas(1))
     assert "entropy" in metric.compute()
@@ -158,7 +158,7 @@ def test_no_entropy_where_a_picture_does_not_name_every_class():
 
 
 def test_curves_of_each_class_against_the_rest_by_hand():
-    # Three pictures of a, b, a, the last ignored, and one of b that is said to be a alone.
+    # Three images of a, b, a, the last ignored, and one of b that is said to be a alone.
     predicted = whole(
         [0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 1, 2, 2, 3], [0.75, 0.25, 0.5, 0.5, 1.0, 0.0, 0.25]
     )
@@ -166,7 +166,7 @@ def test_curves_of_each_class_against_the_rest_by_hand():
     metric = TopK(classes=["a", "b", "c"])
     metric.update(predicted, true, metas(4))
     found = {name: (s.tolist(), r.tolist(), n) for name, (s, r, n) in metric.ranked().items()}
-    assert found == {  # no picture has a c
+    assert found == {  # no image has a c
         "a": ([0.75, 0.5, 0.25], [True, False, False], 1),
         "b": ([0.25, 0.5, 0.0], [False, True, True], 2),
     }
@@ -192,7 +192,7 @@ def test_the_confusion_matrix_shows_truth_by_row():
     metric = TopK(classes=["$a", "b_1$", "a very long name, longer than its place"])
     predicted, true = whole([0, 1, 1, 1, 2], range(5)), whole([0, 0, 0, 0, 2], range(5))
     metric.update(predicted, true, metas(5))
-    image = metric.pictures()["confusion"]
+    image = metric.images()["confusion"]
     assert image.dtype == np.uint8 and image.shape[2] == 3
     dark = [[255 - cell(image, r, c, 3)[0] for c in range(3)] for r in range(3)]
     assert dark[0][1] > dark[0][0] + 50 > dark[0][2] + 50  # 3/4, 1/4, 0 of the row
@@ -221,13 +221,13 @@ def labels(predicted, true, count, classes="abc", **options):
     return metric.compute()
 
 
-# Four pictures. Scores of a: .9 .8 .7 .1, it is in 0 and 2. Of b: .6 in picture 1, which has it.
+# Four images. Scores of a: .9 .8 .7 .1, it is in 0 and 2. Of b: .6 in image 1, which has it.
 PREDICTED = whole([0, 0, 0, 0, 1], [0, 1, 2, 3, 1], [0.9, 0.8, 0.7, 0.1, 0.6])
 
 
 def test_multi_label_by_hand():
     # a: ranks right, wrong, right, wrong: precisions 1, 1/2, 2/3, 2/4 -> AP (1 + 2/3) / 2 = 5/6.
-    # b: found first, AP 1. c: in no picture, no AP. mAP (5/6 + 1) / 2 = 11/12.
+    # b: found first, AP 1. c: in no image, no AP. mAP (5/6 + 1) / 2 = 11/12.
     # Decisions at .5: a right, wrong, right, right; b and c all right: 11 of 12.
     true = whole([0, 1, 0], [0, 1, 2])
     numbers = labels(PREDICTED, true, 4)
@@ -238,9 +238,9 @@ def test_multi_label_by_hand():
     assert labels(PREDICTED, true, 4, threshold=0.75)["accuracy"] == pytest.approx(9 / 12)
 
 
-def test_ignored_classes_leave_their_picture_out():
-    # Without picture 1, a: right, right, wrong: AP 1; 11 pairs, all right. An object that counts
-    # beside an ignored one of its class brings the picture back: a is right everywhere but in 1.
+def test_ignored_classes_leave_their_image_out():
+    # Without image 1, a: right, right, wrong: AP 1; 11 pairs, all right. An object that counts
+    # beside an ignored one of its class brings the image back: a is right everywhere but in 1.
     true = whole([0, 1, 0, 0], [0, 1, 2, 1], ignore=[False, False, False, True])
     assert labels(PREDICTED, true, 4) == pytest.approx(
         {"mAP": 1, "accuracy": 1, "AP/a": 1, "AP/b": 1}
@@ -252,12 +252,12 @@ def test_ignored_classes_leave_their_picture_out():
 
 
 def test_a_class_that_is_not_named_scores_0():
-    # b is in pictures 0 and 3, named in neither. All four rank alike: precision 2/4 for both.
+    # b is in images 0 and 3, named in neither. All four rank alike: precision 2/4 for both.
     assert labels(whole([0], [0]), whole([1, 1], [0, 3]), 4)["AP/b"] == 0.5
 
 
 @pytest.mark.parametrize("present", [0, 1, 2])
-def test_equal_scores_do_not_depend_on_the_order_of_the_pictures(present):
+def test_equal_scores_do_not_depend_on_the_order_of_the_images(present):
     predicted = whole([0, 0, 0], [0, 1, 2], [0.3, 0.3, 0.3])
     assert labels(predicted, whole([0], [present]), 3)["AP/a"] == pytest.approx(1 / 3)
 
@@ -290,10 +290,10 @@ def test_equals_the_slow_definition(seed, rule):
     ignore = (state[image, label] == 0).tolist()
     metric = MultiLabel(classes=CLASSES, rule=rule)
     for low in range(0, 40, 8):  # in batches
-        part = [o.select((o.image >= low) & (o.image < low + 8)) for o in
+        part = [o.select((o.batch_index >= low) & (o.batch_index < low + 8)) for o in
                 (predicted, whole(label.tolist(), image.tolist(), ignore=ignore))]  # fmt: skip
         for objects in part:
-            objects.image -= low
+            objects.batch_index -= low
         metric.update(*part, metas(8))
     numbers = metric.compute()
     expected = [
@@ -322,5 +322,5 @@ def test_multi_label_refuses_what_makes_no_sense():
         MultiLabel(classes=CLASSES, rule="all-point")
     with pytest.raises(UserError, match="threshold: got 50, expected a score between 0 and 1"):
         MultiLabel(classes=CLASSES, threshold=50)
-    with pytest.raises(UserError, match=r"pictures/1\.jpg: got"):
+    with pytest.raises(UserError, match=r"images/1\.jpg: got"):
         labels(whole([0], [1], [float("nan")]), whole([], []), 2)

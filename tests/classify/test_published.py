@@ -225,7 +225,7 @@ def test_positions_follow_the_grid():
 def test_positions_of_another_grid_are_refused(tmp_path):
     torch.save(ViT(name="vit_tiny", positions=48).state_dict(), tmp_path / "vit.pt")
     weights = str(tmp_path / "vit.pt")
-    with pytest.raises(UserError, match="for pictures of 48 pixels.*say backbone.positions=48"):
+    with pytest.raises(UserError, match="for images of 48 pixels.*set backbone.positions=48"):
         ViT(name="vit_tiny", weights=weights)
     ours = ViT(name="vit_tiny", positions=48, weights=weights)
     assert torch.equal(ours.class_token, torch.load(weights)["class_token"])
@@ -255,15 +255,15 @@ def test_alexnet_as_published():
 
 def test_the_pretrained_mobilenet_fits(tmp_path):
     # A file of the published layout; the real one is in shared/data and as large as the network.
-    net = filled(MobileNetV1(width=0.25))
+    net = filled(MobileNetV1(width_factor=0.25))
     state = {f"module.{key}": tensor for key, tensor in net.state_dict().items()}
     head = {"module.fc.weight": torch.randn(1000, 256), "module.fc.bias": torch.randn(1000)}
     assert len(state | head) == 164  # as many tensors as the published file has
     assert state["module.stage1.1.3.weight"].shape == (16, 8, 1, 1)
     assert state["module.stage3.1.4.bias"].shape == (256,)
     torch.save({"state_dict": state | head}, tmp_path / "net.tar")
-    ours = MobileNetV1(width=0.25, weights=str(tmp_path / "net.tar"))
-    assert set(ours.pretrained.rest) == {"fc.weight", "fc.bias"}
+    ours = MobileNetV1(width_factor=0.25, weights=str(tmp_path / "net.tar"))
+    assert set(ours.pretrained.unused_tensors) == {"fc.weight", "fc.bias"}
     for key, tensor in ours.state_dict().items():
         assert torch.equal(tensor, net.state_dict()[key]), key
 
@@ -279,7 +279,7 @@ def test_torchvisions_googlenet_expects_its_own_normalisation(tmp_path, monkeypa
     half = weights != "mine.pth"
     assert (got.preprocessing.mean == (0.5, 0.5, 0.5)) == half
     assert (got.preprocessing.std == (0.5, 0.5, 0.5)) == half
-    assert got.preprocessing.size == 224 and set(got.rest) == {"fc.weight", "fc.bias"}
+    assert got.preprocessing.size == 224 and set(got.unused_tensors) == {"fc.weight", "fc.bias"}
 
 
 def meta(kind):
@@ -309,16 +309,16 @@ def test_darknets_own_files(tmp_path, kind, minor):
     ours = kind(weights=str(tmp_path / "net.weights"))
     for key, tensor in net.state_dict().items():
         assert torch.equal(tensor, ours.state_dict()[key]), key
-    rest = ours.pretrained.rest
-    assert torch.equal(rest["classifier.weight"], last)
-    torch.testing.assert_close(rest["classifier.bias"], torch.arange(10) / 7)
+    unused_tensors = ours.pretrained.unused_tensors
+    assert torch.equal(unused_tensors["classifier.weight"], last)
+    torch.testing.assert_close(unused_tensors["classifier.bias"], torch.arange(10) / 7)
     assert ours.pretrained.preprocessing.mean == (0, 0, 0)
 
 
 def test_a_darknet_file_without_a_classifier_or_cut_short(tmp_path):
     path = tmp_path / "net.weights"
     darknet_file(path, filled(meta(Darknet19)))
-    assert Darknet19(weights=str(path)).pretrained.rest == {}
+    assert Darknet19(weights=str(path)).pretrained.unused_tensors == {}
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match="features.22.0.weight: .*cut short"):
         Darknet19(weights=str(path))

@@ -9,7 +9,7 @@ from engine.errors import UserError
 
 @pytest.fixture
 def mnist(tmp_path):
-    """MNIST's own files (yann.lecun.com/exdb/mnist): 20 pictures of train, 5 of test."""
+    """MNIST's own files (yann.lecun.com/exdb/mnist): 20 images of train, 5 of test."""
     folder = tmp_path / "MNIST/raw"
     folder.mkdir(parents=True)
     for name, count in (("train", 20), ("t10k", 5)):
@@ -22,7 +22,7 @@ def mnist(tmp_path):
     return {"name": "MNIST", "root": str(tmp_path)}
 
 
-def test_pictures_and_labels(mnist):
+def test_images_and_labels(mnist):
     data = Torchvision(**mnist, split="test")
     assert len(data) == 5 and data.classes[:2] == ["0 - zero", "1 - one"]
     assert [data.record(i).labels.tolist() for i in range(5)] == [[0], [1], [0], [1], [0]]
@@ -34,7 +34,7 @@ def test_a_share_of_each_class_is_held_out(mnist):
     train, val = (Torchvision(**mnist, split=s) for s in ("train", "val"))
     assert (len(train), len(val)) == (18, 2)
     assert sorted(val.record(i).labels[0] for i in range(2)) == [0, 1]
-    for data in (train, val):  # the pixels of MNIST's picture i are i, its label i % 2
+    for data in (train, val):  # the pixels of MNIST's image i are i, its label i % 2
         for i in range(len(data)):
             assert data.image(i)[0, 0, 0] == data.record(i).id
             assert data.image(i)[0, 0, 0] % 2 == data.record(i).labels[0]

@@ -5,18 +5,18 @@ from detect.anchors import grid_anchors, shapes
 
 
 @pytest.mark.parametrize(
-    "zoom, ratio, side",
+    "scale, ratio, side",
     [
         (2.0, 1.0, (2.0, 2.0)),
         (2.0, 4.0, (1.0, 4.0)),  # area 2 * 2 = 1 * 4, height / width = 4 / 1
         (3.0, 0.25, (6.0, 1.5)),  # area 3 * 3 = 6 * 1.5, height / width = 1.5 / 6
     ],
 )
-def test_shape_keeps_the_zooms_area(zoom, ratio, side):
-    assert shapes([zoom], [ratio]).tolist() == [list(side)]
+def test_shape_keeps_the_scales_area(scale, ratio, side):
+    assert shapes([scale], [ratio]).tolist() == [list(side)]
 
 
-def test_shapes_are_every_zoom_with_every_ratio_zoom_by_zoom():
+def test_shapes_are_every_zoom_with_every_ratio_zoom_by_scale():
     found = shapes([1.0, 2.0], [1.0, 4.0])
     assert found.tolist() == [[1, 1], [0.5, 2], [2, 2], [1, 4]]
 
@@ -37,14 +37,14 @@ def test_a_grid_of_two_by_two():
     assert cells.tolist() == [[4, 4]] * 8
 
 
-def test_a_picture_that_is_not_square():
+def test_a_image_that_is_not_square():
     boxes, cells = grid_anchors((1, 2), torch.tensor([[2.0, 4.0]]), (10, 40))
     # One row and two columns: cells 40 / 2 = 20 wide, 10 / 1 = 10 high; centres (10, 5), (30, 5).
     assert cells.tolist() == [[20, 10], [20, 10]]
     assert boxes.tolist() == [[9, 3, 11, 7], [29, 3, 31, 7]]
 
 
-def test_cells_divide_a_picture_that_the_stride_does_not():
+def test_cells_divide_a_image_that_the_stride_does_not():
     boxes, cells = grid_anchors((3, 1), torch.tensor([[2.0, 2.0]]), (20, 7))
     # 20 pixels in three rows: 6.667 each, centres 3.333, 10, 16.667; one column, centre 3.5.
     torch.testing.assert_close(cells, torch.tensor([[7.0, 20 / 3]] * 3))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-from detect.coder import Cell, CentreSize
+from detect.coder import CentreSize, YOLOCoder
 from detect.losses import box
 from detect.losses.box import L1, MSE, CIoU, DIoU, GIoU, SmoothL1
 from engine.errors import UserError
@@ -26,7 +26,7 @@ class Plain:
 
 
 def pair(said, want, labels=None, weight=None):
-    """Boxes said and wanted [A, 4] for one picture of 160 x 80, whose slots are its two halves."""
+    """Boxes said and wanted [A, 4] for one image of 160 x 80, whose slots are its two halves."""
     said, want = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (said, want))
     labels = torch.zeros(said.shape[:2], dtype=torch.int64) if labels is None else labels
     slots = torch.tensor([[0.0, 0, 80, 80], [80, 0, 160, 80]])
@@ -112,9 +112,9 @@ def test_only_positives_count_each_by_its_weight(make):
 @pytest.mark.parametrize("make", [*ON_BOXES, SmoothL1])
 def test_the_positives_alone_cost_what_all_slots_masked_do(make, all_rows, monkeypatch):
     if all_rows:  # as where a GPU would have to wait
-        monkeypatch.setattr(box, "boxed", lambda labels: torch.arange(labels.numel()))
+        monkeypatch.setattr(box, "box_loss_rows", lambda labels: torch.arange(labels.numel()))
     random = torch.Generator().manual_seed(5)
-    said, want = torch.randn(2, 3, 5, 4, generator=random)  # three pictures of five slots
+    said, want = torch.randn(2, 3, 5, 4, generator=random)  # three images of five slots
     weight = torch.rand(3, 5, generator=random)
     labels = torch.tensor([[0, -1, -2, 3, -1], [-1] * 5, [-2, 1, 1, -1, 0]])  # 5 positives
     slots, cells = boxes(5, 6), torch.full((5, 2), 8.0)
@@ -166,7 +166,7 @@ def test_two_equal_boxes_without_area_are_finite(make, point):
 
 
 @pytest.mark.parametrize("make", ON_BOXES)
-@pytest.mark.parametrize("coder", [CentreSize(), Cell()])
+@pytest.mark.parametrize("coder", [CentreSize(), YOLOCoder()])
 def test_the_gradient_reaches_the_code_and_moves_towards_the_box(make, coder):
     slots = torch.tensor([[20.0, 20, 60, 60], [100, 20, 140, 60]])
     truth = torch.tensor([[[30.0, 25, 65, 70], [95, 10, 130, 50]]])

@@ -11,7 +11,7 @@ from engine.errors import UserError
 
 
 def truth():
-    """Two pictures and three annotations, all ids out of order and with gaps."""
+    """Two images and three annotations, all ids out of order and with gaps."""
     return {
         "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 3, "file_name": "sub/a.jpg"}],
         "categories": [{"id": 90, "name": "dog"}, {"id": 5, "name": "cat"}],
@@ -29,7 +29,7 @@ def load(folder, data, **options):
     return COCO(annotations=str(path), **options)
 
 
-def test_classes_and_pictures_stand_in_the_order_of_their_ids(tmp_path):
+def test_classes_and_images_stand_in_the_order_of_their_ids(tmp_path):
     dataset = load(tmp_path, truth(), images=str(tmp_path))
     assert (dataset.classes, dataset.categories) == (["cat", "dog"], [5, 90])
     assert (len(dataset), dataset.report) == (2, [])
@@ -51,7 +51,7 @@ def test_boxes_are_corners_and_missing_fields_are_filled(tmp_path):
     assert types == [np.int64, np.float32, bool, np.float32]
 
 
-def test_a_picture_without_annotations_is_kept(tmp_path):
+def test_a_image_without_annotations_is_kept(tmp_path):
     record = load(tmp_path, {**truth(), "annotations": []}).record(0)
     assert (record.boxes.shape, record.labels.shape) == ((0, 4), (0,))
 
@@ -134,7 +134,7 @@ def test_missing_paths_are_refused(tmp_path):
 
 
 def test_real_data(shared_data):
-    # 80 pictures, 815 annotations of which 11 are crowds, 80 categories with ids up to 90.
+    # 80 images, 815 annotations of which 11 are crowds, 80 categories with ids up to 90.
     folder = shared_data / "coco_tiny"
     file = next(folder.glob("annotations/*val*.json"))
     dataset = COCO(annotations=str(file), images=str(folder / "val2017"))
@@ -152,8 +152,8 @@ def test_real_data(shared_data):
         ("annotations", {"bbox": [1, 1, -2, 5]}, 11, "got bbox"),
         ("annotations", {"image_id": 8}, 11, "got image_id 8"),
         ("annotations", {"category_id": 1}, 11, "got category_id 1"),
-        ("images", {"file_name": "../../etc/passwd"}, 7, "leaves the folder of the pictures"),
-        ("images", {"file_name": "/etc/passwd"}, 7, "leaves the folder of the pictures"),
+        ("images", {"file_name": "../../etc/passwd"}, 7, "leaves the folder of the images"),
+        ("images", {"file_name": "/etc/passwd"}, 7, "leaves the folder of the images"),
     ],
 )
 def test_a_bad_row_is_left_out_alone(tmp_path, section, change, row, reason):
@@ -162,14 +162,14 @@ def test_a_bad_row_is_left_out_alone(tmp_path, section, change, row, reason):
     dataset = load(tmp_path, data, on_error="skip")
     first = dataset.report[0]
     assert (first["row"], first["action"]) == (row, "left out") and reason in first["reason"]
-    # A picture takes its annotations along, each of which is told of.
+    # An image takes its annotations along, each of which is told of.
     assert len(dataset.report) == (1 if section == "annotations" else 3)
     records = {r.id: r.labels.tolist() for r in map(dataset.record, range(len(dataset)))}
     assert records == ({3: [1], 7: [1]} if section == "annotations" else {3: [1]})
 
 
 @pytest.mark.parametrize("bad", [{"id": 7.5}, {"id": 3}, {"id": "seven"}, {"id": True}])
-def test_a_picture_without_an_id_of_its_own_is_left_out(tmp_path, bad):
+def test_a_image_without_an_id_of_its_own_is_left_out(tmp_path, bad):
     data = truth()
     data["images"][1 if bad == {"id": 3} else 0] |= bad
     data["images"] += [{"id": 3, "file_name": "c.jpg"}] if bad == {"id": 3} else []

@@ -22,7 +22,7 @@ CLASSES = ["cat", "dog", "cow"]
 
 
 def metas(count=1):
-    return [Meta(i, i, f"pictures/{i}.jpg", (0, 0), np.eye(2, 3)) for i in range(count)]
+    return [Meta(i, i, f"images/{i}.jpg", (0, 0), np.eye(2, 3)) for i in range(count)]
 
 
 def random_data(seed, num_images=20):
@@ -41,7 +41,7 @@ def random_data(seed, num_images=20):
     corners = near.boxes + torch.tensor(rng.normal(0, 3, (len(near), 4))).float()
     low, high = corners[:, :2], corners[:, 2:].maximum(corners[:, :2] + 1)
     scores = torch.tensor(rng.random(len(near)).round(1)).float()
-    return Objects(torch.cat([low, high], 1), near.labels, near.image, scores), true
+    return Objects(torch.cat([low, high], 1), near.labels, near.batch_index, scores), true
 
 
 def rows(objects):
@@ -51,7 +51,7 @@ def rows(objects):
     return [
         {
             "id": i + 1,
-            "image_id": int(objects.image[i]) + 1,
+            "image_id": int(objects.batch_index[i]) + 1,
             "category_id": int(objects.labels[i]) + 1,
             "bbox": boxes[i].tolist(),
             "score": float(objects.scores[i]),
@@ -112,7 +112,7 @@ def test_curves_have_the_area_that_pycocotools_finds_at_half_overlap(seed):
     assert area == pytest.approx(pycocotools_stats(predicted, true, 20)[1], abs=1e-12) and area > 0
 
 
-def test_batches_and_single_pictures_agree_and_reset_forgets():
+def test_batches_and_single_images_agree_and_reset_forgets():
     predicted, true = random_data(0)
     metric = COCOMap(classes=CLASSES)
     metric.update(predicted, true, metas(20))
@@ -175,7 +175,7 @@ def test_any_number_of_detections_may_fall_on_a_crowd():
     # Two better scored detections on the crowd at 100..200 leave the one object's AP at 1.
     crowd = Objects(torch.tensor([[100.0, 100, 200, 200]]), torch.tensor([0]))
     true = Objects.cat([Objects.cat([square(40)]), crowd])
-    true.image.zero_()
+    true.batch_index.zero_()
     true.ignore = torch.tensor([False, True])
     predicted = true.select(torch.tensor([0, 1, 1]))
     predicted.scores = torch.tensor([0.5, 0.9, 0.8])
@@ -189,10 +189,10 @@ def test_any_number_of_detections_may_fall_on_a_crowd():
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_number_that_is_none_names_the_picture(wrong):
+def test_a_number_that_is_none_names_the_image(wrong):
     predicted = square(40, 2)
-    predicted.image, predicted.scores = torch.tensor([0, 1]), torch.tensor([1, wrong])
-    with pytest.raises(UserError, match=r"pictures/1\.jpg: got box .* expected finite"):
+    predicted.batch_index, predicted.scores = torch.tensor([0, 1]), torch.tensor([1, wrong])
+    with pytest.raises(UserError, match=r"images/1\.jpg: got box .* expected finite"):
         COCOMap(classes=CLASSES).update(predicted, square(40), metas(2))
 
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from detect.datasets import coco_rows
 from detect.datasets.coco_rows import Columns
-from detect.datasets.digits import numbers
+from detect.datasets.digits import parse_decimals
 
 FLOATS = st.floats(-1e15, 1e15).filter(lambda x: "e" not in repr(x))
 
 
 @given(st.lists(st.integers(-(10**17) + 1, 10**17 - 1) | FLOATS, min_size=1))
 def test_numbers_are_those_that_python_reads(values):
-    found = numbers(json.dumps(values).encode())
+    found = parse_decimals(json.dumps(values).encode())
     if found is None:  # a float of more than 18 digits, as 0.0001234567890123456789
         assert any(len(repr(v).lstrip("-").replace(".", "")) > 18 for v in values)
     else:
@@ -23,7 +23,7 @@ def test_numbers_are_those_that_python_reads(values):
 
 @pytest.mark.parametrize("text", [b"1.2.3", b"1-2", b"--1", b".5", b"5.", b"-", b"007", b"-.5"])
 def test_what_json_does_not_know_as_a_number_is_none(text):
-    assert numbers(b"1," + text + b",2") is None and numbers(text) is None
+    assert parse_decimals(b"1," + text + b",2") is None and parse_decimals(text) is None
 
 
 def read(folder, text):

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.coder import Cell, CellShare, CentreSize, Share
+from detect.coder import CentreSize, SigmoidCoder, TanhCoder, YOLOCoder
 
-CODERS = [CentreSize(), CentreSize(variances=(1.0, 1.0)), Cell()]
+CODERS = [CentreSize(), CentreSize(variances=(1.0, 1.0)), YOLOCoder()]
 ANCHOR = torch.tensor([[10.0, 20.0, 30.0, 60.0]])  # centre (20, 40), 20 wide, 40 high
 CELL = torch.tensor([[16.0, 8.0]])
 share = st.floats(0.02, 0.98)
@@ -46,13 +46,13 @@ def test_centre_size_by_hand():
 def test_cell_by_hand():
     # Centre 4 right of the middle of a cell 16 wide: 4 / 16 + .5 = .75, whose logit is ln 3;
     # 2 above the middle of 8: .25, -ln 3. Sides (40, 20) of (20, 40): ln 2, -ln 2.
-    code = Cell().encode(box(24.0, 38.0, 40.0, 20.0), ANCHOR, CELL)
+    code = YOLOCoder().encode(box(24.0, 38.0, 40.0, 20.0), ANCHOR, CELL)
     torch.testing.assert_close(code, torch.tensor([[1.098612, -1.098612, 0.693147, -0.693147]]))
 
 
 @pytest.mark.parametrize("wild", [-1e4, 1e4])
 def test_a_centre_cannot_leave_its_cell(wild):
-    found = Cell().decode(torch.tensor([[wild, wild, 0.0, 0.0]]), ANCHOR, CELL)
+    found = YOLOCoder().decode(torch.tensor([[wild, wild, 0.0, 0.0]]), ANCHOR, CELL)
     centre = (found[0, :2] + found[0, 2:]) / 2
     torch.testing.assert_close(
         centre, torch.tensor([20.0, 40.0]) + CELL[0] / 2 * (1 - 2 * (wild < 0))
@@ -76,7 +76,7 @@ def test_any_leading_shape(coder):
 
 
 def test_cell_share_by_hand():
-    coder = CellShare()
+    coder = TanhCoder()
     # tanh(1) = .7616: 16 * .3808 = 6.093 right; tanh(-1): 8 * .3808 = 3.046 up, of (20, 40);
     # 20 * (1 + .3808) = 27.616 wide, 40 * (1 - .3808) = 24.768 high.
     found = coder.decode(torch.tensor([[1.0, -1.0, 1.0, -1.0]]), ANCHOR, CELL)
@@ -91,32 +91,32 @@ def test_cell_share_by_hand():
 @given(*[st.floats(-0.99, 0.99)] * 4)
 def test_cell_share_decodes_what_it_encodes(right, down, wide, high):
     truth = box(20 + 8 * right, 40 + 4 * down, 20 * (1 + wide / 2), 40 * (1 + high / 2))
-    code = CellShare().encode(truth, ANCHOR, CELL)
-    torch.testing.assert_close(CellShare().decode(code, ANCHOR, CELL), truth, atol=1e-3, rtol=0)
+    code = TanhCoder().encode(truth, ANCHOR, CELL)
+    torch.testing.assert_close(TanhCoder().decode(code, ANCHOR, CELL), truth, atol=1e-3, rtol=0)
 
 
 def test_cell_share_clamps_what_it_cannot_reach():
     far = box(500.0, 40.0, 400.0, 1.0)  # half a cell right, 1.5 times as wide, half as high
-    code = CellShare().encode(far, ANCHOR, CELL)
+    code = TanhCoder().encode(far, ANCHOR, CELL)
     assert code.isfinite().all()
-    nearest = CellShare().decode(code, ANCHOR, CELL)
+    nearest = TanhCoder().decode(code, ANCHOR, CELL)
     torch.testing.assert_close(nearest, box(28.0, 40.0, 30.0, 20.0), atol=1e-3, rtol=0)
 
 
 def test_share_by_hand():
     # Of the slot 20 wide from 10 and 40 high from 20: shares 1/4, 1/2, 3/4, 3/4.
     truth = torch.tensor([[15.0, 40.0, 25.0, 50.0]])
-    code = Share().encode(truth, ANCHOR, CELL)
+    code = SigmoidCoder().encode(truth, ANCHOR, CELL)
     ln3 = 1.098612
     torch.testing.assert_close(code, torch.tensor([[-ln3, 0.0, ln3, ln3]]))
-    torch.testing.assert_close(Share().decode(code, ANCHOR, CELL), truth)
+    torch.testing.assert_close(SigmoidCoder().decode(code, ANCHOR, CELL), truth)
     crossed = torch.tensor([[ln3, 0.0, -ln3, ln3]])
-    torch.testing.assert_close(Share().decode(crossed, ANCHOR, CELL), truth)
+    torch.testing.assert_close(SigmoidCoder().decode(crossed, ANCHOR, CELL), truth)
     torch.testing.assert_close(
-        Share().decode(Share().encode(ANCHOR, ANCHOR, CELL), ANCHOR, CELL),
+        SigmoidCoder().decode(SigmoidCoder().encode(ANCHOR, ANCHOR, CELL), ANCHOR, CELL),
         ANCHOR,
         atol=1e-3,
         rtol=0,
     )
-    assert Share().encode(box(0.0, 0.0, 900.0, 0.0), ANCHOR, CELL).isfinite().all()
-    assert Share().decode(torch.zeros(3, 1, 4), ANCHOR, CELL).shape == (3, 1, 4)
+    assert SigmoidCoder().encode(box(0.0, 0.0, 900.0, 0.0), ANCHOR, CELL).isfinite().all()
+    assert SigmoidCoder().decode(torch.zeros(3, 1, 4), ANCHOR, CELL).shape == (3, 1, 4)

@@ -10,8 +10,8 @@ TOP = "filename,class,xmin,ymin,xmax,ymax"
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes train.csv beside the pictures a, b, c, and opens it."""
-    sets.pictures(tmp_path)
+    """Writes train.csv beside the images a, b, c, and opens it."""
+    sets.images(tmp_path)
     (tmp_path / "val.csv").write_text(f"{TOP}\na.png,cat,1,1,2,2\n")
 
     def make(*rows, top=TOP, **options):
@@ -46,7 +46,7 @@ def test_separators_quotes_and_a_byte_order_mark(table, mark):
         ("a.png,cat,1,inf,3,4", "ymin is 'inf', expected a number"),
         ("a.png,cat,5,2,3,4", "box xmin=5 ymin=2 xmax=3 ymax=4 is inverted"),
         ("a.png,dog,1,2,3,4", "unknown class 'dog', expected one of cat"),
-        ("z.png,cat,1,2,3,4", r"no picture z\.png in "),
+        ("z.png,cat,1,2,3,4", r"no image z\.png in "),
         ("../a.png,cat,1,2,3,4", r"filename '\.\./a\.png' is none below the folder"),
         ("/etc/passwd,cat,1,2,3,4", "filename '/etc/passwd' is none below the folder"),
         (",cat,1,2,3,4", "filename '' is none below the folder"),
@@ -61,11 +61,11 @@ def test_a_bad_row_fails_or_is_left_out_alone(table, row, reason):
     assert [(e["row"], e["action"]) for e in data.report] == [(3, "left out")]
 
 
-def test_pictures_without_a_row_are_noted_or_listed(table, tmp_path):
+def test_images_without_a_row_are_noted_or_listed(table, tmp_path):
     rows = ("c.png,cat,1,2,3,4", "b.png,,,,,")
     data = table(*rows)
     assert [data.record(i).id for i in range(len(data))] == ["c", "b"]
-    assert data.notes == [f"1 pictures in {tmp_path} have no row: left out"]
+    assert data.notes == [f"1 images in {tmp_path} have no row: left out"]
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "train.txt").write_text("a\nc\n")

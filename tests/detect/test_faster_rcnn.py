@@ -17,14 +17,14 @@ from torchvision.ops import box_iou
 from classify.backbones.resnet import ResNet
 from detect.heads.faster_rcnn import FasterRCNN
 from detect.losses.faster_rcnn import FasterRCNN as Loss
-from detect.two_stage import Proposals, Regions, Sampled, Sampling, spare
+from detect.two_stage import Proposals, Regions, SampledRois, Sampling, ignore_overlapping
 from engine.builders import parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS, Precision
 from engine.errors import UserError
 from engine.network import Network, groups
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
-from engine.training.checkpointer import Keeper
+from engine.training.checkpointer import Checkpointer
 from engine.training.ema import averaged
 from engine.training.precision import autocast
 from engine.training.seed import random_states
@@ -34,12 +34,16 @@ CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 SIZE = (128, 160)  # height, width
 ALL = 100_000  # more than there are anchors or regions: nothing is left to chance
 EVERY = {
-    "anchors": Sampling(positive=0.7, negative=0.3, count=2 * ALL, share=0.5),
-    "regions": Sampling(positive=0.5, negative=0.5, count=4 * ALL, share=0.25),
+    "anchor_sampling": Sampling(positive=0.7, negative=0.3, count=2 * ALL, share=0.5),
+    "region_sampling": Sampling(positive=0.5, negative=0.5, count=4 * ALL, share=0.25),
 }
 
 
-SMALL = {"width": 16, "hidden": 32, "proposals": Proposals(candidates=(300, 200), keep=(400, 200))}
+SMALL = {
+    "pyramid_channels": 16,
+    "hidden": 32,
+    "proposals": Proposals(pre_nms_top_n=(300, 200), post_nms_top_n=(400, 200)),
+}
 
 
 def make(**options):
@@ -64,12 +68,12 @@ def network(**options):
 
 
 def scene():
-    """Three pictures of 128 x 160; the second is empty."""
+    """Three images of 128 x 160; the second is empty."""
     boxes = [[10, 20, 100, 120], [90, 10, 150, 70], [3, 3, 30, 30], [60, 64, 160, 128.0]]
     return Objects(torch.tensor(boxes), torch.tensor([0, 4, 2, 2]), torch.tensor([0, 0, 2, 2]))
 
 
-def pictures(batch=3):
+def noise(batch=3):
     generator = torch.Generator().manual_seed(1)
     return torch.randint(256, (batch, 3, *SIZE), dtype=torch.uint8, generator=generator)
 
@@ -118,7 +122,7 @@ def test_losses_equal_torchvisions(every):
     net = loud(network(**EVERY if every else {})).train()
     counts = {"rpn_batch_size_per_image": 2 * ALL, "box_batch_size_per_image": 4 * ALL}
     theirs = judge(net, **counts if every else {}).train()
-    images, true = pictures(), scene()
+    images, true = noise(), scene()
     torch.manual_seed(7)
     wanted = theirs(list(images / 255), targets(true))
     torch.manual_seed(7)
@@ -135,9 +139,9 @@ def test_gradients_equal_torchvisions():
     net = loud(network()).train()
     theirs = judge(net).train()
     torch.manual_seed(7)
-    sum(theirs(list(pictures() / 255), targets(scene())).values()).backward()
+    sum(theirs(list(noise() / 255), targets(scene())).values()).backward()
     torch.manual_seed(7)
-    sum(net.losses(net(pictures()), scene()).values()).backward()
+    sum(net.losses(net(noise()), scene()).values()).backward()
     pairs = [
         (net.backbone.conv1, theirs.backbone.body.conv1),
         (net.head.pyramid.inner_blocks[0][0], theirs.backbone.fpn.inner_blocks[0][0]),
@@ -154,8 +158,8 @@ def test_detections_equal_torchvisions():
     net = loud(network()).eval()
     theirs = judge(net).eval()
     with torch.no_grad():
-        wanted = theirs(list(pictures() / 255))
-        found = net.decode(net(pictures()))
+        wanted = theirs(list(noise() / 255))
+        found = net.decode(net(noise()))
     for i, want in enumerate(wanted):
         mine = found.of(i)
         assert len(mine) == 100
@@ -184,7 +188,7 @@ def test_anchors_by_hand():
         ((97, 131), 3405),
     ],
 )
-def test_anchors_reach_over_the_whole_picture(size, slots):
+def test_anchors_reach_over_the_whole_image(size, slots):
     output = make().eval()(features(size), size)
     assert output.slots.shape == output.cells.shape[:1] + (4,) == (slots, 4)
     assert output.logits.shape == (1, slots, 1) and output.boxes.shape == (1, slots, 4)
@@ -236,7 +240,9 @@ def oracle(head, output, true, levels, size=SIZE):
 
 @pytest.mark.parametrize("shift", [0, 3], ids=["right", "broken"])
 def test_oracle(shift, monkeypatch):
-    head = make(anchors=EVERY["anchors"], proposals=Proposals(keep=(20, 20))).eval()
+    head = make(
+        anchor_sampling=EVERY["anchor_sampling"], proposals=Proposals(post_nms_top_n=(20, 20))
+    ).eval()
     decode = head.rpn.box_coder.decode
     monkeypatch.setattr(head.rpn.box_coder, "decode", lambda *code: decode(*code) + shift)
     output, true = head(features(batch=3), SIZE), scene()
@@ -247,8 +253,8 @@ def test_oracle(shift, monkeypatch):
     assert near.all() if shift == 0 else not near.any()
     found = head.decode(said)  # the second stage mends what the first has shifted
     assert len(found) == 4
-    order = found.image * 10 + found.labels
-    want = true.image * 10 + true.labels
+    order = found.batch_index * 10 + found.labels
+    want = true.batch_index * 10 + true.labels
     order, mine = order.sort(stable=True)
     want, theirs = want.sort(stable=True)
     assert torch.equal(order, want)
@@ -259,7 +265,7 @@ def test_oracle(shift, monkeypatch):
 
 def test_a_batch_without_objects_trains():
     net = network().train()
-    output = net(pictures(2))
+    output = net(noise(2))
     assigned = net.head.assign(output.float(), Objects.empty())
     assert (assigned.labels < 0).all() and (assigned.labels == BACKGROUND).sum() == 2 * 256
     assert (assigned.regions.labels == BACKGROUND).all()
@@ -286,7 +292,7 @@ def test_five_hundred_objects_train():
 
 def test_every_parameter_gets_a_gradient():
     net = network().train()
-    sum(net.losses(net(pictures()), scene()).values()).backward()
+    sum(net.losses(net(noise()), scene()).values()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -295,13 +301,13 @@ def test_losses_of_a_network_that_says_nothing():
     for layer in (net.head.rpn.head.cls_logits, net.head.stage.box_predictor.cls_score):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-    losses = net.losses(net(pictures()), scene())
+    losses = net.losses(net(noise()), scene())
     assert losses["objectness"].item() == pytest.approx(log(2))
     assert losses["class"].item() == pytest.approx(log(CLASSES + 1))
 
 
 def test_initial_losses():
-    losses = network().eval().losses(network().eval()(pictures()), scene())
+    losses = network().eval().losses(network().eval()(noise()), scene())
     assert losses["objectness"].item() == pytest.approx(log(2), abs=0.05)
     assert losses["class"].item() == pytest.approx(log(CLASSES + 1), abs=0.3)
 
@@ -317,7 +323,7 @@ def test_loss_by_hand():
         torch.tensor([[[1.0, 0, 0, 0], [7.0] * 4, [7.0] * 4, [7.0] * 4]]),
         regions=lambda boxes: (logits, code),
     )
-    regions = Sampled([torch.zeros(2, 4)], torch.tensor([1, BACKGROUND]), torch.zeros(2, 4))
+    regions = SampledRois([torch.zeros(2, 4)], torch.tensor([1, BACKGROUND]), torch.zeros(2, 4))
     labels = torch.tensor([[0, BACKGROUND, IGNORE, BACKGROUND]])
     assigned = Assigned(labels, torch.zeros(1, 4, 4), regions=regions)
     losses = Loss(classes=2.0, beta=0.5)(output, assigned)
@@ -348,13 +354,13 @@ def test_spare_by_hand():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10], [20, 20, 30, 30]])
     labels = torch.tensor([0, 0, 1, 0])
     ignored = torch.tensor([[0.0, 0, 10, 10]])  # overlaps 1, .5, 1, 0
-    assert spare(labels, boxes, ignored, 0.5).tolist() == [-1, -1, 1, 0]
-    assert spare(labels, boxes, ignored, 0.6).tolist() == [-1, 0, 1, 0]
-    assert spare(labels, boxes, ignored[:0], 0.5).tolist() == [0, 0, 1, 0]
+    assert ignore_overlapping(labels, boxes, ignored, 0.5).tolist() == [-1, -1, 1, 0]
+    assert ignore_overlapping(labels, boxes, ignored, 0.6).tolist() == [-1, 0, 1, 0]
+    assert ignore_overlapping(labels, boxes, ignored[:0], 0.5).tolist() == [0, 0, 1, 0]
 
 
 def test_training_draws_anew_evaluation_always_the_same():
-    head = make(anchors=Sampling(positive=0.7, negative=0.3, count=32, share=0.5))
+    head = make(anchor_sampling=Sampling(positive=0.7, negative=0.3, count=32, share=0.5))
     output = head(features(batch=3), SIZE)
 
     def labels():
@@ -371,7 +377,7 @@ def test_training_draws_anew_evaluation_always_the_same():
     assert torch.equal(state, torch.get_rng_state())  # the next epoch's draws do not depend on it
 
 
-def test_a_picture_is_decoded_alike_alone_and_in_a_batch():
+def test_a_image_is_decoded_alike_alone_and_in_a_batch():
     head = make().eval()
     output = head(features(batch=3), SIZE)
     together = head.decode(output)
@@ -379,14 +385,14 @@ def test_a_picture_is_decoded_alike_alone_and_in_a_batch():
         alone = head.decode(output._replace(regions=output.regions.of(i)))
         assert torch.equal(alone.boxes, together.of(i).boxes)
         assert torch.equal(alone.scores, together.of(i).scores)
-    assert torch.equal(head.decode(output.first(2)).image.unique(), torch.tensor([0, 1]))
+    assert torch.equal(head.decode(output.first(2)).batch_index.unique(), torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_losses_and_decoding_are_float32(training):
     net = network().train(training)
     with autocast(Precision.bf16, torch.device("cpu")):
-        output = net(pictures())
+        output = net(noise())
     assert output.regions.maps["0"].dtype is output.logits.dtype is torch.bfloat16
     assert output.regions.boxes[0].dtype is torch.float32
     assert {x.dtype for x in net.losses(output, scene()).values()} == {torch.float32}
@@ -406,9 +412,9 @@ def test_it_compiles_to_the_same():
 def test_the_average_is_a_network_of_its_own():
     net = network().eval()
     with torch.no_grad():
-        output = averaged(net, 0.9).module(pictures(1))
+        output = averaged(net, 0.9).module(noise(1))
         assert output.regions.stage is not net.head.stage
-        assert torch.equal(output.logits, net(pictures(1)).logits)
+        assert torch.equal(output.logits, net(noise(1)).logits)
 
 
 def test_all_that_the_backbone_does_not_hold_is_the_last_group():
@@ -428,9 +434,9 @@ def test_a_backbone_without_such_maps_is_refused(strides):
     [
         lambda: Sampling(positive=0.3, negative=0.7, count=1, share=0.5),
         lambda: Sampling(positive=0.7, negative=0.3, count=0, share=0.5),
-        lambda: Proposals(keep=(1,)),
-        lambda: Proposals(candidates=(1, 0)),
-        lambda: make(zooms=()),
+        lambda: Proposals(post_nms_top_n=(1,)),
+        lambda: Proposals(pre_nms_top_n=(1, 0)),
+        lambda: make(scales=()),
     ],
 )
 def test_wrong_arguments_are_refused(wrong):
@@ -444,20 +450,21 @@ def compose(*overrides):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "outputs"),
     [
         (["loss=focal"], "the head FasterRCNN says boxes + logits + regions: they do not fit. "
          "Losses that do: faster_rcnn"),
         (["head=ssd"], "needs boxes + logits + regions"),
         (["metric=top_k"], "the metric TopK judges logits, the head FasterRCNN says"),
-        (["head.anchors.cout=1"], "head.anchors.cout: Sampling takes no such argument; did you"),
+        (["head.anchor_sampling.cout=1"],
+         "head.anchor_sampling.cout: Sampling takes no such argument; did you"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(overrides, says):
+def test_what_does_not_fit_is_refused(overrides, outputs):
     overrides = [f"+{o}" if "cout" in o else o for o in overrides]
     with pytest.raises(UserError) as caught:
         parts.check_all(compose("model=faster_rcnn_resnet18", *overrides))
-    assert says in str(caught.value)
+    assert outputs in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +475,7 @@ def test_other_backbones_are_one_override_away(backbone):
     parts.check_all(cfg)
     torch.manual_seed(0)
     net = parts.network(cfg, 3, parts.backbone(cfg)).train()
-    losses = net.losses(net(pictures(2)[..., :64, :64]), one(5, 5, 50, 40, label=1))
+    losses = net.losses(net(noise(2)[..., :64, :64]), one(5, 5, 50, 40, label=1))
     sum(losses.values()).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
 
@@ -489,7 +496,7 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
 
     run, loader = start()
     epoch(run, loader)
-    Keeper(run, cfg, loader.dataset.classes, tmp_path)()
+    Checkpointer(run, cfg, loader.dataset.classes, tmp_path)()
     whole = epoch(run, loader)
     saved = checkpoint.load(str(tmp_path / "last.pt"), device)
     again, loader = start()

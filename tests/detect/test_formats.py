@@ -75,7 +75,7 @@ def test_a_share_is_held_out_where_there_is_no_val(tmp_path, name):
     (train, val), note = parts(val_share=0.25)
     assert sorted(train + val) == list(truth) and len(val) == 5
     assert note == (
-        "no val split: 5 of the 20 training pictures are held out for validation "
+        "no val split: 5 of the 20 training images are held out for validation "
         "(dataset.val_share=0.25)"
     )
     assert parts(val_share=0.25)[0] == [train, val]
@@ -85,7 +85,7 @@ def test_a_share_is_held_out_where_there_is_no_val(tmp_path, name):
 
 
 @every_format
-def test_the_share_is_of_each_class_where_a_picture_has_one(tmp_path, name):
+def test_the_share_is_of_each_class_where_a_image_has_one(tmp_path, name):
     truth = {f"p{i:02d}": [("cat" if i < 15 else "bee", 1, 1, 9, 9)] for i in range(20)}
     val = load(name, tmp_path, {"train": list(truth)}, truth, split="val", val_share=0.2)
     labels = [val.classes[val.record(i).labels[0]] for i in range(len(val))]
@@ -120,7 +120,7 @@ def test_boxes_that_leave_or_have_no_area_are_told(tmp_path, name, split):
     data = load(name, tmp_path, splits, truth, split=split)
     assert [e["action"] for e in data.report] == ["ignored", "kept", OUTSIDE]
     assert "has no area" in data.report[0]["reason"]
-    assert "leaves the picture" in data.report[1]["reason"]
+    assert "leaves the image" in data.report[1]["reason"]
     assert "lies outside" in data.report[2]["reason"]
     record = data.record(0)
     assert record.boxes.tolist() == [[5, 1, 5, 8], [50, 1, 80, 8], [1, 1, 9, 9], [70, 1, 80, 8]]
@@ -151,13 +151,13 @@ def test_lists_split_a_set_in_one_piece(tmp_path, name):
     train = make(**options, splits=str(lists), split="train", val_share=0)
     assert [stem(train.record(i)) for i in range(2)] == ["c", "a"]
     assert train.record(1).labels.tolist() == [2, 0]
-    with pytest.raises(UserError, match=r"test\.txt, row 2: the set has no picture 'z'; mend it"):
+    with pytest.raises(UserError, match=r"test\.txt, row 2: the set has no image 'z'; mend it"):
         make(**options, splits=str(lists), split="test")
     test = make(**options, splits=str(lists), split="test", on_error="skip")
     assert [stem(test.record(i)) for i in range(len(test))] == ["b"]
     assert [(e["row"], e["action"]) for e in test.report] == [(2, "left out"), (3, "left out")]
     val = make(**options, splits=str(lists), split="val", val_share=0.5)
-    assert len(val) == 1 and "1 of the 2 training pictures" in val.notes[0]
+    assert len(val) == 1 and "1 of the 2 training images" in val.notes[0]
     with pytest.raises(UserError, match=r"no split 'test' in .*dataset\.splits=FOLDER"):
         make(**options, split="test")
     with pytest.raises(UserError, match=r"dataset\.splits=.*empty: no \*\.txt in it"):

@@ -24,18 +24,16 @@ from engine.structures import BACKGROUND, IGNORE, Objects
 
 CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 ANCHORS = [  # arXiv 1804.02767, 2.3
-    [[10, 13], [16, 30], [33, 23]],
-    [[30, 61], [62, 45], [59, 119]],
-    [[116, 90], [156, 198], [373, 326]],
-]
+    [10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326],
+]  # fmt: skip
 PRIORS = [[1.3221, 1.73145], [3.19275, 4.00944], [5.05587, 8.09892], [9.47112, 4.84053]]
-SMALL = {"width": 8, "hidden": 16}
+SMALL = {"conv_channels": 8, "hidden": 16}
 PAPER = {
     "extras": [[8, 3, 2, 1], [8, 3, 2, 1]],
     "scales": [0.1, 0.25, 0.45, 0.7, 0.95],
     "ratios": [[2], [2, 3], [2, 3], [2]],
 }
-RETINA = {"width": 8, "towers": 1}
+RETINA = {"pyramid_channels": 8, "towers": 1}
 HEADS = {
     "ssd, softmax": (SSD, {"activation": "softmax", "extra_channels": 8}),
     "ssd, sigmoid": (SSD, {"activation": "sigmoid", "extra_channels": 8}),
@@ -49,8 +47,8 @@ HEADS = {
     "ssd_paper, light, sigmoid": (SSDPaper, {"activation": "sigmoid", "light": True, **PAPER}),
     "yolo_v1, linear": (YOLOv1, {"activation": "linear", **SMALL}),
     "yolo_v1, softmax": (YOLOv1, {"activation": "softmax", **SMALL, "boxes": 3, "grid": 6}),
-    "yolo_v2": (YOLOv2, {"activation": "softmax", "anchors": PRIORS, "width": 8}),
-    "yolo_v2, linear": (YOLOv2, {"activation": "linear", "anchors": PRIORS, "width": 8}),
+    "yolo_v2": (YOLOv2, {"activation": "softmax", "anchors": PRIORS, "conv_channels": 8}),
+    "yolo_v2, linear": (YOLOv2, {"activation": "linear", "anchors": PRIORS, "conv_channels": 8}),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
     "yolo_v3, softmax": (YOLOv3, {"activation": "softmax", "anchors": ANCHORS}),
 }
@@ -71,15 +69,15 @@ def features(size=SIZE, batch=1, fill=torch.randn):
     return [fill(batch, c, -(-height // s), -(-width // s)) for c, s in maps]
 
 
-def scene(pictures=4, size=SIZE):
-    """Up to four objects a picture, one a quarter so that none overlap; picture 1 is empty."""
+def scene(images=4, size=SIZE):
+    """Up to four objects an image, one a quarter so that none overlap; image 1 is empty."""
     half = torch.tensor([size[1] / 2, size[0] / 2])
     rows = []
-    for picture, x, y in product(range(pictures), (0, 1), (0, 1)):
-        if picture != 1 and torch.rand(()) < 0.8:
+    for image, x, y in product(range(images), (0, 1), (0, 1)):
+        if image != 1 and torch.rand(()) < 0.8:
             sides = (torch.rand(2) * 0.6 + 0.3) * half
             low = torch.tensor([x, y]) * half + torch.rand(2) * (half - sides)
-            rows.append((picture, *low.tolist(), *(low + sides).tolist()))
+            rows.append((image, *low.tolist(), *(low + sides).tolist()))
     table = torch.tensor(rows)
     return Objects(table[:, 1:], torch.randint(0, CLASSES, (len(rows),)), table[:, 0].long())
 
@@ -104,16 +102,16 @@ def oracle(head, output, objects):
 
 
 def assert_same(found, true):
-    """One object found for each true one: its picture, its label, its box within 0.05 pixels."""
+    """One object found for each true one: its image, its label, its box within 0.05 pixels."""
     assert len(found) == len(true)
-    far = 1e4  # another picture or another label is never the nearest
+    far = 1e4  # another image or another label is never the nearest
     keys = [
-        torch.cat([far * o.image[:, None], far * o.labels[:, None], o.boxes], 1)
+        torch.cat([far * o.batch_index[:, None], far * o.labels[:, None], o.boxes], 1)
         for o in (found, true)
     ]
     nearest = torch.cdist(keys[1], keys[0], p=torch.inf).argmin(1)
     assert sorted(nearest.tolist()) == list(range(len(true)))
-    assert torch.equal(found.image[nearest], true.image)
+    assert torch.equal(found.batch_index[nearest], true.batch_index)
     assert torch.equal(found.labels[nearest], true.labels)
     torch.testing.assert_close(found.boxes[nearest], true.boxes, atol=0.05, rtol=0)
 
@@ -134,7 +132,7 @@ def test_oracle(name, size, seed):
     [
         (0, 0, 30, 20),  # in a corner
         (130, 108, 160, 128),
-        (0, 0, 160, 128),  # the whole picture
+        (0, 0, 160, 128),  # the whole image
         (158, 0, 160, 128),  # a sliver on the border
         (50, 40, 78, 88),  # centre (64, 64), where four cells meet on every grid
         (100, 60, 103, 63),  # tiny
@@ -187,16 +185,16 @@ def test_a_batch_without_objects_has_no_positive(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_picture_is_assigned_alike_alone_and_in_a_batch(name):
+def test_a_image_is_assigned_alike_alone_and_in_a_batch(name):
     head = make(name).eval()
     true = scene()
     output = head(features(batch=4), SIZE)
     together = head.assign(output, true)
     for i in range(4):
-        picture = output._replace(
-            **{k: getattr(output, k)[i : i + 1] for k in head.says}  # slots and cells are shared
+        image = output._replace(
+            **{k: getattr(output, k)[i : i + 1] for k in head.outputs}  # slots and cells are shared
         )
-        alone = head.assign(picture, true.of(i))
+        alone = head.assign(image, true.of(i))
         assert torch.equal(alone.labels[0], together.labels[i])
         positive = alone.labels[0] >= 0
         assert torch.equal(alone.boxes[0, positive], together.boxes[i, positive])
@@ -219,7 +217,7 @@ def test_slots_of_an_ignored_object_are_left_out(name):
 @pytest.mark.parametrize(
     "name, size, slots",
     [
-        # Maps 38, 19 and 10 of strides 8, 16, 32, then halved to 5 and 3; 3 zooms x 3 ratios:
+        # Maps 38, 19 and 10 of strides 8, 16, 32, then halved to 5 and 3; 3 scales x 3 ratios:
         # (1444 + 361 + 100 + 25 + 9) * 9
         ("ssd, softmax", (300, 300), 17451),
         # Maps 13 x 17, 7 x 9, 4 x 5, then 2 x 3 and 1 x 2: (221 + 63 + 20 + 6 + 2) * 9
@@ -265,7 +263,7 @@ def test_ssd_makes_coarser_maps_than_the_backbone_has():
 
 
 def test_ssd_anchors_by_hand():
-    head = make("ssd, sigmoid", levels=1, zooms=[2.0], ratios=[4.0]).eval()
+    head = make("ssd, sigmoid", levels=1, scales=[2.0], ratios=[4.0]).eval()
     slots = head(features(), SIZE).slots
     # Cells of 8 x 8; two cells squared as 1 wide and 4 high: 8 x 32. Centres (4, 4), (156, 124).
     assert slots[[0, -1]].tolist() == [[0, -12, 8, 20], [152, 108, 160, 140]]
@@ -312,7 +310,7 @@ def test_yolo_v3_weighs_small_boxes_most():
 
 def test_yolo_v3_spares_predictions_that_overlap_an_object():
     head = make("yolo_v3", ignore=0.3).eval()
-    true = scene(pictures=3)
+    true = scene(images=3)
     true = replace(true, area=true.area / 3)  # of an outline, as in COCO: overlap is of boxes
     output = head(features(batch=3), SIZE)
     assigned = head.assign(output, true)
@@ -333,7 +331,7 @@ FITTING = [
     ("ssd, sigmoid", BCE(box=SmoothL1())),
     ("yolo_v1, linear", YOLOv1Loss()),
     ("yolo_v2", YOLOv2Loss()),
-    ("retina", Focal(per_picture=True, box=SmoothL1(beta=0))),
+    ("retina", Focal(per_image=True, box=SmoothL1(beta=0))),
     ("retina, v2", Focal(box=SmoothL1())),
     ("retina, light, softmax", Multibox(negatives=1e6)),
     ("yolo_v3", YOLOv3Loss()),
@@ -346,7 +344,7 @@ FITTING = [
 @pytest.mark.parametrize("name, loss", FITTING)
 def test_every_parameter_gets_a_gradient(name, loss):
     head = make(name)
-    assert loss.requires <= head.says <= loss.trains
+    assert loss.requires <= head.outputs <= loss.trains
     true = scene()
     output = head(features(batch=4), SIZE)
     with torch.no_grad():

@@ -67,7 +67,7 @@ def test_text_can_be_pasted_into_a_head():
     assert "2 priors of 3 boxes, mean IoU 0.8778" in lines and "[[4, 5], [40, 40]]" in lines
 
 
-def test_the_command_takes_the_pictures_as_the_network_sees_them(tmp_path):
+def test_the_command_takes_the_images_as_the_network_sees_them(tmp_path):
     shapes = ["dataset.size=64", "dataset.train=20", "loader.workers=0"]
     made = [command("k=3", f"image_size={size}", "format=json", *shapes, cwd=tmp_path)
             for size in ("64", "[64,128]")]  # fmt: skip

@@ -35,7 +35,7 @@ def wanted(labels, seed=1):
 
 
 def mixed(seed, shape=(3, 40), classes=4):
-    """Labels with every sentinel; the last picture has no positive."""
+    """Labels with every sentinel; the last image has no positive."""
     random = torch.Generator().manual_seed(seed)
     draw = torch.rand(shape, generator=random)
     labels = torch.randint(0, classes, shape, generator=random)
@@ -78,12 +78,12 @@ def test_multibox_equals_the_slow_loop(seed):
     labels = mixed(seed)
     output, assigned = said(3, 40, 5, seed=seed), wanted(labels)
     total, boxes, positives = 0.0, 0.0, 0
-    for picture, rows in zip(labels, output.logits.tolist(), strict=True):
+    for image, rows in zip(labels, output.logits.tolist(), strict=True):
         costs = [
-            math.log(sum(map(math.exp, row))) - row[k] for k, row in zip(picture, rows, strict=True)
+            math.log(sum(map(math.exp, row))) - row[k] for k, row in zip(image, rows, strict=True)
         ]
-        mine = [slot for slot, k in enumerate(picture) if k >= 0]
-        negatives = [cost for k, cost in zip(picture, costs, strict=True) if k == BACKGROUND]
+        mine = [slot for slot, k in enumerate(image) if k >= 0]
+        negatives = [cost for k, cost in zip(image, costs, strict=True) if k == BACKGROUND]
         total += sum(costs[slot] for slot in mine)
         total += sum(sorted(negatives, reverse=True)[: 3 * len(mine)])  # row[-1] is the background
         positives += len(mine)
@@ -120,8 +120,8 @@ def yolo_v3_slowly(output, objects, anchors, size):
     With the cell's corner c and the anchor's width p: bx = sigmoid(tx) + cx, bw = p exp(tw).
     """
     box = classes = objectness = 0.0
-    for picture in range(len(output.logits)):
-        mine = objects.of(picture)
+    for image in range(len(output.logits)):
+        mine = objects.of(image)
         answers = set()
         for (x1, y1, x2, y2), label in zip(mine.boxes.tolist(), mine.labels.tolist(), strict=True):
             width, height = x2 - x1, y2 - y1
@@ -136,14 +136,14 @@ def yolo_v3_slowly(output, objects, anchors, size):
                 start += (size // stride) ** 2 * len(sides)
             _, slot, stride, (w, h) = best
             answers.add(slot)
-            tx, ty, tw, th = output.boxes[picture, slot].tolist()
+            tx, ty, tw, th = output.boxes[image, slot].tolist()
             term = bce(tx, (x1 + x2) / 2 / stride % 1) + bce(ty, (y1 + y2) / 2 / stride % 1)
             term += ((tw - math.log(width / w)) ** 2 + (th - math.log(height / h)) ** 2) / 2
             box += term * (2 - width * height / size**2)
-            for k, logit in enumerate(output.logits[picture, slot].tolist()):
+            for k, logit in enumerate(output.logits[image, slot].tolist()):
                 classes += bce(logit, float(k == label))
-        predicted = decoded(output, picture)
-        for slot, logit in enumerate(output.objectness[picture].tolist()):
+        predicted = decoded(output, image)
+        for slot, logit in enumerate(output.objectness[image].tolist()):
             overlaps = box_iou(predicted[slot : slot + 1], mine.boxes)
             if slot in answers:
                 objectness += bce(logit, 1.0)
@@ -152,8 +152,8 @@ def yolo_v3_slowly(output, objects, anchors, size):
     return {"box": box, "objectness": objectness, "class": classes}
 
 
-def decoded(output, picture):
-    rows = zip(output.boxes[picture], output.slots, output.cells, strict=True)
+def decoded(output, image):
+    rows = zip(output.boxes[image], output.slots, output.cells, strict=True)
     boxes = []
     for (tx, ty, tw, th), slot, cell in rows:
         centre = (slot[:2] + slot[2:]) / 2 - cell / 2 + cell * torch.stack([tx, ty]).sigmoid()
@@ -170,7 +170,7 @@ def test_yolo_v3_equals_the_paper_object_by_object():
         strides=[8, 16, 32],
         num_classes=3,
         activation="sigmoid",
-        anchors=anchors,
+        anchors=[pair for level in anchors for pair in level],
         anchors_at=64,
     ).eval()
     with torch.no_grad():

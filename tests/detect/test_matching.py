@@ -5,7 +5,15 @@ from torchvision.ops import box_iou
 
 from detect import matching
 from detect.bench.loss import peak
-from detect.matching import FAINT, boxed, compare, forced_owners, gather_boxes, match, owners
+from detect.matching import (
+    FAINT,
+    box_loss_rows,
+    compare,
+    forced_owners,
+    gather_boxes,
+    match,
+    owners,
+)
 from engine.structures import BACKGROUND, IGNORE, Objects
 
 CELLS = torch.tensor(  # 4 x 4 cells of a unit square, row by row
@@ -100,9 +108,9 @@ def test_no_objects():
     assert gather_boxes(Objects.empty(), owner).shape == (2, 16, 4)
 
 
-def test_a_picture_without_objects_beside_one_with():
+def test_a_image_without_objects_beside_one_with():
     objects = lesson()
-    objects.image += 1
+    objects.batch_index += 1
     assert found(objects, batch=3)[1].tolist() == (
         expected() + expected(c14=7, c13=8, c11=9) + expected()
     )
@@ -128,11 +136,13 @@ def test_gathered_boxes_are_the_owners():
 
 
 def slowly(slots, objects, batch, positive, negative):
-    """One picture, one slot, one object at a time."""
+    """One image, one slot, one object at a time."""
     rows = list(zip(objects.boxes.tolist(), objects.labels.tolist(), objects.ignore, strict=True))
     table = []
     for picture in range(batch):
-        mine = [row for row, image in zip(rows, objects.image, strict=True) if image == picture]
+        mine = [
+            row for row, image in zip(rows, objects.batch_index, strict=True) if image == picture
+        ]
         labels = []
         for slot in slots.tolist():
             best, label = 0.0, BACKGROUND
@@ -170,7 +180,7 @@ def test_equals_the_slow_loop(seed):
 
 
 def crowd(seed, counts, slots=300):
-    """Slots, and so many objects a picture in random order, some of them ignored, some alike."""
+    """Slots, and so many objects an image in random order, some of them ignored, some alike."""
     random = torch.Generator().manual_seed(seed)
 
     def boxes(number):
@@ -186,19 +196,19 @@ def crowd(seed, counts, slots=300):
     return boxes(slots).float(), Objects(boxes(len(image)).float(), labels, image, ignore=ignore)
 
 
-def picture_by_picture(slots, objects, batch, equals=False):
+def image_by_image(slots, objects, batch, equals=False):
     """Best overlap, owner and claims [B, A]; one slot and one object at a time."""
     best, owner = torch.zeros(batch, len(slots)), torch.full((batch, len(slots)), -1)
     claims = torch.full_like(owner, -1)
-    for row, picture in enumerate(objects.image.tolist()):
+    for row, image in enumerate(objects.batch_index.tolist()):
         overlaps = box_iou(objects.boxes[row : row + 1], slots)[0].tolist()
         top = max(overlaps)
         for slot, overlap in enumerate(overlaps):
-            if overlap > 0 and overlap >= best[picture, slot]:
-                best[picture, slot], owner[picture, slot] = overlap, row
+            if overlap > 0 and overlap >= best[image, slot]:
+                best[image, slot], owner[image, slot] = overlap, row
             claimed = top >= FAINT and overlap == top if equals else slot == overlaps.index(top)
             if claimed and not objects.ignore[row]:
-                claims[picture, slot] = row
+                claims[image, slot] = row
     return best, owner, claims
 
 
@@ -206,7 +216,7 @@ CROWDS = [
     [0],
     [1],
     [0, 0, 7],
-    [3, 0, 1, 40],  # one picture has nearly all of them
+    [3, 0, 1, 40],  # one image has nearly all of them
     [25, 1, 1, 1, 1, 1, 1, 1],
     [9, 9, 9],
 ]
@@ -219,32 +229,32 @@ def test_whatever_the_chunks_every_pair_is_compared(counts, pairs, monkeypatch):
     for equals in (False, True):
         slots, objects = crowd(0, counts)
         found = compare(slots, objects, len(counts), equals=equals)
-        wanted = picture_by_picture(slots, objects, len(counts), equals)
+        wanted = image_by_image(slots, objects, len(counts), equals)
         for mine, slow in zip(found, wanted, strict=True):
             assert torch.equal(mine, slow)
 
 
 @pytest.mark.parametrize("counts", CROWDS, ids=str)
-def test_every_object_is_in_one_group_of_its_picture(counts):
+def test_every_object_is_in_one_group_of_its_image(counts):
     _, objects = crowd(0, counts)
-    rows, picture = matching._groups(objects.image, len(counts))
+    rows, image = matching._groups(objects.batch_index, len(counts))
     held = rows < len(objects)
     assert sorted(rows[held].tolist()) == list(range(len(objects)))
-    assert torch.equal(objects.image[rows[held]], picture[:, None].expand_as(rows)[held])
-    # So many rows are compared: M, and k a picture, k the rounded root of the mean
+    assert torch.equal(objects.batch_index[rows[held]], image[:, None].expand_as(rows)[held])
+    # So many rows are compared: M, and k an image, k the rounded root of the mean
     assert rows.numel() <= len(objects) + len(counts) * rows.shape[1]
 
 
 def test_torchvision_finds_the_same_among_500_objects():
     slots, objects = crowd(3, [500, 2], slots=1000)
     slots, boxes = slots + torch.rand(1000, 4), objects.boxes + torch.rand(502, 4)  # no ties
-    objects = Objects(boxes, objects.labels, objects.image)
+    objects = Objects(boxes, objects.labels, objects.batch_index)
     owner, labels = found(objects, batch=2, slots=slots, positive=0.5, negative=0.5)
-    for picture in range(2):
-        rows = (objects.image == picture).nonzero()[:, 0]
+    for image in range(2):
+        rows = (objects.batch_index == image).nonzero()[:, 0]
         matched = SSDMatcher(0.5)(box_iou(boxes[rows], slots))
-        assert torch.equal(labels[picture] >= 0, matched >= 0)
-        assert torch.equal(owner[picture][matched >= 0], rows[matched[matched >= 0]])
+        assert torch.equal(labels[image] >= 0, matched >= 0)
+        assert torch.equal(owner[image][matched >= 0], rows[matched[matched >= 0]])
 
 
 def test_boxes_without_an_area_overlap_nothing():
@@ -266,7 +276,7 @@ def test_no_value_is_read_from_the_device():
     assert owner.shape == labels.shape == (3, 300)
     assert gather_boxes(objects.to("meta"), owner).shape == (3, 300, 4)
     claims = compare(slots.to("meta"), objects.to("meta"), 3, equals=True)[2]
-    assert claims.shape == boxed(labels).view(3, 300).shape
+    assert claims.shape == box_loss_rows(labels).view(3, 300).shape
 
 
 @pytest.mark.parametrize("find", [match, compare])
@@ -279,5 +289,5 @@ def test_memory_does_not_grow_with_objects_times_slots(find):
 
 def test_boxed_slots_are_the_positive_ones_of_a_flat_batch():
     labels = torch.tensor([[BACKGROUND, 0], [IGNORE, BACKGROUND], [7, BACKGROUND]])
-    assert boxed(labels).tolist() == [1, 4]
-    assert boxed(labels.clamp(max=BACKGROUND)).tolist() == []
+    assert box_loss_rows(labels).tolist() == [1, 4]
+    assert box_loss_rows(labels.clamp(max=BACKGROUND)).tolist() == []

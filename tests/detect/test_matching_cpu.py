@@ -25,7 +25,7 @@ def boxes(draw, most, scale=1.0):
 
 @st.composite
 def cases(draw):
-    """Slots, objects of some pictures in any order, and their number."""
+    """Slots, objects of some images in any order, and their number."""
     scale = draw(st.sampled_from([1.0, 0.37]))
     slots = draw(boxes(60, scale))
     slots = slots.repeat(draw(st.integers(1, 8)), 1)  # and moved: many alike or nearly so
@@ -63,7 +63,7 @@ def test_every_overlap_that_matters_is_found_as_torchvision_computes_it(case, le
     table, best = torch.zeros_like(all_pairs), torch.zeros_like(all_pairs, dtype=torch.bool)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(matching_cpu, "SPAN", span)
-        for overlap, row, slot, most in matching_cpu.near(slots, objects.boxes, least):
+        for overlap, row, slot, most in matching_cpu.sparse_iou_cpu(slots, objects.boxes, least):
             table[row, slot] = overlap
             best[row[most], slot[most]] = True
     found = table > 0
@@ -100,5 +100,5 @@ def test_few_of_ssd300s_default_boxes_are_looked_at(monkeypatch):
 
     monkeypatch.setattr(matching_cpu, "_iou", counted)
     slots = ssd300(8732)
-    assert sum(len(hits[0]) for hits in matching_cpu.near(slots, objects, 0.5)) > 200
+    assert sum(len(hits[0]) for hits in matching_cpu.sparse_iou_cpu(slots, objects, 0.5)) > 200
     assert sum(looked) < 0.08 * 200 * 8732

@@ -12,7 +12,7 @@ SQUARE, SHIFTED, FAR = [0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]
 
 
 def run(boxes, scores, **options):
-    """One picture; [(label, score, x1)] in the order found."""
+    """One image; [(label, score, x1)] in the order found."""
     found = Postprocess(**options)(torch.tensor([boxes]).float(), torch.tensor([scores]))
     rows = zip(
         found.labels.tolist(), found.scores.tolist(), found.boxes[:, 0].tolist(), strict=True
@@ -27,7 +27,7 @@ def test_suppression_is_within_a_class():
     assert run([SQUARE, SHIFTED, FAR], scores) == expected
 
 
-def test_suppression_is_within_a_class_left_of_the_picture():
+def test_suppression_is_within_a_class_left_of_the_image():
     # Boxes are not clipped before suppression: the two lie apart and differ in class.
     scores = [[0.9, 0.0], [0.0, 0.8]]
     assert len(run([[0, 0, 100, 100], [-101, -101, -1, -1]], scores)) == 2
@@ -46,19 +46,19 @@ def test_threshold():
 
 def test_keep_is_counted_after_suppression():
     scores = [[0.9], [0.8], [0.7]]
-    assert run([SQUARE, SHIFTED, FAR], scores, keep=2) == [(0, 0.9, 0), (0, 0.7, 50)]
-    assert run([SQUARE, SHIFTED, FAR], scores, keep=1) == [(0, 0.9, 0)]
+    assert run([SQUARE, SHIFTED, FAR], scores, max_detections=2) == [(0, 0.9, 0), (0, 0.7, 50)]
+    assert run([SQUARE, SHIFTED, FAR], scores, max_detections=1) == [(0, 0.9, 0)]
 
 
-def test_candidates_are_counted_before_suppression():
+def test_pre_nms_is_counted_before_suppression():
     scores = [[0.9], [0.8], [0.7]]
-    assert run([SQUARE, SHIFTED, FAR], scores, candidates=2) == [(0, 0.9, 0)]
-    assert run([SQUARE, SHIFTED, FAR], scores, candidates=1000)[1:] == [(0, 0.7, 50)]
+    assert run([SQUARE, SHIFTED, FAR], scores, pre_nms=2) == [(0, 0.9, 0)]
+    assert run([SQUARE, SHIFTED, FAR], scores, pre_nms=1000)[1:] == [(0, 0.7, 50)]
 
 
-def test_candidates_are_pairs_of_slot_and_class():
+def test_pre_nms_counts_pairs_of_slot_and_class():
     # The two best pairs are both FAR's; SQUARE's .5 comes third.
-    assert run([SQUARE, FAR], [[0.5, 0.0], [0.9, 0.8]], candidates=2) == [
+    assert run([SQUARE, FAR], [[0.5, 0.0], [0.9, 0.8]], pre_nms=2) == [
         (0, 0.9, 50),
         (1, 0.8, 50),
     ]
@@ -95,7 +95,7 @@ def test_soft_suppression_is_by_class_and_adds_up():
     found = run([SQUARE, SHIFTED, SQUARE], scores, nms="soft")
     assert found == [(0, 0.9, 0), (0, 0.2097, 1), (0, 0.0248, 0)]
     assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft", score=0.1) == found[:2]
-    assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft", keep=1) == found[:1]
+    assert run([SQUARE, SHIFTED, SQUARE], scores, nms="soft", max_detections=1) == found[:1]
     assert run([SQUARE, FAR], [[0.0], [0.0]], nms="soft") == []
 
 
@@ -123,16 +123,16 @@ def test_soft_suppression_equals_the_paper_box_by_box():
 
 
 @pytest.mark.parametrize("nms", WAYS)
-def test_a_picture_does_not_depend_on_its_batch(nms):
+def test_a_image_does_not_depend_on_its_batch(nms):
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(3, 40, 2, generator=random) * 100 - 20
     sizes = torch.rand(3, 40, 2, generator=random) * 50 + 1
     boxes = torch.cat([corners, corners + sizes], -1)
     scores = torch.rand(3, 40, 4, generator=random)
-    scores[1] = 0  # a picture with nothing in it
+    scores[1] = 0  # an image with nothing in it
     process = Postprocess(score=0.3, nms=nms)
     together = process(boxes, scores)
-    assert sorted(set(together.image.tolist())) == [0, 2]
+    assert sorted(set(together.batch_index.tolist())) == [0, 2]
     for i in range(3):
         alone, there = process(boxes[i : i + 1], scores[i : i + 1]), together.of(i)
         assert torch.equal(alone.boxes, there.boxes)

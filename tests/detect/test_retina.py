@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from classify.backbones.resnet import ResNet
-from classify.losses import even
+from classify.losses import per_image_weights
 from detect.anchors import corner_anchors, sides_of
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
@@ -52,20 +52,20 @@ def build_pair(folder, kind, head, images=None):
     """torchvision's detector and ours, which has read its file; some slots are sure of a class."""
     net = theirs(kind)
     classes, boxes = net.head.classification_head.cls_logits, net.head.regression_head.bbox_reg
-    images = torchvisions.pictures(2, SIZE) if images is None else images
+    images = torchvisions.images(2, SIZE) if images is None else images
     torchvisions.settled(net, images, [classes], [boxes])
     with torch.no_grad():
         classes.bias.sub_(2.0).view(9, -1)[:, 0] = -99  # torchvision's class 0 is nothing
     torch.save(net.state_dict(), folder / "net.pth")
     backbone = ResNet(name="resnet50", weights=str(folder / "net.pth"))
     made = retina(backbone, head)
-    assert pretrained.fill(made, backbone.pretrained.rest)
+    assert pretrained.fill(made, backbone.pretrained.unused_tensors)
     return net.eval(), torchvisions.network(backbone, made, loss())
 
 
 def test_raw_outputs_equal_torchvisions(pair):
     net, ours = pair
-    images = torchvisions.pictures(2, SIZE)
+    images = torchvisions.images(2, SIZE)
     with torch.no_grad():
         normal, _ = net.transform(list(images / 255))
         want = net.head(list(net.backbone(normal.tensors).values()))
@@ -78,7 +78,7 @@ def test_raw_outputs_equal_torchvisions(pair):
 @pytest.mark.parametrize("size", [SIZE, (800, 1088), (96, 352)])
 def test_anchors_equal_torchvisions_to_the_last_bit(size):
     backbone = ResNet(name="resnet18")
-    head, maps = retina(backbone, width=8, towers=0), blank(backbone, size=size)
+    head, maps = retina(backbone, pyramid_channels=8, towers=0), blank(backbone, size=size)
     with torch.no_grad():
         slots = head(maps, size).slots
         grids = head.pyramid([maps[i] for i in head.maps])
@@ -100,7 +100,7 @@ def test_corner_anchors_by_hand():
 
 def test_losses_equal_torchvisions(pair):
     net, ours = pair
-    images = torchvisions.pictures(3, SIZE)
+    images = torchvisions.images(3, SIZE)
     truth = torchvisions.objects(3, SIZE, CLASSES)
     with torch.no_grad():
         want = torchvisions.losses(net, images, truth)
@@ -113,14 +113,14 @@ def test_losses_equal_torchvisions(pair):
 
 def test_detections_equal_torchvisions(pair):
     net, ours = pair
-    images = torchvisions.pictures(2, SIZE)
+    images = torchvisions.images(2, SIZE)
     with torch.no_grad():
         want = net(list(images / 255))
         found = ours.decode(torchvisions.said(ours, net, images))
     torchvisions.assert_found_alike(found, want)
 
 
-def test_detections_of_a_real_picture_equal_torchvisions(shared_data, tmp_path):
+def test_detections_of_a_real_image_equal_torchvisions(shared_data, tmp_path):
     images = torchvisions.real(shared_data, SIZE)
     net, ours = build_pair(tmp_path, "retinanet_resnet50_fpn", "retina", images)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_detections_of_a_real_picture_equal_torchvisions(shared_data, tmp_path):
 @pytest.mark.slow
 def test_the_second_version_equals_torchvisions(tmp_path):
     net, ours = build_pair(tmp_path, "retinanet_resnet50_fpn_v2", "retina_v2")
-    images = torchvisions.pictures(2, SIZE)
+    images = torchvisions.images(2, SIZE)
     with torch.no_grad():
         want = net(list(images / 255))
         found = ours.decode(torchvisions.said(ours, net, images))
@@ -140,14 +140,14 @@ def test_the_second_version_equals_torchvisions(tmp_path):
 
 
 def test_only_the_best_few_of_a_level_are_candidates():
-    head = retina(ResNet(name="resnet18"), width=8, candidates=2)
+    head = retina(ResNet(name="resnet18"), pyramid_channels=8, pre_nms_per_level=2)
     torch.manual_seed(0)
     scores = torch.rand(2, 7, 3)
-    kept = head.candidates(scores, head_output := type("Said", (), {"levels": (5, 2)}))
+    kept = head.keep_best(scores, head_output := type("Said", (), {"levels": (5, 2)}))
     assert head_output.levels == (5, 2)
-    for picture, few in zip(scores, kept, strict=True):
+    for image, few in zip(scores, kept, strict=True):
         for a, b in ((0, 5), (5, 7)):
-            best = sorted(picture[a:b].flatten().tolist())[-2:]
+            best = sorted(image[a:b].flatten().tolist())[-2:]
             assert sorted(few[a:b][few[a:b] > 0].tolist()) == best
 
 
@@ -167,7 +167,7 @@ def test_number_of_parameters():
 
 
 def slow_labels(head, output, truth, batch):
-    """By the paper and torchvision's rule for each object's best slots, one picture at a time."""
+    """By the paper and torchvision's rule for each object's best slots, one image at a time."""
     found = torch.full((batch, len(output.slots)), BACKGROUND)
     for i in range(batch):
         mine = truth.of(i)
@@ -187,16 +187,16 @@ def slow_labels(head, output, truth, batch):
 
 def test_assign_equals_the_slow_loop():
     backbone = ResNet(name="resnet18")
-    head = retina(backbone, width=8, levels=3, first_stride=16)
+    head = retina(backbone, pyramid_channels=8, levels=3, first_stride=16)
     with torch.no_grad():
         output = head(blank(backbone, 3), SIZE)
     truth = torchvisions.objects(3, SIZE, CLASSES, each=8)
     assert torch.equal(head.assign(output, truth).labels, slow_labels(head, output, truth, 3))
 
 
-def test_500_objects_a_picture():
+def test_500_objects_a_image():
     backbone = ResNet(name="resnet18")
-    head = retina(backbone, width=8, levels=3)
+    head = retina(backbone, pyramid_channels=8, levels=3)
     with torch.no_grad():
         output = head(blank(backbone, 2), SIZE)
     truth = torchvisions.objects(2, SIZE, CLASSES, each=500)
@@ -208,15 +208,15 @@ def test_500_objects_a_picture():
 
 def test_even_weights_by_hand():
     labels = torch.tensor([[0, 1, BACKGROUND], [IGNORE, 2, BACKGROUND], [BACKGROUND] * 3])
-    # 3 positives over 3 pictures with 2, 1 and (at least) 1: 3 / (3 * 2), 3 / (3 * 1), 3 / (3 * 1)
-    assert even(labels)[:, 0].tolist() == [0.5, 1, 1]
+    # 3 positives over 3 images with 2, 1 and (at least) 1: 3 / (3 * 2), 3 / (3 * 1), 3 / (3 * 1)
+    assert per_image_weights(labels)[:, 0].tolist() == [0.5, 1, 1]
 
 
 def test_loss_before_training():
     # Scores start at .01. A negative slot of C classes costs C * .75 * .01 ** 2 * -ln(.99), a
     # positive one of them .25 * .99 ** 2 * -ln(.01) instead: .00000226 * slots and 1.1284.
     backbone = ResNet(name="resnet18")
-    head = retina(backbone, width=8, levels=3)
+    head = retina(backbone, pyramid_channels=8, levels=3)
     for layer in (head.classes[1], head.boxes[1]):
         torch.nn.init.zeros_(layer.weight)
     with torch.no_grad():
@@ -229,13 +229,13 @@ def test_loss_before_training():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "outputs"),
     [
         ({"extra_from": "c5"}, "head.extra_from=c5: expected p or c"),
         ({"first_stride": 64}, "needs a map of stride 64 or more"),
-        ({"zooms": []}, "at least one anchor"),
+        ({"scales": []}, "at least one anchor"),
     ],
 )
-def test_refusals(wrong, says):
-    with pytest.raises(UserError, match=says):
+def test_refusals(wrong, outputs):
+    with pytest.raises(UserError, match=outputs):
         retina(ResNet(name="resnet18"), **wrong)

@@ -28,7 +28,7 @@ def test_classes_are_sorted():
     assert data.report == [] and data.notes == []
 
 
-def test_the_same_picture_every_time():
+def test_the_same_image_every_time():
     one, two = (Shapes(split="train") for _ in range(2))
     two.image(5)  # neither order nor number of calls matters
     two.record(3)
@@ -39,10 +39,10 @@ def test_the_same_picture_every_time():
     assert one.image(3).shape == (128, 128, 3) and one.image(3).dtype == np.uint8
 
 
-def test_splits_seeds_and_pictures_differ():
+def test_splits_seeds_and_images_differ():
     kinds = [Shapes(split=s) for s in ("train", "val", "test")] + [Shapes(split="train", seed=1)]
-    pictures = [d.image(i).tobytes() for d in kinds for i in range(3)]
-    assert len(set(pictures)) == 12
+    images = [d.image(i).tobytes() for d in kinds for i in range(3)]
+    assert len(set(images)) == 12
     assert [len(d) for d in kinds] == [1000, 200, 200, 1000]
 
 
@@ -104,7 +104,7 @@ def test_what_the_splits_hold():
     assert sides.max() <= 0.4501 and 0.07 < sides.min() < 0.15
 
 
-def test_the_picture_shows_the_shapes():
+def test_the_image_shows_the_shapes():
     data = Shapes(split="train")
     for i in range(10):
         image = data.image(i).astype(float)

@@ -1,4 +1,4 @@
-"""Head, loss and metric of one object a picture."""
+"""Head, loss and metric of one object an image."""
 
 import math
 
@@ -38,17 +38,17 @@ def features(batch=4, fill=torch.randn):
 
 
 def objects(*rows):
-    """(picture, label, ignore, box) each."""
-    picture, label, ignore, boxes = zip(*rows, strict=True)
+    """(image, label, ignore, box) each."""
+    image, label, ignore, boxes = zip(*rows, strict=True)
     return Objects(
         torch.tensor(boxes).float(),
         torch.tensor(label),
-        torch.tensor(picture),
+        torch.tensor(image),
         ignore=torch.tensor(ignore),
     )
 
 
-# Picture 0: the second is the largest that counts; 1: none; 2: ignored only; 3: equals.
+# Image 0: the second is the largest that counts; 1: none; 2: ignored only; 3: equals.
 TRUE = objects(
     (3, 4, False, [0, 0, 20, 10]),
     (0, 1, False, [10, 10, 30, 20]),
@@ -70,15 +70,15 @@ def test_the_largest_of_five_hundred_equals_the_slow_loop():
     random = torch.Generator().manual_seed(0)
     low = torch.rand(500, 2, generator=random) * 90
     boxes = torch.cat([low, low + torch.rand(500, 2, generator=random) * 60], 1)
-    picture = torch.randint(0, 7, (500,), generator=random)
+    image = torch.randint(0, 7, (500,), generator=random)
     ignore = torch.rand(500, generator=random) < 0.3
-    many = Objects(boxes, torch.zeros(500).long(), picture, ignore=ignore)
-    expected = [-1] * 8  # picture 7 has none
+    many = Objects(boxes, torch.zeros(500).long(), image, ignore=ignore)
+    expected = [-1] * 8  # image 7 has none
     areas = many.area.tolist()
     for i in range(500):
-        best = expected[picture[i]]
+        best = expected[image[i]]
         if not ignore[i] and (best < 0 or areas[i] > areas[best]):
-            expected[picture[i]] = i
+            expected[image[i]] = i
     assert largest(many, 8).tolist() == expected
 
 
@@ -112,8 +112,8 @@ def test_oracle(name):
         logits = torch.full_like(output.logits, -20)
         logits.scatter_(2, assigned.labels.clamp(min=0)[..., None], 20)
     found = head.decode(output._replace(logits=logits, boxes=assigned.boxes))
-    for picture, row in ((0, 3), (3, 0)):
-        mine = found.of(picture)
+    for image, row in ((0, 3), (3, 0)):
+        mine = found.of(image)
         torch.testing.assert_close(mine.boxes[0], TRUE.boxes[row], atol=0.01, rtol=0)
         assert mine.labels[0] == (BACKGROUND if name == "box" else TRUE.labels[row])
         assert mine.scores[0] > 0.99
@@ -123,7 +123,7 @@ def test_oracle(name):
 def test_the_best_few_classes():
     head = make("class", top=2).eval()
     found = head.decode(head(features(), SIZE))
-    assert found.image.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert found.batch_index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (found.scores[::2] >= found.scores[1::2]).all()
     assert found.boxes.tolist() == [[0, 0, 160, 96]] * 8
 
@@ -133,7 +133,7 @@ def test_a_head_says_what_it_says(name):
     head = make(name)
     output = head(features(), SIZE)
     said = {key for key in ("logits", "boxes") if getattr(output, key) is not None}
-    assert said == head.says
+    assert said == head.outputs
     assert output.slots.tolist() == [[0, 0, 160, 96]] and output.cells.tolist() == [[160, 96]]
 
 
@@ -165,7 +165,7 @@ FITTING = [
 @pytest.mark.parametrize("grid", [1, 3])
 def test_every_parameter_gets_a_gradient(name, loss, grid):
     head = make(name, grid=grid)
-    assert loss.requires <= head.says <= loss.trains
+    assert loss.requires <= head.outputs <= loss.trains
     output = head(features(), SIZE)
     sum(loss(output, head.assign(output, TRUE)).values()).backward()
     for key, parameter in head.named_parameters():
@@ -174,7 +174,7 @@ def test_every_parameter_gets_a_gradient(name, loss, grid):
 
 
 @pytest.mark.parametrize("box", [None, GIoU(weight=20.0)])
-def test_four_pictures_by_heart(box):
+def test_four_images_by_heart(box):
     head, loss = make(dropout=0.0, grid=3), SingleLoss(box=box)
     seen, true = features(), TRUE.select(~TRUE.ignore)
     descent = torch.optim.Adam(head.parameters(), lr=0.01)
@@ -184,16 +184,16 @@ def test_four_pictures_by_heart(box):
         sum(loss(output, head.assign(output, true)).values()).backward()
         descent.step()
     found = head.decode(output)  # of the same batch statistics
-    for picture, row in ((0, 3), (3, 0)):
-        mine = found.of(picture)
+    for image, row in ((0, 3), (3, 0)):
+        mine = found.of(image)
         assert mine.labels[0] == TRUE.labels[row] and mine.scores[0] > 0.9
         assert box_iou(mine.boxes[:1], TRUE.boxes[[row]]).item() > 0.8
 
 
 def test_the_loss_by_hand():
     output = make().eval()(features(2), SIZE)
-    # Picture 0: the truth is the first half of the middle half, corners (40, 24, 80, 72): of a 224
-    # side 56, 56, 112, 168 where 56, 56, 168, 168 is said: 56 / 4 = 14 px. Picture 1 has no object.
+    # Image 0: the truth is the first half of the middle half, corners (40, 24, 80, 72): of a 224
+    # side 56, 56, 112, 168 where 56, 56, 168, 168 is said: 56 / 4 = 14 px. Image 1 has no object.
     one = objects((0, 3, False, [40, 24, 80, 72]))
     said = torch.tensor([0.25, 0.25, 0.75, 0.75]).logit().expand(2, 1, 4)
     logits = torch.tensor([0.0, 0, 0, math.log(4), 0]).expand(2, 1, 5)  # ln(8 / 4)
@@ -212,15 +212,15 @@ def test_says_nothing_is_refused():
         make("box", boxes=False)
 
 
-# A picture of 100 x 200 to a network of 50 x 50: x / 4, y / 2.
+# An image of 100 x 200 to a network of 50 x 50: x / 4, y / 2.
 META = Meta(0, "a", "a.jpg", (100, 200), np.array([[0.25, 0, 0], [0, 0.5, 0]]))
 
 
-def scored(boxes, labels, picture, scores):
+def scored(boxes, labels, image, scores):
     return Objects(
         torch.tensor(boxes).float(),
         torch.tensor(labels),
-        torch.tensor(picture),
+        torch.tensor(image),
         torch.tensor(scores),
     )
 
@@ -239,8 +239,8 @@ def test_the_metric_by_hand():
         [0, 0, 1, 2],
         [0.3, 0.9, 0.8, 0.9],
     )
-    # Picture 0: the best box is half of the truth, IoU .5, right; corner x2 off by 40: 10 px of the
-    # input, of four corners 2.5. Picture 1: .8, wrong, 20 / 2 / 4 = 2.5. Pictures 2 and 3 have
+    # Image 0: the best box is half of the truth, IoU .5, right; corner x2 off by 40: 10 px of the
+    # input, of four corners 2.5. Image 1: .8, wrong, 20 / 2 / 4 = 2.5. Images 2 and 3 have
     # nothing that counts.
     metric = SingleMetric(classes=list("abcde"))
     metric.update(said, true, [META] * 4)
@@ -264,11 +264,11 @@ def test_the_metric_equals_the_slow_loop():
     random = torch.Generator().manual_seed(0)
     low = torch.rand(60, 2, generator=random) * 90
     boxes = torch.cat([low, low + torch.rand(60, 2, generator=random) * 60 + 1], 1)
-    picture = torch.randint(0, 9, (60,), generator=random)
+    image = torch.randint(0, 9, (60,), generator=random)
     labels = torch.randint(0, 3, (60,), generator=random)
     score = torch.rand(60, generator=random)
-    true = Objects(boxes[:30], labels[:30], picture[:30], ignore=score[:30] < 0.3)
-    said = Objects(boxes[30:], labels[30:], picture[30:], score[30:])
+    true = Objects(boxes[:30], labels[:30], image[:30], ignore=score[:30] < 0.3)
+    said = Objects(boxes[30:], labels[30:], image[30:], score[30:])
     metric = SingleMetric(classes=list("abc"))
     metric.update(said, true, [META] * 9)
     rows = []
@@ -293,7 +293,7 @@ def test_nan_is_refused_by_the_metric():
         SingleMetric(classes=["a"]).update(bad, Objects.empty(), [META])
 
 
-def test_crossed_corners_and_wild_codes_stay_in_the_picture():
+def test_crossed_corners_and_wild_codes_stay_in_the_image():
     head = make().eval()
     output = head(features(1), SIZE)
     for code in ([9.0, 9, -9, -9], [1e4, -1e4, -1e4, 1e4]):

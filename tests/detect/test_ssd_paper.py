@@ -16,7 +16,7 @@ from engine.weights import pretrained
 
 CLASSES = 3
 DETECTION = torchvision.models.detection
-KINDS = {  # torchvision's maker; our backbone and head; side of the picture; class logits' layers
+KINDS = {  # torchvision's maker; our backbone and head; side of the image; class logits' layers
     "ssd300": (DETECTION.ssd300_vgg16, "vgg16_ssd", "ssd_paper_300", 300),
     "lite": (DETECTION.ssdlite320_mobilenet_v3_large, "mobilenet_v3_ssd", "ssd_paper_lite", 320),
 }
@@ -40,14 +40,14 @@ def build_pair(kind, folder, images=None):
     net = maker(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
     torchvisions.shaken(net)
     torch.nn.init.constant_(getattr(net.backbone, "scale_weight", torch.zeros(1)), 20)
-    images = torchvisions.pictures(2, (side, side)) if images is None else images
+    images = torchvisions.images(2, (side, side)) if images is None else images
     branches = (net.head.classification_head, net.head.regression_head)
     last = [[m[-1] if len(list(m.children())) else m for m in b.module_list] for b in branches]
     torchvisions.settled(net, images, *last)
     torch.save(net.state_dict(), folder / "net.pth")
     ours = make("backbone", backbone, weights=str(folder / "net.pth"))
     made = head(name, ours)
-    assert pretrained.fill(made, ours.pretrained.rest)
+    assert pretrained.fill(made, ours.pretrained.unused_tensors)
     return net.eval(), torchvisions.network(ours, made, make("loss", "multibox")), side
 
 
@@ -58,7 +58,7 @@ def pair(request, tmp_path_factory):
 
 def test_everything_equals_torchvisions(pair):
     net, ours, side = pair
-    images = torchvisions.pictures(2, (side, side))
+    images = torchvisions.images(2, (side, side))
     truth = torchvisions.objects(2, (side, side), CLASSES)
     with torch.no_grad():
         normal, _ = net.transform(list(images / 255))
@@ -76,7 +76,7 @@ def test_everything_equals_torchvisions(pair):
     torchvisions.assert_found_alike(ours.decode(said), found)
 
 
-def test_detections_of_a_real_picture_equal_torchvisions(shared_data, tmp_path):
+def test_detections_of_a_real_image_equal_torchvisions(shared_data, tmp_path):
     images = torchvisions.real(shared_data, (320, 320))
     net, ours, _ = build_pair("lite", tmp_path, images)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_detections_of_a_real_picture_equal_torchvisions(shared_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_ssd300_of_a_real_picture_equals_torchvisions(shared_data, tmp_path):
+def test_ssd300_of_a_real_image_equals_torchvisions(shared_data, tmp_path):
     images = torchvisions.real(shared_data, (300, 300))
     net, ours, _ = build_pair("ssd300", tmp_path, images)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_default_boxes_equal_torchvisions_to_the_last_bit(steps, size):
 
 def test_default_boxes_by_hand():
     # Scale .2 and the next .8: squares of .2 and sqrt(.2 * .8) = .4; ratio 4: .4 x .1, upright
-    # .1 x .4. Scale 2 is cut to the picture.
+    # .1 x .4. Scale 2 is cut to the image.
     shapes, large = default_shapes([0.2, 0.8, 2.0], [[4], []])
     expected = [[0.2, 0.2], [0.4, 0.4], [0.4, 0.1], [0.1, 0.4]]
     torch.testing.assert_close(shapes, torch.tensor(expected))
@@ -152,7 +152,7 @@ def test_default_boxes_by_hand():
     # Centres (16, 16) and (48, 16), sides .5 * 80 = 40 and .25 * 40 = 10
     expected = [[-4.0, 11, 36, 21], [28, 11, 68, 21]]
     torch.testing.assert_close(boxes, torch.tensor(expected))
-    assert cells.tolist() == [[40, 40]] * 2  # which divide the picture, whatever the step
+    assert cells.tolist() == [[40, 40]] * 2  # which divide the image, whatever the step
     boxes, cells = default_boxes((1, 2), torch.tensor([[0.5, 0.25]]), (40, 80))
     assert boxes.tolist() == [[0, 15, 40, 25], [40, 15, 80, 25]]
     assert cells.tolist() == [[40, 40]] * 2
@@ -201,21 +201,21 @@ def test_conv4_3_has_length_20_in_every_cell():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "outputs"),
     [
         ({"scales": [0.1, 0.2]}, "6 maps of the backbone and extras, 6 ratios, 2 scales, 6 steps"),
         ({"steps": [8]}, "1 steps; expected one of each a map"),
         ({"first_stride": 64}, "needs a map of stride 64 or more"),
     ],
 )
-def test_refusals(options, says):
+def test_refusals(options, outputs):
     with torch.device("meta"):
         below = make("backbone", "vgg16_ssd")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=outputs):
         head("ssd_paper_300", below, **options)
 
 
-def test_a_picture_too_small_for_the_last_level():
+def test_a_image_too_small_for_the_last_level():
     below = make("backbone", "vgg16_ssd")
     made = head("ssd_paper_300", below)
     with pytest.raises(UserError, match="leaves no map for level 5 of 6.*say a larger size"):

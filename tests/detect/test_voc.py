@@ -22,7 +22,7 @@ def corners(xmin, ymin, xmax, ymax):
 
 @pytest.fixture
 def voc(tmp_path):
-    """Writes a VOC folder: annotation bodies by picture name, all of them in the split train."""
+    """Writes a VOC folder: annotation bodies by image name, all of them in the split train."""
 
     def write(root=tmp_path, rows=None, **bodies):
         for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
@@ -103,8 +103,8 @@ def test_two_folders_below_root(voc, tmp_path):
 
 
 def test_no_voc_folder(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(UserError, match="found pictures; expected a folder with JPEGImages"):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError, match="found images; expected a folder with JPEGImages"):
         VOC(root=str(tmp_path), split="train")
     with pytest.raises(UserError, match="nowhere: no such folder"):
         VOC(root=str(tmp_path / "nowhere"), split="train")
@@ -184,7 +184,7 @@ def test_a_doctype_in_utf16_is_refused(voc, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        (["a", "z"], r"row 2: no picture JPEGImages/z\.jpg"),
+        (["a", "z"], r"row 2: no image JPEGImages/z\.jpg"),
         (["a", "b", "", "a 1"], "row 4: a stands in row 1 already"),
     ],
 )
@@ -198,7 +198,7 @@ def test_bad_rows_of_the_split(voc, rows, reason):
 
 def test_nothing_left(voc):
     root = voc(a=thing(), rows=["z"])
-    with pytest.raises(UserError, match=r"train\.txt: no picture to use"):
+    with pytest.raises(UserError, match=r"train\.txt: no image to use"):
         VOC(root=root, split="train", on_error="skip")
 
 
@@ -211,7 +211,7 @@ def test_boxes_without_area_are_ignored_and_told(voc):
     assert data.report[0]["reason"] == "box xmin=5 ymin=1 xmax=5 ymax=8 has no area"
 
 
-def test_boxes_that_leave_the_picture_are_kept_and_told(voc):
+def test_boxes_that_leave_the_image_are_kept_and_told(voc):
     out = thing(box=corners(-3, 1, 50, 8))
     data = VOC(root=voc(a=thing(box=corners(0, 0, 40, 24)) + out), split="train")
     record = data.record(0)
@@ -256,7 +256,7 @@ def test_voc2012(shared_data):
 
 
 @pytest.mark.parametrize(
-    ("archive", "split", "pictures", "objects", "difficult"),
+    ("archive", "split", "images", "objects", "difficult"),
     [
         ("2007", "trainval", 5011, 15662, None),
         ("2007", "test", 4952, 14976, None),
@@ -264,8 +264,8 @@ def test_voc2012(shared_data):
     ],
 )
 @pytest.mark.slow
-def test_the_whole_truth_of_voc_without_its_pictures(
-    shared_data, tmp_path_factory, archive, split, pictures, objects, difficult
+def test_the_whole_truth_of_voc_without_its_images(
+    shared_data, tmp_path_factory, archive, split, images, objects, difficult
 ):
     folder = tmp_path_factory.getbasetemp() / "voc"
     if not folder.exists():
@@ -275,7 +275,7 @@ def test_the_whole_truth_of_voc_without_its_pictures(
     (root,) = folder.rglob(f"VOC{archive}")
     data = VOC(root=str(root), split=split)
     records = [data.record(i) for i in range(len(data))]
-    assert len(data) == pictures and sum(len(r.labels) for r in records) == objects
+    assert len(data) == images and sum(len(r.labels) for r in records) == objects
     assert difficult in (None, sum(int(r.ignore.sum()) for r in records))
     assert len(data.classes) == 20 and data.report == []
     assert [note.rpartition(": ")[2] for note in data.notes] == ["the truth alone can be read"]

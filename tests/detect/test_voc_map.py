@@ -29,7 +29,7 @@ def objects(*rows, scores=None, image=None, ignore=None):
 
 
 def metas(count=1):
-    return [Meta(i, i, f"pictures/{i}.jpg", (100, 100), np.eye(2, 3)) for i in range(count)]
+    return [Meta(i, i, f"images/{i}.jpg", (100, 100), np.eye(2, 3)) for i in range(count)]
 
 
 def run(predicted, true, count=1, **options):
@@ -79,7 +79,7 @@ def test_empty_cases_are_zero(rule):
 
 
 def test_the_mean_is_over_classes_with_objects():
-    # cat 1, dog 0 (its detection lies in the wrong picture).
+    # cat 1, dog 0 (its detection lies in the wrong image).
     dog = (1, 0, 0, 9, 9)
     numbers = run(
         objects(CAT, dog, image=[0, 0]), objects(CAT, dog, image=[0, 1]), count=2, rule="11_point"
@@ -100,7 +100,7 @@ def test_boxes_without_area_overlap_nothing():
     assert run(flat, flat)["mAP"] == 1  # one pixel
 
 
-def test_batches_and_single_pictures_agree_and_reset_forgets():
+def test_batches_and_single_images_agree_and_reset_forgets():
     rng = np.random.default_rng(0)
     batch = [random_objects(rng, 200, 10), random_objects(rng, 60, 10)]
     metric = VOCMap(classes=["cat", "dog"], iou=0.3)
@@ -131,7 +131,7 @@ def plain_ap(predicted, true, label, iou):
             continue
         most, best = -np.inf, -1
         for j in range(len(true)):
-            if true.labels[j] == label and true.image[j] == predicted.image[i]:
+            if true.labels[j] == label and true.batch_index[j] == predicted.batch_index[i]:
                 a, b = predicted.boxes[i].double(), true.boxes[j].double()
                 sides = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2]) + 1).clamp(0)
                 areas = sum(float((x[2:] - x[:2] + 1).prod()) for x in (a, b))
@@ -160,11 +160,11 @@ def test_equals_the_plain_loop(seed):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_number_that_is_none_names_the_picture(wrong):
+def test_a_number_that_is_none_names_the_image(wrong):
     scored = objects(CAT, CAT, image=[0, 1], scores=[1, wrong])
     placed = objects(CAT, (0, 0, wrong, 1, 1), image=[0, 1])
     for predicted in (scored, placed):
-        with pytest.raises(UserError, match=r"pictures/1\.jpg: got box .* expected finite"):
+        with pytest.raises(UserError, match=r"images/1\.jpg: got box .* expected finite"):
             run(predicted, objects(CAT, image=[0]), count=2)
 
 

@@ -1,4 +1,4 @@
-"""YOLO v1 to v3 against the papers, one picture, one object and one slot at a time."""
+"""YOLO v1 to v3 against the papers, one image, one object and one slot at a time."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from classify.backbones.darknet_v1 import DarknetV1
-from detect.coder import Root
+from detect.coder import SqrtCoder
 from detect.heads.yolo_slots import overlap
 from detect.heads.yolo_v1 import YOLOv1
 from detect.heads.yolo_v2 import YOLOv2, stacked
@@ -27,31 +27,35 @@ from engine.summary.layers import summary
 
 SIZE, K = 64, 3
 LEVELS = [(32, [(40, 30), (30, 44)]), (16, [(14, 20), (21, 14)]), (8, [(7, 9), (12, 6)])]
-GIVEN = {"channels": [4, 4, 4], "strides": [8, 16, 32], "num_classes": K}
+INJECTED_ARGUMENTS = {"channels": [4, 4, 4], "strides": [8, 16, 32], "num_classes": K}
 
 
 def v1(activation="linear", **options):
     options = {"grid": 4, "width": 8, "hidden": 16} | options
-    return YOLOv1(**GIVEN, activation=activation, **options).eval()
+    return YOLOv1(**INJECTED_ARGUMENTS, activation=activation, **options).eval()
 
 
 def v2():
     anchors = [[w / 32, h / 32] for w, h in LEVELS[0][1]]
-    return YOLOv2(**GIVEN, activation="softmax", anchors=anchors, width=8).eval()
+    return YOLOv2(
+        **INJECTED_ARGUMENTS, activation="softmax", anchors=anchors, conv_channels=8
+    ).eval()
 
 
 def v3():
-    anchors = [sides for _, sides in reversed(LEVELS)]
-    return YOLOv3(**GIVEN, activation="sigmoid", anchors=anchors, anchors_at=SIZE).eval()
+    anchors = [pair for _, sides in reversed(LEVELS) for pair in sides]
+    return YOLOv3(
+        **INJECTED_ARGUMENTS, activation="sigmoid", anchors=anchors, anchors_at=SIZE
+    ).eval()
 
 
-def scene(seed, count=24, pictures=4):
-    """Random boxes, crowded; one in five is ignored. Picture 1 is empty, 2 holds ignored ones."""
+def scene(seed, count=24, images=4):
+    """Random boxes, crowded; one in five is ignored. Image 1 is empty, 2 holds ignored ones."""
     random = torch.Generator().manual_seed(seed)
     centre = torch.rand(count, 2, generator=random) * SIZE
     half = (torch.rand(count, 2, generator=random) * 0.35 + 0.02) * SIZE
     boxes = torch.cat([centre - half, centre + half], 1).clamp(0, SIZE)
-    image = torch.randint(0, pictures, (count,), generator=random)
+    image = torch.randint(0, images, (count,), generator=random)
     image = torch.where(image == 1, 0, image).sort()[0]
     ignore = (torch.rand(count, generator=random) < 0.2) | (image == 2)
     labels = torch.randint(0, K, (count,), generator=random)
@@ -82,9 +86,9 @@ def bce(logit, target):
     return -target * math.log(sigmoid(logit)) - (1 - target) * math.log(1 - sigmoid(logit))
 
 
-def rows(objects, picture):
-    """(box, label, ignored) of each object of a picture."""
-    mine = objects.of(picture)
+def rows(objects, image):
+    """(box, label, ignored) of each object of an image."""
+    mine = objects.of(image)
     return list(zip(mine.boxes.tolist(), mine.labels.tolist(), mine.ignore.tolist(), strict=True))
 
 
@@ -93,15 +97,15 @@ def v1_slowly(output, objects):
     side = SIZE / 4
     box = objectness = classes = 0.0
     count = 0
-    for picture in range(len(output.logits)):
-        logits, codes, sure = (x[picture].tolist() for x in output[:3])
+    for image in range(len(output.logits)):
+        logits, codes, sure = (x[image].tolist() for x in output[:3])
         boxes = []  # of each slot
         for slot, (x, y, root_w, root_h) in enumerate(codes):
             row, column = divmod(slot // 2, 4)
             cx, cy, w, h = (column + x) * side, (row + y) * side, root_w**2 * SIZE, root_h**2 * SIZE
             boxes.append([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
         held, ignored = {}, set()  # by cell; a later object takes a cell over
-        for (x1, y1, x2, y2), label, is_ignored in rows(objects, picture):
+        for (x1, y1, x2, y2), label, is_ignored in rows(objects, image):
             cell = int((y1 + y2) / 2 // side) * 4 + int((x1 + x2) / 2 // side)
             if is_ignored:
                 ignored.add(cell)
@@ -165,17 +169,17 @@ def anchors_slowly(output, objects, levels, ignore, terms):
     slots = grid_slots(levels)
     total = {"box": 0.0, "objectness": 0.0, "class": 0.0}
     count = 0
-    for picture in range(len(output.logits)):
-        logits, codes, sure = (x[picture].tolist() for x in output[:3])
+    for image in range(len(output.logits)):
+        logits, codes, sure = (x[image].tolist() for x in output[:3])
         held, spared = {}, set()
-        for box, label, is_ignored in rows(objects, picture):
+        for box, label, is_ignored in rows(objects, image):
             if is_ignored:
                 spared.add(nearest_slot(box, slots))
             else:
                 held[nearest_slot(box, slots)] = (box, label)
         for number, slot in enumerate(slots):
             said = decoded(codes[number], slot)
-            overlaps = [iou(said, box) for box, _, _ in rows(objects, picture)]
+            overlaps = [iou(said, box) for box, _, _ in rows(objects, image)]
             if number in held:
                 box, label = held[number]
                 stride, _, (w, h) = slot
@@ -276,10 +280,10 @@ def test_no_object_is_finite_and_only_objectness_learns(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_five_hundred_objects_in_a_picture(name):
+def test_five_hundred_objects_in_a_image(name):
     make, loss = PAIRS[name]
     head, objects = make(), scene(5, count=500)
-    objects.image.fill_(3)
+    objects.batch_index.fill_(3)
     output = said(head, objects, 5)
     assigned = head.assign(output, objects)
     assert (assigned.labels[3] >= 0).sum() >= 8 and (assigned.labels[:3] == BACKGROUND).all()
@@ -296,11 +300,11 @@ def test_overlap_equals_torchvisions():
 
 
 def test_the_code_of_v1_by_hand():
-    # Cells of 64 x 32 in a 448 x 224 picture. The box's centre (224, 112) lies in cell (3, 3),
+    # Cells of 64 x 32 in a 448 x 224 image. The box's centre (224, 112) lies in cell (3, 3),
     # whose corner is (192, 96): half a cell in. Sizes 112 x 56: a quarter, roots .5.
     cell, size = torch.tensor([192.0, 96, 256, 128]), torch.tensor([64.0, 32])
     box, code = torch.tensor([168.0, 84, 280, 140]), torch.tensor([0.5, 0.5, 0.5, 0.5])
-    coder = Root(grid=7)
+    coder = SqrtCoder(grid=7)
     assert coder.encode(box, cell, size).tolist() == code.tolist()
     assert coder.decode(code, cell, size).tolist() == box.tolist()
     assert coder.decode(-code + torch.tensor([1.0, 1, 0, 0]), cell, size).tolist() == box.tolist()
@@ -349,7 +353,7 @@ def test_v1_answers_with_its_better_box_and_one_object_a_cell():
     output = said(head, objects, 0)
     output = output._replace(boxes=output.boxes[:1].clone(), logits=output.logits[:1])
     cell = 2 * (1 * 4 + 1)
-    truth = Root(grid=4).encode(objects.boxes[1], output.slots[cell], output.cells[cell])
+    truth = SqrtCoder(grid=4).encode(objects.boxes[1], output.slots[cell], output.cells[cell])
     output.boxes[0, cell], output.boxes[0, cell + 1] = truth * 0.9, truth
     assigned = head.assign(output, objects)
     assert (assigned.labels[0] >= 0).nonzero().flatten().tolist() == [cell + 1]
@@ -363,9 +367,9 @@ def test_v1_answers_with_its_better_box_and_one_object_a_cell():
 
 def test_v1_reads_linear_outputs_as_shares():
     logits, sure = torch.tensor([[[0.5, -0.2, 1.7]]]), torch.tensor([[0.8]])
-    code = torch.tensor([[[0.5, 0.5, 1.0, 1.0]]])  # the whole picture
+    code = torch.tensor([[[0.5, 0.5, 1.0, 1.0]]])  # the whole image
     cell = torch.tensor([[0.0, 0, 64, 64]])
-    output = Output(logits, code, sure, cell, cell[:, 2:], Root(grid=1))
+    output = Output(logits, code, sure, cell, cell[:, 2:], SqrtCoder(grid=1))
     found = v1(grid=1).decode(output)
     # 1.7 counts as 1: .8; .5 * .8 = .4; below 0 is nothing
     assert found.labels.tolist() == [2, 0] and found.scores.tolist() == pytest.approx([0.8, 0.4])
@@ -423,7 +427,9 @@ def test_the_pass_through_by_hand():
 
 
 def test_v2_passes_a_cell_on_where_it_is():
-    head = YOLOv2(**GIVEN, activation="softmax", anchors=[[1, 1]], width=8).eval()
+    head = YOLOv2(
+        **INJECTED_ARGUMENTS, activation="softmax", anchors=[[1, 1]], conv_channels=8
+    ).eval()
     maps = [torch.zeros(1, 4, 256 // s, 256 // s) for s in (8, 16, 32)]
     with torch.no_grad():
         before = head(maps, (256, 256)).logits
@@ -434,7 +440,10 @@ def test_v2_passes_a_cell_on_where_it_is():
 
 
 def test_v2_and_v3_have_no_background_logit_under_a_softmax():
-    for make in (v2(), YOLOv3(**GIVEN, activation="softmax", anchors=[LEVELS[0][1]] * 3)):
+    for make in (
+        v2(),
+        YOLOv3(**INJECTED_ARGUMENTS, activation="softmax", anchors=LEVELS[0][1] * 3),
+    ):
         maps = [torch.zeros(1, 4, SIZE // s, SIZE // s) for s in (8, 16, 32)]
         assert make.eval()(maps, (SIZE, SIZE)).logits.shape[-1] == K
 
@@ -462,12 +471,16 @@ def test_losses_before_training():
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_an_epoch_on_pictures_of_several_sizes(version):
+def test_an_epoch_on_images_of_several_sizes(version):
     overrides = [f"head=yolo_v{version}", f"loss=yolo_v{version}", "backbone=resnet18",
                  "image_size=64", "loader.sizes=[64,96]", "loader.sizes_every=1",
                  "dataset.train=8", "dataset.size=64", "loader.batch_size=2", "loader.workers=0",
                  "trainer.epochs=1", "trainer.ema=null"]  # fmt: skip
-    overrides += {1: ["head.width=8", "head.hidden=16"], 2: ["head.width=8"], 3: []}[version]
+    overrides += {
+        1: ["head.conv_channels=8", "head.hidden=16"],
+        2: ["head.conv_channels=8"],
+        3: [],
+    }[version]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=overrides)
     parts.check_all(cfg)
@@ -484,9 +497,9 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UserError, match="stride 16 and 32"):
         YOLOv2(channels=[4], strides=[32], num_classes=K, activation="softmax", anchors=[[1, 1]])
     with pytest.raises(UserError, match="prior=1"):
-        YOLOv2(**GIVEN, activation="softmax", anchors=[[1, 1]], prior=1)
+        YOLOv2(**INJECTED_ARGUMENTS, activation="softmax", anchors=[[1, 1]], prior=1)
     with pytest.raises(UserError, match="anchors=.*in cells"):
-        YOLOv2(**GIVEN, activation="softmax", anchors=[[1, 0]])
+        YOLOv2(**INJECTED_ARGUMENTS, activation="softmax", anchors=[[1, 0]])
     with pytest.raises(UserError, match="dropout=1"):
         v1(dropout=1)
     with pytest.raises(UserError, match="grid=0"):

@@ -7,7 +7,7 @@ from engine.errors import UserError
 
 @pytest.fixture
 def yolo(tmp_path):
-    """A set of the pictures a, b, c in train, c in val; writes rows for a, and opens train."""
+    """A set of the images a, b, c in train, c in val; writes rows for a, and opens train."""
     sets.write_yolo(tmp_path, {"train": list("abc"), "val": ["c"]})
 
     def make(rows=None, **options):
@@ -29,7 +29,7 @@ def yolo(tmp_path):
         ("cat .5 .5 .1 .1", "class is 'cat', expected a number"),
         ("0 nan .5 .1 .1", "cx is 'nan', expected a number"),
         ("0 .5 .5 -.1 .1", r"w -0.1, h 0.1, expected sizes from 0 on"),
-        ("0 32 24 10 10", "'0 32 24 10 10': expected shares of the picture, not pixels"),
+        ("0 32 24 10 10", "'0 32 24 10 10': expected shares of the image, not pixels"),
     ],
 )
 def test_a_bad_row_fails_or_is_left_out_alone(yolo, row, reason):
@@ -42,21 +42,21 @@ def test_a_bad_row_fails_or_is_left_out_alone(yolo, row, reason):
     assert entry["row"] == 3 and entry["file"].endswith("a.txt") and entry["action"] == "left out"
 
 
-def test_a_box_in_pixels_of_the_picture(yolo):
+def test_a_box_in_pixels_of_the_image(yolo):
     # 64 x 48 pixels: centre (32, 12), size 16 x 24, so x from 24 to 40, y from 0 to 24.
     assert yolo("1 .5 .25 .25 .5\n").record(0).boxes.tolist() == [[24, 0, 40, 24]]
 
 
-def test_pictures_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
-    assert yolo().notes == [f"1 pictures of {tmp_path}/images/train have no *.txt: without objects"]
+def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
+    assert yolo().notes == [f"1 images of {tmp_path}/images/train have no *.txt: without objects"]
     assert yolo("").record(0).boxes.shape == (0, 4)  # an empty file says the same, aloud
 
 
-def test_labels_without_a_picture_and_bad_pictures(yolo, tmp_path):
+def test_labels_without_a_image_and_bad_images(yolo, tmp_path):
     (tmp_path / "labels/train/z.txt").write_text("0 .5 .5 .1 .1\n")
-    with pytest.raises(UserError, match=r"labels/train/z\.txt: no picture of this name; mend it"):
+    with pytest.raises(UserError, match=r"labels/train/z\.txt: no image of this name; mend it"):
         yolo()
-    (tmp_path / "images/train/b.png").write_bytes(b"no picture")
+    (tmp_path / "images/train/b.png").write_bytes(b"no image")
     data = yolo(on_error="skip")
     assert [data.record(i).id for i in range(len(data))] == ["a", "c"]
     assert [e["file"].rpartition("/")[2] for e in data.report] == ["z.txt", "b.png"]

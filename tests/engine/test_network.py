@@ -44,7 +44,7 @@ def truth(*labels):
     return Objects.cat([Objects(whole, torch.tensor([label])) for label in labels])
 
 
-def test_pictures_are_normalised_by_imagenets_colours():
+def test_images_are_normalised_by_imagenets_colours():
     net, images = network(), torch.zeros(1, 3, 16, 24, dtype=torch.uint8)
     images[:, 0], images[:, 1] = 255, 51
     net(images)

@@ -21,7 +21,7 @@ def meta(size=(10, 20), matrix=((1, 0, 0), (0, 1, 0))):
 
 def test_what_is_left_out_is_filled_in():
     made = objects((1, 2, 4, 8), (0, 0, 3, 1))
-    assert made.image.tolist() == [0, 0] and made.image.dtype == torch.int64
+    assert made.batch_index.tolist() == [0, 0] and made.batch_index.dtype == torch.int64
     assert made.scores.tolist() == [1, 1] and made.scores.dtype == torch.float32
     assert made.ignore.tolist() == [False, False]
     assert made.area.tolist() == [18, 3]  # (4 - 1) * (8 - 2), 3 * 1
@@ -34,15 +34,15 @@ def test_empty_has_every_field():
     assert len(Objects.cat([])) == 0 and len(Objects.cat([none, none])) == 0
 
 
-def test_cat_numbers_the_pictures_and_of_takes_one_back():
+def test_cat_numbers_the_images_and_of_takes_one_back():
     parts = [objects((0, 0, 1, 1)), Objects.empty(), objects((0, 0, 2, 2), (0, 0, 3, 3))]
     batch = Objects.cat(parts)
-    assert batch.image.tolist() == [0, 2, 2]
+    assert batch.batch_index.tolist() == [0, 2, 2]
     assert batch.area.tolist() == [1, 4, 9]
     assert len(batch.of(1)) == 0
     third = batch.of(2)
-    assert third.image.tolist() == [0, 0] and third.area.tolist() == [4, 9]
-    assert batch.image.tolist() == [0, 2, 2]  # the batch is as it was
+    assert third.batch_index.tolist() == [0, 0] and third.area.tolist() == [4, 9]
+    assert batch.batch_index.tolist() == [0, 2, 2]  # the batch is as it was
 
 
 def test_select_keeps_all_fields_in_step():
@@ -59,7 +59,7 @@ def test_to_moves_every_field():
     assert {getattr(moved, f).device.type for f in vars(moved)} == {"meta"}
 
 
-def test_a_record_without_boxes_is_one_object_as_large_as_the_picture():
+def test_a_record_without_boxes_is_one_object_as_large_as_the_image():
     made = Objects.from_record(Record("a", "a.jpg", np.array([3])), (480, 640))
     assert made.boxes.tolist() == [[0, 0, 640, 480]] and made.labels.tolist() == [3]
     assert made.area.tolist() == [480 * 640]
@@ -84,7 +84,7 @@ def test_a_record_without_objects(boxes):
     assert len(made) == 0 and made.boxes.shape == (0, 4) and made.labels.dtype == torch.int64
 
 
-def test_collate_stacks_pictures_and_numbers_objects():
+def test_collate_stacks_images_and_numbers_objects():
     red = np.zeros((2, 3, 3), np.uint8)
     red[..., 0] = 200
     blank = np.zeros_like(red)
@@ -94,11 +94,11 @@ def test_collate_stacks_pictures_and_numbers_objects():
     assert batch.images.shape == (2, 3, 2, 3) and batch.images.dtype == torch.uint8
     assert batch.images[1, :, 0, 0].tolist() == [200, 0, 0] and not batch.images[0].any()
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.objects.image.tolist() == [1] and len(batch.meta) == 2
+    assert batch.objects.batch_index.tolist() == [1] and len(batch.meta) == 2
     assert batch.objects.scores.tolist() == [1]
 
 
-def test_collate_keeps_the_shares_of_mixed_pictures():
+def test_collate_keeps_the_shares_of_mixed_images():
     image = np.zeros((2, 3, 3), np.uint8)
     two, one = Record("a", "", np.array([4, 1])), Record("b", "", np.array([2]))
     batch = collate(
@@ -110,15 +110,15 @@ def test_collate_keeps_the_shares_of_mixed_pictures():
 
 
 def test_to_original_by_hand():
-    # The first picture was halved: x 5..30 came from 10..60, clipped to its width 40; y 1..2 from
+    # The first image was halved: x 5..30 came from 10..60, clipped to its width 40; y 1..2 from
     # 2..4. The second was mirrored in a width of 20, x' = 20 - x: 5..8 came from 12..15.
     metas = [meta((10, 40), ((0.5, 0, 0), (0, 0.5, 0))), meta((10, 20), ((-1, 0, 20), (0, 1, 0)))]
     found = objects((5, 1, 30, 2), (5, -3, 8, 4))
-    found.image = torch.tensor([0, 1])
+    found.batch_index = torch.tensor([0, 1])
     back = to_original(found, metas)
     assert back.boxes.tolist() == [[10, 2, 40, 4], [12, 0, 15, 4]]
     assert back.area.tolist() == [60, 12]  # of the boxes it returns
-    assert back.labels.tolist() == [0, 1] and back.image.tolist() == [0, 1]
+    assert back.labels.tolist() == [0, 1] and back.batch_index.tolist() == [0, 1]
 
 
 def test_to_original_of_nothing():
@@ -161,7 +161,7 @@ def test_to_original_undoes_every_view(size, target, view, corners):
     assert back == pytest.approx(inside, abs=0.05)
 
 
-def test_output_first_cuts_what_belongs_to_pictures_only():
+def test_output_first_cuts_what_belongs_to_images_only():
     slots = torch.zeros(5, 4)
     output = Output(torch.arange(15.0).view(3, 5, 1), boxes=torch.ones(3, 5, 4), slots=slots)
     cut = output.first(2)
@@ -175,7 +175,7 @@ def test_output_float():
     assert output.boxes is None
 
 
-def test_what_lies_outside_its_picture_is_ignored():
+def test_what_lies_outside_its_image_is_ignored():
     boxes = np.array([[-9, 2, 0, 6], [1, 9, 4, 12], [8, 8, 30, 30], [12, 0, 14, 3]], np.float32)
     record = Record("a", "", np.zeros(4, np.int64), boxes)
     assert Objects.from_record(record, (9, 12)).ignore.tolist() == [True, True, False, True]

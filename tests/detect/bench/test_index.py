@@ -7,7 +7,7 @@ from detect.datasets.coco import COCO
 
 
 def test_the_file_is_what_every_reader_takes_and_all_say_what_they_cost(tmp_path, monkeypatch):
-    monkeypatch.setattr(index.write, "__kwdefaults__", {"pictures": 30, "boxes": 400})
+    monkeypatch.setattr(index.write, "__kwdefaults__", {"images": 30, "boxes": 400})
     rows = index.measure(seed=0, repeats=1)
     assert {"json", "onelook", "pycocotools", "torchvision"} <= {row["reader"] for row in rows}
     for row in rows:

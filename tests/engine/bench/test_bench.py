@@ -6,7 +6,7 @@ from command_line import ROOT, ended, equal
 
 from engine.bench.keys import KEYS
 from engine.bench.step import peers
-from engine.console import text
+from engine.console import format_table
 
 SMALL = ("batch=2", "slots=60", "objects=[0,3]", "repeats=1")
 
@@ -37,10 +37,10 @@ def test_loss_prints_a_table_and_json_last():
 
 @pytest.mark.slow
 def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
-    done = bench("part=data", f"root=[{shared_data}/bccd]", "pictures=4", "repeats=1", "side=64")
+    done = bench("part=data", f"root=[{shared_data}/bccd]", "images=4", "repeats=1", "side=64")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])["rows"]
-    assert [row["way"] for row in rows if row["pictures"] == "bccd"][:3] == [
+    assert [row["way"] for row in rows if row["images"] == "bccd"][:3] == [
         "decoding", "augment=ssd", "torchvision",
     ]  # fmt: skip
     assert all(row["slowest"] <= row["a_second"] <= row["fastest"] for row in rows)
@@ -93,7 +93,7 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "outputs"),
     [
         ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
@@ -105,16 +105,16 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
         ("root=[a]", "root: part=loss has no such key; it has batch, slots, objects"),
     ],
 )
-def test_a_wrong_argument_is_refused_in_one_line(wrong, says):
+def test_a_wrong_argument_is_refused_in_one_line(wrong, outputs):
     done = bench(*([wrong] if isinstance(wrong, str) else wrong))
     assert done.returncode == 2
-    assert says in done.stderr
+    assert outputs in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_table_lines_up():
     rows = [{"objects": 1, "ms": 0.1234, "of": 1.0}, {"objects": 500, "ms": 1234.5, "of": 0.25}]
-    assert text(rows).splitlines() == [
+    assert format_table(rows).splitlines() == [
         "objects     ms    of",
         "      1  0.123     1",
         "    500   1234  0.25",

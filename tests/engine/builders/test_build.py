@@ -82,7 +82,7 @@ def test_fits(value, hint, good):
         (node(AUGMENT, flip=True), "part.flip=True: expected float, got bool"),
         (node(AUGMENT, scale=0.5), "part.scale=0.5: expected collections.abc.Sequence[float], got"),
         (node(AUGMENT, flip=None), "part.flip=None: expected float, got NoneType"),
-        (node("engine.training.clip.Value", max="???"), "part.max is needed: say part.max=..."),
+        (node("engine.training.clip.Value", max="???"), "part.max is needed: set part.max=..."),
         (node("engine.training.clip.Value"), "part: Value also needs max"),
         (node("engine.training.clip.Valu"), "part._target_: cannot import engine.training.clip.V"),
         (node("no_such_module.Class"), "part._target_: cannot import no_such_module.Class"),
@@ -100,7 +100,7 @@ def test_a_wrong_node_is_refused_by_its_key(wrong, message):
 def test_what_the_engine_gives_is_not_missing():
     head = node("classify.heads.linear.Linear")
     assert "also needs activation, channels, num_classes" in refusal(check, head, "head")
-    check(head, "head", parts.GIVEN["head"])
+    check(head, "head", parts.INJECTED_ARGUMENTS["head"])
 
 
 def test_part_gives_only_what_is_asked_for():
@@ -121,7 +121,7 @@ def test_the_default_configuration_passes():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "outputs"),
     [
         (
             ["model=resnet18", "loss=multibox"],
@@ -149,7 +149,8 @@ def test_the_default_configuration_passes():
             ["Single judges boxes + logits", "the head Single says boxes: pick another metric="],
         ),
         (["head=single_class", "loss=bce", "metric=single_box"], ["SingleBox judges boxes,"]),
-        (["head=single", "head.classes=false", "head.boxes=false"], ["expected at least one true"]),
+        (["head=single", "head.predict_classes=false", "head.predict_boxes=false"],
+         ["expected at least one true"]),
         (["metric=top_k"], ["TopK judges logits", "SSD says boxes + logits"]),
         (["+loss.gama=1"], ["loss.gama: Focal takes no such argument; did you mean 'gamma'?"]),
         (["clip.max=high"], ["clip.max=high: expected float, got str"]),
@@ -159,14 +160,14 @@ def test_the_default_configuration_passes():
             ["model=resnet18", "loss=focal", "metric=top_k", "augment=imagenet", "augment.mixup=1"],
             ["shares of classes", "the loss Focal does not take", "loss=cross_entropy"],
         ),
-        (["dataset=voc"], ["dataset.root is needed: say dataset.root=..."]),
+        (["dataset=voc"], ["dataset.root is needed: set dataset.root=..."]),
         (["loader.sizes=[64,100]"], ["loader.sizes=[64, 100]: expected sides, multiples of 32"]),
         (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_by_name(overrides, says):
+def test_what_does_not_fit_is_refused_by_name(overrides, outputs):
     message = refusal(parts.check_all, compose("dataset=shapes", *overrides))
-    assert [words for words in says if words not in message] == []
+    assert [words for words in outputs if words not in message] == []
 
 
 @pytest.mark.parametrize(
@@ -190,12 +191,12 @@ def test_device():
         assert message.startswith(f"device={name}: not usable here; expected auto, cpu, mps, cuda")
 
 
-def test_a_head_of_one_slot_wants_one_label_a_picture():
-    # Shapes has pictures of several objects.
+def test_a_head_of_one_slot_wants_one_label_a_image():
+    # Shapes has images of several objects.
     message = refusal(parts.dataset, compose("model=resnet18", "dataset=shapes"), "train")
-    assert message.startswith("head Linear says one class a picture, ")
+    assert message.startswith("head Linear says one class an image, ")
     assert message.endswith(
-        "has 6: say model=ssd_resnet34, dataset.view=largest, or loss=bce metric=multi_label "
+        "has 6: set model=ssd_resnet34, dataset.view=largest, or loss=bce metric=multi_label "
         "dataset.view=multilabel"
     )
     assert len(parts.dataset(compose("dataset.train=7"), "train")) == 7

@@ -16,15 +16,15 @@ from corpus import (
     good_folder,
     good_voc,
     thing,
-    voc_picture,
+    voc_image,
 )
 from pycocotools.coco import COCO as Judge
 
 from detect.datasets.coco import COCO
 from engine.check.coco_writer import CocoWriter
 from engine.check.report import check, open_split
-from engine.check.scan import looks
-from engine.check.statistics import misspelt, table
+from engine.check.scan import scan_images
+from engine.check.statistics import suspicious_class_names, table
 from engine.config.schema import CONFIGS
 from engine.console import text
 from engine.errors import UserError
@@ -53,24 +53,24 @@ def command(*arguments, cwd):
 
 def test_numbers_of_a_split_by_hand(tmp_path):
     good_voc(tmp_path)
-    # 48 x 36 pixels. Boxes 10 x 20, 20 x 10 and 20 x 20 (difficult), and a picture without any.
+    # 48 x 36 pixels. Boxes 10 x 20, 20 x 10 and 20 x 20 (difficult), and an image without any.
     hard = thing("cat", corners(0, 0, 20, 20), more="<difficult>1</difficult>")
     things = thing("cat", corners(0, 0, 10, 20)), thing("dog", corners(0, 0, 20, 10)), hard
-    voc_picture(tmp_path, "three", xml=annotation(*things), split="test")
-    voc_picture(tmp_path, "none", xml=annotation(" "), split="test")
+    voc_image(tmp_path, "three", xml=annotation(*things), split="test")
+    voc_image(tmp_path, "none", xml=annotation(" "), split="test")
     found = reported(voc(tmp_path), tmp_path / "run")
     assert [found[split] for split in ("train", "val", "test", "no split")] == [[], [], [], []]
     assert found["stops"] is None
     facts = found["statistics"]["test"]
-    assert facts["pictures"] == 2 and facts["without objects"] == 1
+    assert facts["images"] == 2 and facts["without objects"] == 1
     assert facts["objects"] == 3 and facts["ignored"] == 1
     assert facts["classes"] == {"cat": 2, "dog": 1}
-    assert facts["picture width"] == [48] * 7 and facts["picture height"] == [36] * 7
+    assert facts["image width"] == [48] * 7 and facts["image height"] == [36] * 7
     # 0 and 3 objects: the quantiles .05 and .25 are .15 and .75
-    assert facts["objects a picture"] == [0, 0.15, 0.75, 1.5, 2.25, 2.85, 3]
+    assert facts["objects an image"] == [0, 0.15, 0.75, 1.5, 2.25, 2.85, 3]
     assert facts["box width / height"][::3] == [0.5, 1, 2]
     assert facts["box side"][::6] == [pytest.approx(200**0.5, abs=1e-4), 20]
-    assert facts["box share of picture"][::6] == [
+    assert facts["box share of image"][::6] == [
         pytest.approx(200 / 1728, abs=1e-4),
         pytest.approx(400 / 1728, abs=1e-4),
     ]
@@ -91,7 +91,7 @@ def test_the_exit_code_says_whether_training_would_stop(tmp_path, caplog):
     with caplog.at_level("INFO", "onelook"):
         assert reported(voc(root), tmp_path / "good")["stops"] is None
     assert "nothing is wrong" in caplog.text
-    voc_picture(root, "cut\udcff", JPEG[:-2])
+    voc_image(root, "cut\udcff", JPEG[:-2])
     with caplog.at_level("INFO", "onelook"):
         reported(voc(root, "dataset.on_error=skip", "split=train"), tmp_path / "skip")
     assert "1 row of defects" in caplog.text
@@ -105,17 +105,17 @@ def test_the_exit_code_says_whether_training_would_stop(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "outputs"),
     [
         ("convert=cocoa", "convert=cocoa: expected coco; did you mean 'coco'"),
-        ("pictures=-1", "pictures=-1: expected 0 or more"),
+        ("samples=-1", "samples=-1: expected 0 or more"),
         ("dataset.sise=9", "dataset.sise: no such key; did you mean 'dataset.size'"),
         ("split=vla", "no split 'vla'"),
     ],
 )
-def test_a_wrong_argument_is_refused_in_one_line(tmp_path, wrong, says):
+def test_a_wrong_argument_is_refused_in_one_line(tmp_path, wrong, outputs):
     done = command("dataset=shapes", wrong, cwd=tmp_path)
-    assert done.returncode == 2 and says in done.stderr
+    assert done.returncode == 2 and outputs in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -127,7 +127,7 @@ def test_no_such_folder_is_an_error_and_no_report(tmp_path):
 
 def converted(data, path):
     writer = CocoWriter(path, data.classes, getattr(data, "categories", range(1, 1 + len(CLASSES))))
-    for look in looks("train", data, {}, []):
+    for look in scan_images("train", data, {}, []):
         writer.add(look)
     writer.close()
     return COCO(annotations=str(path), images=json.loads(path.read_text())["info"]["images"])
@@ -141,13 +141,13 @@ def assert_equal_records(a, b):
 
 @pytest.fixture
 def odd_voc(tmp_path):
-    """A good set, with a difficult object, fractions, a turned picture and an empty one."""
+    """A good set, with a difficult object, fractions, a turned image and an empty one."""
     root = tmp_path / "set"
     good_voc(root)
     hard = thing("cat", corners(1.1, 2.7, 20.3, 20.9), more="<difficult>1</difficult>")
-    voc_picture(root, "hard", xml=annotation(hard, thing("dog")))
-    voc_picture(root, "none", xml=annotation(" "))
-    voc_picture(root, "turned", TURNED)
+    voc_image(root, "hard", xml=annotation(hard, thing("dog")))
+    voc_image(root, "none", xml=annotation(" "))
+    voc_image(root, "turned", TURNED)
     return open_split(voc(root), "train", "skip")
 
 
@@ -187,24 +187,24 @@ def test_a_converted_coco_file_keeps_its_ids(tmp_path, odd_voc):
         assert_equal_records(data.record(i), back.record(i))
 
 
-def test_a_classifiers_set_converts_to_boxes_of_whole_pictures(tmp_path):
+def test_a_classifiers_set_converts_to_boxes_of_whole_images(tmp_path):
     good_folder(tmp_path / "set")
-    asked = "dataset=image_folder", f"dataset.root={tmp_path}/set", "convert=coco", "pictures=3"
+    asked = "dataset=image_folder", f"dataset.root={tmp_path}/set", "convert=coco", "samples=3"
     found = reported(configured(*asked), tmp_path / "run")
     assert found["statistics"]["train"]["objects"] == 4 and found["train"] == []
     truth = json.loads((tmp_path / "run/annotations/instances_val.json").read_text())
     assert [i["file_name"] for i in truth["images"]] == ["cat/v.jpg", "dog/w.jpg"]
     assert [a["bbox"] for a in truth["annotations"]] == [[0, 0, 48, 36]] * 2
-    page = cv2.imread(str(tmp_path / "run/pictures/samples.jpg"))
+    page = cv2.imread(str(tmp_path / "run/images/samples.jpg"))
     assert page is not None and page.shape == (480, 6 * 480, 3)
 
 
-def test_a_page_shows_each_picture_before_and_after(tmp_path):
+def test_a_page_shows_each_image_before_and_after(tmp_path):
     cfg = configured(
-        "dataset=shapes", "dataset.train=6", "pictures=5", "image_size=64", "split=train"
+        "dataset=shapes", "dataset.train=6", "samples=5", "image_size=64", "split=train"
     )
     reported(cfg, tmp_path / "run")
-    page = cv2.imread(str(tmp_path / "run/pictures/samples.jpg"))
+    page = cv2.imread(str(tmp_path / "run/images/samples.jpg"))
     assert page is not None and page.shape == (2 * 480, 8 * 480, 3)
     tiles = page.reshape(2, 480, 8, 480, 3).swapaxes(1, 2).reshape(16, -1)
     assert (tiles[:10].std(1) > 9).all() and (tiles[10:].std(1) < 2).all()  # the rest is bare
@@ -218,7 +218,7 @@ def test_real_blood_cells_have_two_boxes_without_area(shared_data, tmp_path):
     assert [row["file"].rpartition("_")[2] for row in rows] == ["00343.xml", "00338.xml"]
     assert all("has no area" in row["reason"] for row in rows)
     facts = found["statistics"].values()
-    assert [f["pictures"] for f in facts] == [205, 87, 72] and found["stops"] is None
+    assert [f["images"] for f in facts] == [205, 87, 72] and found["stops"] is None
     total = {name: sum(f["classes"][name] for f in facts) for name in ("RBC", "WBC", "Platelets")}
     assert total == {"RBC": 4155, "WBC": 372, "Platelets": 361}
 
@@ -241,4 +241,6 @@ def test_a_row_of_a_file_that_lists_divide_is_told_once(tmp_path):
 def test_a_class_that_looks_misspelt_is_said():
     facts = {"train": {"classes": {"dog": 90, "dgo": 1, "cat": 50, "car": 60, "emu": 0}},
              "val": {"classes": {"dog": 10, "dgo": 0, "cat": 9, "car": 9, "emu": 0}}}  # fmt: skip
-    assert list(misspelt(facts)) == ["'dgo' has 1 of the objects, 'dog' 100: is it a typo?"]
+    assert list(suspicious_class_names(facts)) == [
+        "'dgo' has 1 of the objects, 'dog' 100: is it a typo?"
+    ]

@@ -19,8 +19,8 @@ OPTIONS = [
     for path in sorted((CONFIGS / group).rglob("*.yaml"))
     if path.parent != CONFIGS / "loss" / "box"  # a group of its own, inside another
 ]
-PARTS = [(group, option) for group, option in OPTIONS if group in parts.GIVEN]
-PRESETS = [(group, option) for group, option in OPTIONS if group not in parts.GIVEN]
+PARTS = [(group, option) for group, option in OPTIONS if group in parts.INJECTED_ARGUMENTS]
+PRESETS = [(group, option) for group, option in OPTIONS if group not in parts.INJECTED_ARGUMENTS]
 
 
 def compose(*overrides, name="train"):
@@ -36,14 +36,14 @@ def with_root(group, option):
 
 
 def test_every_group_has_options_and_every_part_a_group():
-    assert set(GROUPS) == {*parts.GIVEN, "model", "experiment", "trainer"}
+    assert set(GROUPS) == {*parts.INJECTED_ARGUMENTS, "model", "experiment", "trainer"}
     assert {group for group, _ in OPTIONS} == set(GROUPS)
 
 
 @pytest.mark.parametrize(("group", "option"), PARTS)
 def test_every_option_composes_and_binds_to_its_constructor(group, option):
     cfg = compose(*with_root(group, option))
-    check(cfg[group], group, parts.GIVEN[group])
+    check(cfg[group], group, parts.INJECTED_ARGUMENTS[group])
 
 
 @pytest.mark.parametrize(("group", "option"), PRESETS)

@@ -27,14 +27,14 @@ augments = st.builds(
 
 
 class One:
-    """A dataset of one picture."""
+    """A dataset of one image."""
 
     classes, report, notes = ["a", "b", "c"], [], []
 
-    def __init__(self, picture, labels, boxes=None):
+    def __init__(self, image, labels, boxes=None):
         boxes = None if boxes is None else np.array(boxes, np.float32).reshape(-1, 4)
         self.truth = Record("one", "one.png", np.array(labels, np.int64), boxes)
-        self.picture = picture
+        self.image = image
 
     def __len__(self):
         return 1
@@ -43,7 +43,7 @@ class One:
         return self.truth
 
     def image(self, index):
-        return self.picture
+        return self.image
 
 
 def truth(*boxes, **more):
@@ -57,7 +57,7 @@ def seen(*record_and_view, **more):
 
 
 def painted(rng, height, width):
-    """A black picture with a rectangle in each channel, and the rectangles [3, 4]."""
+    """A black image with a rectangle in each channel, and the rectangles [3, 4]."""
     image, boxes = np.zeros((height, width, 3), np.uint8), []
     for channel in range(3):
         w, h = rng.integers(16, width // 2), rng.integers(16, height // 2)
@@ -68,7 +68,7 @@ def painted(rng, height, width):
 
 
 def extent(channel):
-    """The box of what is bright; the fill around the picture is darker."""
+    """The box of what is bright; the fill around the image is darker."""
     ys, xs = np.nonzero(channel > 140)
     return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
@@ -99,7 +99,7 @@ def test_a_turned_box_holds_its_turned_pixels(angle, seed, height, width, flip):
 
 
 def test_a_quarter_turn_by_hand():
-    # A picture of 40 x 20 seen whole by a view of 40 x 40 about its centre (20, 10), turned by 90
+    # An image of 40 x 20 seen whole by a view of 40 x 40 about its centre (20, 10), turned by 90
     # degrees: (x, y) - centre becomes (-(y - 10), x - 20), about (20, 20).
     matrix = View(20, 10, 40, 40, 90).matrix((40, 40))
     turned = warp_boxes(np.array([[2.0, 4.0, 12.0, 9.0]]), matrix)
@@ -131,7 +131,7 @@ def test_boxes_end_inside_and_every_field_keeps_its_length(seed, height, width, 
 
 @few
 @given(seed=seeds, target=targets, fit=fits, share=st.floats(0.05, 1))
-def test_a_smaller_view_lies_in_the_picture_and_a_larger_one_around_it(seed, target, fit, share):
+def test_a_smaller_view_lies_in_the_image_and_a_larger_one_around_it(seed, target, fit, share):
     rng = np.random.default_rng(seed)
     for scale, larger in ((share, False), (1 / share, True)):
         augment = Augment(fit=fit, scale=(scale, scale))
@@ -193,11 +193,11 @@ def test_squeeze_is_a_resize_with_antialiasing(target, degrees):
 @pytest.mark.parametrize(
     ("side", "step"), [(64, 1), (95, 1), (97, 2), (191, 2), (193, 4), (1e4, 8)]
 )
-def test_a_picture_is_decoded_smaller_where_a_third_more_fills_the_input(side, step):
+def test_a_image_is_decoded_smaller_where_a_third_more_fills_the_input(side, step):
     assert View(0, 0, 3 * side, side).reduce((64, 64)) == step
 
 
-def test_the_same_size_is_the_same_picture():
+def test_the_same_size_is_the_same_image():
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     matrix = Augment().full_view((32, 48), (32, 48)).matrix((32, 48))
     np.testing.assert_array_equal(warp(image, matrix, (32, 48)), image)
@@ -262,10 +262,10 @@ def test_an_ignored_object_stays_ignored():
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("fit", ["squeeze", "letterbox"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (33, 3000)])
-def test_odd_pictures_and_one_pixel_boxes_come_through(size, fit, train):
-    picture = np.full((*size, 3), 9, np.uint8)
+def test_odd_images_and_one_pixel_boxes_come_through(size, fit, train):
+    image = np.full((*size, 3), 9, np.uint8)
     augment = Augment(fit=fit, flip=0.5, scale=(0.5, 2), aspect=2, rotate=20, hue=9, contrast=0.5)
-    data = One(picture, [0, 2], [[0, 0, 1, 1], [0, 0, size[1], size[0]]])
+    data = One(image, [0, 2], [[0, 0, 1, 1], [0, 0, size[1], size[0]]])
     samples = Samples(dataset=data, augment=augment, size=(32, 48), seed=0, train=train)
     for epoch in range(5):
         sample = samples[epoch, 0]
@@ -284,7 +284,7 @@ def test_no_object_at_all():
 
 @few
 @given(seed=seeds, fit=fits)
-def test_a_whole_picture_keeps_its_label_whatever_the_view(seed, fit):
+def test_a_whole_image_keeps_its_label_whatever_the_view(seed, fit):
     augment = Augment(fit=fit, flip=0.5, scale=(0.05, 4), aspect=2, rotate=180)
     data = One(np.zeros((30, 90, 3), np.uint8), [2])
     sample = Samples(dataset=data, augment=augment, size=(32, 48), seed=seed, train=True)[0, 0]
@@ -368,7 +368,7 @@ def test_the_centre_crop_is_torchvisions_to_the_bit(size, side, resize, interpol
 
 @few
 @given(seeds, sides, sides, targets)
-def test_a_random_crop_stays_in_the_picture_and_keeps_its_shape(seed, height, width, target):
+def test_a_random_crop_stays_in_the_image_and_keeps_its_shape(seed, height, width, target):
     augment = Augment(fit="crop", scale=(0.35, 1.0))
     view = augment.random_view(np.random.default_rng(seed), (height, width), target)
     assert view.x - view.width / 2 > -1e-6 and view.x + view.width / 2 < width + 1e-6
@@ -384,7 +384,7 @@ def test_a_blot_is_one_rectangle_of_the_mean_colour(seed):
     rows, columns = np.nonzero((image == FILL).all(2))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert len(rows) == height * width  # the hull is full
-    # 2 to 33 % of 4800 pixels, sides rounded down; a rectangle too long for the picture is cut
+    # 2 to 33 % of 4800 pixels, sides rounded down; a rectangle too long for the image is cut
     assert 0.25 * 96 <= len(rows) <= 1584
 
 

@@ -14,7 +14,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_its_pictures_sorted_subfolders_too(folder):
+def test_a_folder_is_its_images_sorted_subfolders_too(folder):
     files = Files(source=str(folder))
     assert files.ids == ["a", "b", "c"] and len(files) == 3
     assert files.image(2).shape == (4, 6, 3)

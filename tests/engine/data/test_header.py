@@ -105,7 +105,7 @@ def test_a_cut_header_is_none_and_no_cut_is_an_error(kind):
     [b"", b"hello", b"\xff\xd8\xff", b"<svg/>", b"P6 x y 255\n", b"GIF89a" + bytes(9), b"II*\0"]
     + [b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBB", 13, b"IHDR", 5, 5, 8, 5)],
 )
-def test_no_picture_has_no_header(data):
+def test_no_image_has_no_header(data):
     assert header.parse(data) is None
 
 

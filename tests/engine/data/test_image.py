@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.data.image import IMAGE_SUFFIXES, MAX_BYTES, picture_size, read_rgb, write_rgb
+from engine.data.image import IMAGE_SUFFIXES, MAX_BYTES, image_size_of, read_rgb, write_rgb
 from engine.errors import UserError
 
 
-def picture(height=24, width=40):
+def image(height=24, width=40):
     """Smooth, so that JPEG keeps it: red grows to the right, green downwards, blue is 200."""
     red, green = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return np.stack([red, green, np.full_like(red, 200)], 2).astype(np.uint8)
@@ -23,15 +23,15 @@ def with_exif(jpeg, payload):
 
 
 def jpeg_bytes(path):
-    write_rgb(str(path), picture())
+    write_rgb(str(path), image())
     return path.read_bytes()
 
 
 def test_png_comes_back_exactly(tmp_path):
-    write_rgb(str(tmp_path / "a.PNG"), picture())
+    write_rgb(str(tmp_path / "a.PNG"), image())
     back = read_rgb(str(tmp_path / "a.PNG"))
     assert back.dtype == np.uint8 and back.flags.c_contiguous
-    np.testing.assert_array_equal(back, picture())
+    np.testing.assert_array_equal(back, image())
 
 
 def test_jpeg_comes_back_in_rgb_order_under_an_odd_name(tmp_path):
@@ -39,7 +39,7 @@ def test_jpeg_comes_back_in_rgb_order_under_an_odd_name(tmp_path):
     jpeg_bytes(path)
     back = read_rgb(str(path)).astype(int)
     # JPEG halves the colours' resolution; swapped channels would differ by far more.
-    assert np.abs(back - picture()).mean() < 4
+    assert np.abs(back - image()).mean() < 4
 
 
 @pytest.mark.parametrize("stored", [np.uint8, np.uint16])
@@ -67,10 +67,10 @@ def turned_file(folder, kind, orientation, image):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation):
-    path = turned_file(tmp_path, kind, orientation, picture())
+def test_a_image_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation):
+    path = turned_file(tmp_path, kind, orientation, image())
     found, upright = read_rgb(path), judged(path)
-    assert found.shape == upright.shape == (*picture_size(path), 3)
+    assert found.shape == upright.shape == (*image_size_of(path), 3)
     assert np.abs(found - upright).max() <= 3
     assert found.flags.c_contiguous
 
@@ -78,8 +78,8 @@ def test_a_picture_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("reduce", [2, 4, 8])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_reduced_picture_is_the_mean_of_its_blocks(tmp_path, kind, reduce, orientation):
-    whole = read_rgb(path := turned_file(tmp_path, kind, orientation, picture(51, 77)))
+def test_a_reduced_image_is_the_mean_of_its_blocks(tmp_path, kind, reduce, orientation):
+    whole = read_rgb(path := turned_file(tmp_path, kind, orientation, image(51, 77)))
     found = read_rgb(path, reduce).astype(float)
     height, width = whole.shape[:2]
     assert found.shape == (-(-height // reduce), -(-width // reduce), 3)
@@ -90,30 +90,30 @@ def test_a_reduced_picture_is_the_mean_of_its_blocks(tmp_path, kind, reduce, ori
 
 def test_ink_becomes_light(tmp_path):
     # Pillow writes CMYK as Adobe's programs do, inverted.
-    Image.fromarray(picture()).convert("CMYK").save(tmp_path / "ink.jpg", quality=98)
+    Image.fromarray(image()).convert("CMYK").save(tmp_path / "ink.jpg", quality=98)
     judge = judged(tmp_path / "ink.jpg")
     assert np.abs(read_rgb(str(tmp_path / "ink.jpg")) - judge).max() <= 3
-    assert np.abs(judge - picture()).mean() < 4
+    assert np.abs(judge - image()).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "BMP"])
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
 def test_bits_greys_and_palettes_as_pillow_reads_them(tmp_path, kind, mode):
     path = tmp_path / f"a.{kind.lower()}"
-    Image.fromarray(picture()).convert(mode).save(path)
+    Image.fromarray(image()).convert(mode).save(path)
     np.testing.assert_array_equal(read_rgb(str(path)), judged(path))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm"])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
-    deep = picture().astype(np.uint16) * 257 - (picture() > 9)
+    deep = image().astype(np.uint16) * 257 - (image() > 9)
     cv2.imwrite(str(tmp_path / name), deep[..., ::-1])
-    assert np.abs(read_rgb(str(tmp_path / name)).astype(int) - picture()).max() <= 1
+    assert np.abs(read_rgb(str(tmp_path / name)).astype(int) - image()).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 def test_what_is_transparent_shows_white(tmp_path, name):
-    clear = np.dstack([picture(), np.linspace(0, 255, 24 * 40).reshape(24, 40).astype(np.uint8)])
+    clear = np.dstack([image(), np.linspace(0, 255, 24 * 40).reshape(24, 40).astype(np.uint8)])
     lossless = {"lossless": True, "exact": True} if name == "a.webp" else {}
     Image.fromarray(clear).save(tmp_path / name, **lossless)
     page = Image.new("RGBA", (40, 24), "white")
@@ -140,7 +140,7 @@ def test_bombs_are_refused_by_their_header(tmp_path):
     # 20000 x 15000 pixels = 300 million, in 57 bytes
     chunk = struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 20000, 15000, 8, 2, 0, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
-    for read in (read_rgb, picture_size):
+    for read in (read_rgb, image_size_of):
         with pytest.raises(UserError, match="bomb.png: 20000 x 15000 pixels, more than 200 mill"):
             read(str(path))
     with open(path, "wb") as file:
@@ -169,21 +169,21 @@ def test_truncated_jpeg(tmp_path, cut, thumbnail):
     ("name", "data", "reason"),
     [
         ("empty.jpg", b"", r"empty \(0 bytes\)"),
-        ("text.jpg", b"hello world", r"no picture \(11 bytes, first b'hell'\)"),
+        ("text.jpg", b"hello world", r"no image \(11 bytes, first b'hell'\)"),
         ("cut.png", None, r"damaged PNG \(60 bytes\)"),
     ],
 )
 def test_bad_files_are_named_with_the_reason(tmp_path, name, data, reason, capfd):
     path = tmp_path / name
     if data is None:
-        write_rgb(str(path), picture())
+        write_rgb(str(path), image())
         data = path.read_bytes()[:60]
     path.write_bytes(data)
     with pytest.raises(UserError, match=f"{name}: .*{reason}"):
         read_rgb(str(path))
 
 
-@pytest.mark.parametrize("read", [read_rgb, picture_size])
+@pytest.mark.parametrize("read", [read_rgb, image_size_of])
 def test_missing_file_and_folder(tmp_path, read):
     with pytest.raises(UserError, match=r"none\.jpg: No such file"):
         read(str(tmp_path / "none.jpg"))
@@ -199,9 +199,9 @@ def test_missing_file_and_folder(tmp_path, read):
 
 def test_write_refuses_other_suffixes_and_missing_folders(tmp_path):
     with pytest.raises(UserError, match=r"a\.gif: end its name in \.jpg, \.jpeg or \.png"):
-        write_rgb(str(tmp_path / "a.gif"), picture())
+        write_rgb(str(tmp_path / "a.gif"), image())
     with pytest.raises(UserError, match=r"no/a\.png: No such file or directory"):
-        write_rgb(str(tmp_path / "no" / "a.png"), picture())
+        write_rgb(str(tmp_path / "no" / "a.png"), image())
 
 
 def test_suffixes_are_lower_case():

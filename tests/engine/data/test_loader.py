@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Tiny:
-    """Random pictures of several sizes, each with one object; the picture `bad` cannot be read."""
+    """Random images of several sizes, each with one object; the image `bad` cannot be read."""
 
     classes, notes = ["a", "b"], []
 
@@ -41,7 +41,7 @@ class Tiny:
 
     def image(self, index):
         if index == self.bad:
-            raise UserError(f"cannot read the picture {index}.png: it is broken")
+            raise UserError(f"cannot read the image {index}.png: it is broken")
         rng = np.random.default_rng(index)
         return rng.integers(0, 256, (20 + index, 30, 3), np.uint8)
 
@@ -100,12 +100,12 @@ def test_batch_sizes(length, batch_size, train, sizes):
     assert [len(batch) for batch in sampler] == sizes and len(sampler) == len(sizes)
 
 
-def test_evaluation_takes_every_picture_once_in_order():
+def test_evaluation_takes_every_image_once_in_order():
     found = ids(loader(Tiny(), train=False))
     assert sum(found, []) == [f"id{i}" for i in range(10)] and len(found) == 3
 
 
-def test_another_epoch_gives_other_pictures():
+def test_another_epoch_gives_other_images():
     made = loader(Tiny(4))
     first = content(next(iter(made)))
     made.sampler.epoch = 1
@@ -137,7 +137,7 @@ def test_from_the_middle_of_an_epoch_the_batches_are_the_same_bytes(workers):
 
 
 class Stored(Tiny):
-    """The same pictures, larger and in files."""
+    """The same images, larger and in files."""
 
     stored = True
 
@@ -182,7 +182,7 @@ def test_the_cache_keeps_to_its_budget():
     assert cache.get(3, 4).tolist() == small.reshape(2, 5, 3).tolist() and cache.get(3, 2) is None
 
 
-def test_a_kept_picture_is_not_read_again(tmp_path):
+def test_a_kept_image_is_not_read_again(tmp_path):
     data = Stored(tmp_path, length=4)
     made = loader(data, train=False, cache_mb=4)
     first = list(map(content, made))
@@ -223,7 +223,7 @@ def test_a_file_decoded_smaller_looks_the_same(tmp_path, train):
     assert (boxes[0] - boxes[1]).abs().max() < 1.01
 
 
-def test_a_picture_mixed_with_a_bad_one_is_left_out_with_it():
+def test_a_image_mixed_with_a_bad_one_is_left_out_with_it():
     data = Tiny(length=8, bad=5, on_error="skip")
     made = loader(data, settings={"mixup": 1.0}, batch_size=8)
     kept = sum(ids(made), [])
@@ -242,7 +242,7 @@ def test_real_batches_are_the_same_with_any_workers_and_from_the_middle(shared_d
     assert len(whole) == 10 and [content(batch) for batch in many] == whole[4:]
 
 
-def test_the_draws_of_a_picture_do_not_depend_on_its_batch():
+def test_the_draws_of_a_image_do_not_depend_on_its_batch():
     def views(batch_size):
         made = loader(Tiny(8), batch_size=batch_size)
         return {m.id: m.matrix.tobytes() for batch in made for m in batch.meta}
@@ -250,7 +250,7 @@ def test_the_draws_of_a_picture_do_not_depend_on_its_batch():
     assert views(8) == views(2)
 
 
-def test_each_picture_of_a_batch_is_drawn_for_itself():
+def test_each_image_of_a_batch_is_drawn_for_itself():
     class Same(Tiny):
         def image(self, index):
             return super().image(0)
@@ -259,17 +259,17 @@ def test_each_picture_of_a_batch_is_drawn_for_itself():
     assert len({m.matrix.tobytes() for m in batch.meta}) == 4
 
 
-def test_another_seed_gives_other_pictures():
+def test_another_seed_gives_other_images():
     first, second = (content(next(iter(loader(Tiny(), seed=seed)))) for seed in (0, 1))
     assert first[0] != second[0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_cannot_be_read_stops_with_its_own_message(workers):
+def test_a_image_that_cannot_be_read_stops_with_its_own_message(workers):
     with pytest.raises(UserError) as caught:
         list(loader(Tiny(bad=5), workers, train=False))
     message, _, mend = str(caught.value).partition("; ")
-    assert message == "cannot read the picture 5.png: it is broken"
+    assert message == "cannot read the image 5.png: it is broken"
     assert "dataset.on_error=skip" in mend
 
 
@@ -280,11 +280,11 @@ def test_or_is_left_out_and_reported_once(workers):
     for _ in range(2):
         assert ids(made)[1] == ["id4", "id6", "id7"]
     assert [(e["reason"], e["action"]) for e in data.report] == [
-        ("cannot read the picture 5.png: it is broken", "left out")
+        ("cannot read the image 5.png: it is broken", "left out")
     ]
 
 
-def test_a_batch_of_nothing_but_bad_pictures_is_passed_over():
+def test_a_batch_of_nothing_but_bad_images_is_passed_over():
     data = Tiny(length=3, bad=1, on_error="skip")
     assert ids(loader(data, train=False, batch_size=1)) == [["id0"], ["id2"]]
 
@@ -292,9 +292,9 @@ def test_a_batch_of_nothing_but_bad_pictures_is_passed_over():
 def test_images_are_bytes_and_objects_in_their_pixels():
     batch = next(iter(loader(Tiny(), train=False)))
     assert batch.images.shape == (4, 3, 32, 40) and str(batch.images.dtype) == "torch.uint8"
-    # The first picture is 30 x 20, squeezed to 40 x 32: x times 4/3, y times 8/5.
+    # The first image is 30 x 20, squeezed to 40 x 32: x times 4/3, y times 8/5.
     assert batch.objects.of(0).boxes[0].tolist() == pytest.approx([8 / 3, 4.8, 16, 20.8])
-    assert batch.objects.image.tolist() == [0, 1, 2, 3]
+    assert batch.objects.batch_index.tolist() == [0, 1, 2, 3]
 
 
 SIDES = [32, 64, 96]
@@ -320,13 +320,13 @@ def test_a_side_is_drawn_for_every_ten_batches_by_seed_and_epoch():
     assert all(20 < often.count(side) < 50 for side in SIDES)  # 100 draws of three
 
 
-def test_the_sides_leave_order_and_draws_of_the_pictures_alone():
+def test_the_sides_leave_order_and_draws_of_the_images_alone():
     with_sides = loader(Tiny(8), sizes=SIDES, sizes_every=1)
     same = loader(Tiny(8), sizes=None)
     assert ids(with_sides) == ids(same)
     for one, other in zip(with_sides, same, strict=True):
         height, width = one.images.shape[2:]
-        # The same view of the picture, on another number of pixels: 32 x 40 without sides.
+        # The same view of the image, on another number of pixels: 32 x 40 without sides.
         scaled = one.meta[0].matrix * np.array([[40 / width], [32 / height]])
         np.testing.assert_allclose(scaled, other.meta[0].matrix, atol=1e-6)
 
@@ -339,7 +339,7 @@ def test_a_letterbox_fits_the_side_that_was_drawn():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pictures_and_boxes_come_at_the_side_of_their_batch(workers):
+def test_images_and_boxes_come_at_the_side_of_their_batch(workers):
     made = loader(Tiny(20), workers, batch_size=2, sizes=SIDES, sizes_every=2)
     batches = list(made)
     sides = [batch[0][2] for batch in made.sampler]
@@ -356,7 +356,7 @@ def test_evaluation_stays_at_its_size():
     assert {batch.images.shape[2:] for batch in batches} == {(32, 40)}
 
 
-def test_other_pictures_of_a_training_batch_stand_in_for_a_bad_one_and_none_does_in_evaluation():
+def test_other_images_of_a_training_batch_stand_in_for_a_bad_one_and_none_does_in_evaluation():
     for train in (True, False):
         data = Tiny(length=8, bad=5, on_error="skip")
         batches = ids(loader(data, train=train))
@@ -371,7 +371,7 @@ def test_other_pictures_of_a_training_batch_stand_in_for_a_bad_one_and_none_does
 def test_a_set_of_which_nothing_can_be_read_is_no_success():
     data = Tiny(length=1, bad=0, on_error="skip")
     for train in (True, False):
-        with pytest.raises(UserError, match="^not one picture could be read; the first: "):
+        with pytest.raises(UserError, match="^not one image could be read; the first: "):
             list(loader(data, train=train))
 
 

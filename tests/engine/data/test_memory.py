@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 class Index:
-    """Many drawn pictures, their truth in arrays."""
+    """Many drawn images, their truth in arrays."""
 
     classes, report, notes = ["a"], [], []
 

@@ -1,4 +1,4 @@
-"""What a training picture can be made of, held against painted pixels and independent judges."""
+"""What a training image can be made of, held against painted pixels and independent judges."""
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ PRESETS = sorted(path.stem for path in (CONFIGS / "augment").glob("*.yaml"))
 
 
 class Painted:
-    """Pictures of one bright rectangle each, picture i in channel i % 3, which is its label."""
+    """Images of one bright rectangle each, image i in channel i % 3, which is its label."""
 
     classes, report, notes = ["red", "green", "blue"], [], []
 
@@ -72,7 +72,7 @@ def filled(sample, channel):
     covered = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in sample.truth.boxes[sample.truth.labels == channel].round().astype(int):
         covered[y1:y2, x1:x2] = True
-    return covered, sample.image[..., channel] > 180  # the fill around pictures is darker
+    return covered, sample.image[..., channel] > 180  # the fill around images is darker
 
 
 @few
@@ -87,7 +87,7 @@ def test_boxes_cover_their_pixels_and_no_others(augment, seed, height, width, ta
 
 @few
 @given(seed=seeds, target=targets, aspect=st.sampled_from([1.0, 1.5]))
-def test_a_mosaic_keeps_the_boxes_of_all_its_pictures(seed, target, aspect):
+def test_a_mosaic_keeps_the_boxes_of_all_its_images(seed, target, aspect):
     data = Painted(seed=seed)
     augment = Augment(mosaic=1.0, flip=0.5, aspect=aspect, min_visible=0.0)
     sample = samples(data, augment, target, seed)[0, 1]
@@ -98,8 +98,8 @@ def test_a_mosaic_keeps_the_boxes_of_all_its_pictures(seed, target, aspect):
         assert (covered != bright).sum() <= 2 * border
 
 
-def test_a_mosaic_shows_its_pictures_at_their_own_scale():
-    # A picture of the input's size, seen whole by its view: a part shows pixels one to one.
+def test_a_mosaic_shows_its_images_at_their_own_scale():
+    # An image of the input's size, seen whole by its view: a part shows pixels one to one.
     data = Painted(size=(120, 150), count=3)
     sizes = []
     for seed in range(20):
@@ -112,7 +112,7 @@ def test_a_mosaic_shows_its_pictures_at_their_own_scale():
 
 @few
 @given(seed=seeds, alpha=st.sampled_from([0.2, 1.0, 8.0]))
-def test_mixup_blends_pictures_and_keeps_boxes_whole(seed, alpha):
+def test_mixup_blends_images_and_keeps_boxes_whole(seed, alpha):
     data = Painted(seed=seed)
     sample = samples(data, Augment(mixup=1.0, mixup_alpha=alpha), (120, 150), seed)[0, 0]
     first, other = sample.truth.boxes
@@ -126,7 +126,7 @@ def test_mixup_blends_pictures_and_keeps_boxes_whole(seed, alpha):
 
 @few
 @given(seed=seeds, kind=st.sampled_from(["mixup", "cutmix"]))
-def test_classes_of_whole_pictures_have_their_shares_as_scores(seed, kind):
+def test_classes_of_whole_images_have_their_shares_as_scores(seed, kind):
     class Flat(Painted):
         def image(self, index):
             return np.full((120, 150, 3), 200 * index, np.uint8)
@@ -136,7 +136,7 @@ def test_classes_of_whole_pictures_have_their_shares_as_scores(seed, kind):
     sample = samples(data, augment, (64, 96), seed)[0, 0]
     shares, labels = sample.scores, sample.truth.labels
     assert shares.sum() == pytest.approx(1) and labels[0] == 0 and len(labels) == 2
-    light = sample.image.mean() / 200  # how much of the second picture is seen
+    light = sample.image.mean() / 200  # how much of the second image is seen
     assert light == pytest.approx(shares[1] if labels[1] else 0, abs=0.005)
     objects = collate([sample]).objects
     assert objects.scores.tolist() == pytest.approx(shares.tolist())
@@ -226,7 +226,7 @@ def test_every_overlap_is_drawn_and_one_asks_for_no_crop():
 
 @few
 @given(seed=seeds)
-def test_zooming_out_shows_the_whole_picture_at_up_to_four_times_its_side(seed):
+def test_zooming_out_shows_the_whole_image_at_up_to_four_times_its_side(seed):
     view = Augment(zoom_out=1.0).random_view(np.random.default_rng(seed), (90, 120), (64, 64))
     assert 1 <= view.width / 120 <= 4 and view.width / 120 == pytest.approx(view.height / 90)
     assert view.x - view.width / 2 <= 1e-6 and view.x + view.width / 2 >= 120 - 1e-6
@@ -244,7 +244,7 @@ def test_an_object_whose_middle_is_out_of_view_is_gone(box, kept):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (37, 3000), (120, 150)])
-def test_every_preset_takes_every_picture(preset, size):
+def test_every_preset_takes_every_image(preset, size):
     class Odd(Painted):
         def __init__(self, truth):
             self.truth = truth
@@ -323,15 +323,15 @@ def test_swapped_channels_keep_their_values():
 
 
 @pytest.mark.parametrize(
-    ("settings", "boxes", "says"),
+    ("settings", "boxes", "outputs"),
     [
         ({"mosaic": 1.0}, False, "augment.mosaic needs boxes"),
         ({"overlaps": [0.5]}, False, "augment.overlaps needs boxes"),
-        ({"cutmix": 1.0}, True, "augment.cutmix mixes the classes of whole pictures"),
+        ({"cutmix": 1.0}, True, "augment.cutmix mixes the classes of whole images"),
     ],
 )
-def test_what_does_not_fit_the_truth_is_refused(settings, boxes, says):
-    with pytest.raises(UserError, match=says):
+def test_what_does_not_fit_the_truth_is_refused(settings, boxes, outputs):
+    with pytest.raises(UserError, match=outputs):
         samples(Painted(boxes=boxes), Augment(**settings))
     samples(Painted(boxes=boxes), Augment(**settings), train=False)
 

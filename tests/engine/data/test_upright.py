@@ -1,4 +1,4 @@
-"""Boxes stay with their pixels through the turn of EXIF, judged by Pillow's turn of a picture."""
+"""Boxes stay with their pixels through the turn of EXIF, judged by Pillow's turn of an image."""
 
 import json
 from contextlib import closing
@@ -19,7 +19,7 @@ from engine.structures import Meta, Objects, Record, to_original
 from engine.training import loop
 
 STORED = (40, 64)  # (height, width)
-BOX = [10, 4, 30, 14]  # of the stored picture
+BOX = [10, 4, 30, 14]  # of the stored image
 TURNS = range(1, 9)
 
 
@@ -72,19 +72,19 @@ def test_the_declared_size_tells_what_the_boxes_count(tmp_path, turn):
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("declared", [None, (7, 9)])
-def test_what_the_size_leaves_open_counts_the_upright_picture(tmp_path, turn, declared):
+def test_what_the_size_leaves_open_counts_the_upright_image(tmp_path, turn, declared):
     path = painted(tmp_path, turn)
     assert turn_of(record(path, declared), seen_by_pillow(path)[0]) == 1
 
 
-def test_squares_and_halves_count_the_upright_picture_and_a_wrong_size_turns_nothing(tmp_path):
+def test_squares_and_halves_count_the_upright_image_and_a_wrong_size_turns_nothing(tmp_path):
     assert turn_of(record(painted(tmp_path, 6, (64, 64)), (64, 64)), (64, 64)) == 1
     assert turn_of(record(painted(tmp_path, 3), STORED), STORED) == 1
     assert turn_of(record(painted(tmp_path, 1), STORED[::-1]), STORED) == 1  # no turn asked for
 
 
 class Turned:
-    """Eight files of one picture; the annotations count the stored pixels where they can say so."""
+    """Eight files of one image; the annotations count the stored pixels where they can say so."""
 
     classes, report, notes, on_error = ["box"], [], [], "fail"
 

@@ -70,21 +70,21 @@ def test_a_wrong_name_is_refused(shared_data):
 def test_multilabel_is_what_vocs_own_lists_say(shared_data, split):
     folder = shared_data / "voc2012_sub/VOCdevkit/VOC2012"
     data = VOC(root=str(folder), split=split, view="multilabel")
-    says = {name: {} for name in data.classes}
+    outputs = {name: {} for name in data.classes}
     for i in range(len(data)):
         one = data.record(i)
         assert one.boxes is None and one.ignore is not None
         row = dict(zip(one.labels.tolist(), (1 - one.ignore).tolist(), strict=True))
         assert len(row) == len(one.labels)  # each class once
         for label, name in enumerate(data.classes):
-            says[name][one.id] = row.get(label, -1)
+            outputs[name][one.id] = row.get(label, -1)
     for name in data.classes:
         text = (folder / "ImageSets/Main" / f"{name}_{split}.txt").read_text()
-        assert says[name] == {k: int(v) for k, v in map(str.split, text.splitlines())}, name
-    assert {0, 1, -1} == {value for row in says.values() for value in row.values()}
+        assert outputs[name] == {k: int(v) for k, v in map(str.split, text.splitlines())}, name
+    assert {0, 1, -1} == {value for row in outputs.values() for value in row.values()}
 
 
-def test_largest_leaves_one_object_a_picture(shared_data):
+def test_largest_leaves_one_object_a_image(shared_data):
     root = str(shared_data / "voc2012_sub")
     one, every = (VOC(root=root, split="val", view=name) for name in ("largest", "all"))
     for i in range(len(one)):

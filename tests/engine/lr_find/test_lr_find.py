@@ -103,13 +103,13 @@ def test_smoothing_keeps_a_level_and_does_not_lag():
 def shapes(kind, steps, rng):
     """A curve of a kind over so many steps, from a loss of 2 on, with the noise of real ones."""
     x = np.linspace(0, 1, steps)
-    rest = {
+    unused_tensors = {
         "flat": 0 * x,
         "rising": 3 * x**2,
         "flat, then diverging": np.maximum(0, x - 0.8) * 40,
         "falling": -1 / (1 + np.exp(-20 * (x - 0.6))) + np.maximum(0, x - 0.85) * 40,
     }[kind]
-    return 2 + rest + 0.1 * rng.standard_normal(steps)
+    return 2 + unused_tensors + 0.1 * rng.standard_normal(steps)
 
 
 @pytest.mark.parametrize("steps", [50, 200])
@@ -137,7 +137,7 @@ def test_a_fall_is_told_from_noise(kind, share, steps):
 )
 def test_a_fall_by_hand(losses, falls):
     found = curve(losses, planned=1)
-    assert found.falls == falls and ("Do not trust" in found.told()) != falls
+    assert found.falls == falls and ("Do not trust" in found.summary_text()) != falls
 
 
 def command(*arguments):
@@ -147,8 +147,8 @@ def command(*arguments):
 def test_the_command_leaves_a_curve(tmp_path):
     done = command("steps=12", "most=1e-3", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if "shows no fall" not in line]
-    assert [line.partition(":")[0].strip() for line in told[-6:]] == [
+    summary_text = [line for line in done.stdout.splitlines() if "shows no fall" not in line]
+    assert [line.partition(":")[0].strip() for line in summary_text[-6:]] == [
         "12 steps, rates 1e-06 to 0.001", "steepest", "valley", "minimum / 10", "peak", "curve",
     ]  # fmt: skip
     rows = table(tmp_path / "lr_find.csv")
@@ -157,9 +157,9 @@ def test_the_command_leaves_a_curve(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [("least=11", "0 < least < most"), ("steps=9", "at least 10")]
+    ("wrong", "outputs"), [("least=11", "0 < least < most"), ("steps=9", "at least 10")]
 )
-def test_a_wrong_argument_is_refused_in_one_line(wrong, says):
+def test_a_wrong_argument_is_refused_in_one_line(wrong, outputs):
     done = command(wrong)
-    assert done.returncode == 2 and says in done.stderr
+    assert done.returncode == 2 and outputs in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -33,7 +33,7 @@ def test_only_scores_from_show_on_are_drawn():
     assert (drawn[:, 290:] == 90).all() and (drawn != 90).any()
 
 
-def test_small_pictures_are_enlarged_with_their_boxes():
+def test_small_images_are_enlarged_with_their_boxes():
     found = Objects(torch.tensor([[10.0, 10, 20, 30]]), torch.tensor([0]))
     drawn = annotate(GREY[:48, :24], found, CLASSES)  # 48 -> 480: ten times
     assert drawn.shape == (480, 240, 3)
@@ -41,7 +41,7 @@ def test_small_pictures_are_enlarged_with_their_boxes():
 
 
 @pytest.mark.parametrize("corner", [(470, 100), (-40, 10), (100, 100)])
-def test_texts_stay_in_the_picture_and_off_each_other(corner):
+def test_texts_stay_in_the_image_and_off_each_other(corner):
     labels = Labels(GREY.copy())
     for _ in range(3):
         labels.add("bee 0.50", *corner)
@@ -52,7 +52,7 @@ def test_texts_stay_in_the_picture_and_off_each_other(corner):
 
 
 def lit(matrix, size, hot, cells=(4, 4), shape=(100, 200)):
-    """Where a grey picture changes most under one hot cell: (row, column), and the picture."""
+    """Where a grey image changes most under one hot cell: (row, column), and the image."""
     weights = np.zeros(cells, np.float32)
     weights[hot] = 1
     image = np.full((*shape, 3), 90, np.uint8)
@@ -62,7 +62,7 @@ def lit(matrix, size, hot, cells=(4, 4), shape=(100, 200)):
     return np.argwhere(change == change.max()).mean(0) + 0.5, drawn
 
 
-def test_heat_of_a_squeezed_picture():
+def test_heat_of_a_squeezed_image():
     # 100 x 200 to 64 x 64: cell (1, 2) of 4 x 4 is centred at (1.5, 2.5) quarters: (37.5, 125).
     at, drawn = lit([[64 / 200, 0, 0], [0, 64 / 100, 0]], (64, 64), (1, 2))
     assert at == pytest.approx([37.5, 125], abs=1)
@@ -71,25 +71,25 @@ def test_heat_of_a_squeezed_picture():
     assert (drawn[:, :70] == 90).all() and (drawn[70:] == 90).all()  # a cell and a half away
 
 
-def test_heat_of_a_cropped_picture():
-    # The middle 100 x 100 of the picture fills 64 x 64. Cell (0, 0) is centred at 12.5 of it.
+def test_heat_of_a_cropped_image():
+    # The middle 100 x 100 of the image fills 64 x 64. Cell (0, 0) is centred at 12.5 of it.
     at, drawn = lit([[0.64, 0, -32], [0, 0.64, 0]], (64, 64), (0, 0))
     assert (drawn[:, :50] == 90).all() and (drawn[:, 150:] == 90).all()  # what it did not see
     assert at[0] < 12.5 and 50 < at[1] < 62.5  # the corner of what it saw is as hot as the cell
     assert (drawn[5, 51] != 90).any()
 
 
-def test_heat_of_a_letterboxed_picture():
+def test_heat_of_a_letterboxed_image():
     # 200 wide to 64: factor .32, the height 100 becomes 32, from row 16 to 48 of the input.
     # Cell (1, 3), centred at (24, 56) of the input: row (24 - 16) / .32 = 25, column 175.
     matrix = [[0.32, 0, 0], [0, 0.32, 16]]
     at, _ = lit(matrix, (64, 64), (1, 3))
     assert at[0] == pytest.approx(25, abs=1) and at[1] > 174  # the last column goes on to the edge
-    _, bare = lit(matrix, (64, 64), (0, 0), cells=(8, 8))  # in the grey above the picture
+    _, bare = lit(matrix, (64, 64), (0, 0), cells=(8, 8))  # in the grey above the image
     assert (bare == 90).all()
 
 
-def test_heat_of_a_mirrored_picture():
+def test_heat_of_a_mirrored_image():
     # x -> 64 - .32 x: column 0 of the cells is at the right.
     at, _ = lit([[-0.32, 0, 64], [0, 0.64, 0]], (64, 64), (2, 1))
     assert at == pytest.approx([62.5, 125], abs=1)  # 200 - 75

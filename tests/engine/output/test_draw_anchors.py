@@ -15,7 +15,7 @@ OBJECTS = Objects(torch.tensor([[100.0, 100, 200, 300], [300, 50, 400, 90]]), to
 
 
 def grid(count, sides):
-    """Slots of a count x count grid on the picture, and their cells."""
+    """Slots of a count x count grid on the image, and their cells."""
     cell = SMALLEST / count
     middles = (torch.cartesian_prod(torch.arange(count), torch.arange(count)) + 0.5) * cell
     half = torch.tensor(sides) / 2
@@ -69,7 +69,7 @@ def test_five_hundred_objects_are_drawn():
 
 
 def network_and_loaders(*overrides):
-    """Network and loaders of eight small pictures."""
+    """Network and loaders of eight small images."""
     said = ["backbone=resnet18", "image_size=64", "dataset.size=64", "dataset.train=8",
             "dataset.val=4", "loader.workers=0", *overrides]  # fmt: skip
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -80,15 +80,15 @@ def network_and_loaders(*overrides):
     return parts.network(cfg, len(splits[0].classes), parts.backbone(cfg)), *loaders
 
 
-def test_a_detectors_pictures_are_written_and_change_nothing(tmp_path):
+def test_a_detectors_images_are_written_and_change_nothing(tmp_path):
     network, train, val = network_and_loaders("head.levels=3")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     first = next(iter(train)).images
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    draw_anchors.write(network, train, val, tmp_path / "pictures")
-    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    draw_anchors.write(network, train, val, tmp_path / "images")
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert names == ["anchors.png", *(f"matches_{i}.jpg" for i in range(draw_anchors.MATCHED))]
-    assert read_rgb(str(tmp_path / "pictures" / "anchors.png")).shape == (480, 3 * 480, 3)
+    assert read_rgb(str(tmp_path / "images" / "anchors.png")).shape == (480, 3 * 480, 3)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()
@@ -114,6 +114,6 @@ def test_the_matches_are_those_of_the_head():
         ["model=resnet18", "loss=bce", "metric=multi_label"],
     ],
 )
-def test_one_slot_a_picture_is_not_drawn(overrides, tmp_path):
-    draw_anchors.write(*network_and_loaders(*overrides), tmp_path / "pictures")
-    assert not (tmp_path / "pictures").exists()
+def test_one_slot_a_image_is_not_drawn(overrides, tmp_path):
+    draw_anchors.write(*network_and_loaders(*overrides), tmp_path / "images")
+    assert not (tmp_path / "images").exists()

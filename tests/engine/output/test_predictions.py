@@ -15,8 +15,8 @@ CATEGORIES = [5, 90]
 PATHS = {3: "x/a.jpg", 7: "x/b.jpg", "000012": "x/000012.jpg"}
 
 
-class Pictures:
-    """Three pictures: ids 3 and 7, and one whose id is its file's stem."""
+class ImageDataset:
+    """Three images: ids 3 and 7, and one whose id is its file's stem."""
 
     def __init__(self, paths=PATHS):
         self.classes, self.report, self.paths = ["cat", "dog"], [], paths
@@ -29,7 +29,7 @@ class Pictures:
         return Record(id, self.paths[id], np.array([index % 2]), np.array([[0, 0, index + 1, 9]]))
 
     def image(self, index):
-        raise AssertionError("no picture is opened")
+        raise AssertionError("no image is opened")
 
 
 def row(**change):
@@ -39,7 +39,7 @@ def row(**change):
 def read(folder, data, dataset=None):
     path = folder / "predictions.json"
     path.write_text(data if isinstance(data, str) else json.dumps(data))
-    return predictions.read(path, dataset or Pictures(), CATEGORIES)
+    return predictions.read(path, dataset or ImageDataset(), CATEGORIES)
 
 
 def metas():
@@ -89,7 +89,7 @@ def test_reading_gives_back_every_bit(tmp_path_factory, things):
     path = tmp_path_factory.getbasetemp() / "bits.json"
     with closing(predictions.Writer(path, CATEGORIES)) as writer:
         writer.add(objects, metas())
-    found = predictions.read(path, Pictures(), CATEGORIES)
+    found = predictions.read(path, ImageDataset(), CATEGORIES)
     assert set(found.objects) == set(image.tolist())
     assert not found.unknown
     for index, mine in found.objects.items():
@@ -100,7 +100,7 @@ def test_reading_gives_back_every_bit(tmp_path_factory, things):
             assert torch.equal(got, wanted)
 
 
-def test_pictures_are_found_by_id_then_by_stem(tmp_path):
+def test_images_are_found_by_id_then_by_stem(tmp_path):
     data = [row(image_id=i, score=s) for i, s in ((7, 0.1), ("b", 0.2), ("000012", 1), ("a", 0))]
     found = read(tmp_path, data)
     assert {i: o.scores.tolist() for i, o in found.objects.items()} == {
@@ -110,14 +110,14 @@ def test_pictures_are_found_by_id_then_by_stem(tmp_path):
     }
 
 
-def test_rows_of_other_pictures_are_counted(tmp_path):
+def test_rows_of_other_images_are_counted(tmp_path):
     found = read(tmp_path, [row(), row(image_id=4), row(image_id=4), row(image_id="c")])
     assert list(found.objects) == [0]
     assert found.unknown == {4: 2, "c": 1}
 
 
 def test_a_stem_of_two_files_names_neither(tmp_path):
-    dataset = Pictures({1: "x/a.jpg", 2: "y/a.jpg"})
+    dataset = ImageDataset({1: "x/a.jpg", 2: "y/a.jpg"})
     found = read(tmp_path, [row(image_id="a"), row(image_id=2)], dataset)
     assert (list(found.objects), found.unknown) == ([1], {"a": 1})
 
@@ -154,7 +154,7 @@ def test_another_file_is_refused(tmp_path, data, message):
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"gone\.json: No such file .* check the path"):
-        predictions.read(tmp_path / "gone.json", Pictures(), CATEGORIES)
+        predictions.read(tmp_path / "gone.json", ImageDataset(), CATEGORIES)
 
 
 def test_no_nan_is_written():
@@ -163,7 +163,7 @@ def test_no_nan_is_written():
         predictions.rows(objects, metas(), CATEGORIES)
 
 
-class Seen:
+class Digests:
     """A metric that keeps what it is given."""
 
     primary = "count"
@@ -180,10 +180,10 @@ class Seen:
         return {"count": float(len(self.calls))}
 
 
-def test_score_feeds_every_picture(tmp_path):
-    metric = Seen()
+def test_score_feeds_every_image(tmp_path):
+    metric = Digests()
     found = read(tmp_path, [row(image_id=7, score=0.5), row(image_id=7, score=0.25)])
-    assert predictions.score(Pictures(), metric, found.objects) == {"count": 3}
+    assert predictions.score(ImageDataset(), metric, found.objects) == {"count": 3}
     assert metric.calls == [
         ([], [[0, 0, 1, 9]], [(0, 3, "x/a.jpg")]),
         ([0.5, 0.25], [[0, 0, 2, 9]], [(1, 7, "x/b.jpg")]),

@@ -30,7 +30,7 @@ def metas(count):
 
 
 def objects(*rows, ignore=None):
-    """Rows are (picture, label, score, x)."""
+    """Rows are (image, label, score, x)."""
     image, label, score, x = torch.tensor(rows, dtype=torch.float64).T
     boxes = torch.stack([x, x * 0, x + 9, x * 0 + 9], 1).float()
     return Objects(boxes, label.long(), image.long(), score.float(), ignore)
@@ -49,7 +49,7 @@ def test_detections_are_ranked_as_the_metric_judges_them():
     }  # fmt: skip
 
 
-def test_labels_are_ranked_by_picture():
+def test_labels_are_ranked_by_image():
     metric = MultiLabel(classes=["cat", "dog"])
     true = objects((0, 0, 1, 0), (1, 0, 1, 0), ignore=torch.tensor([False, True]))
     metric.update(objects((0, 0, 0.5, 0), (1, 0, 0.9, 0), (2, 0, 0.25, 0)), true, metas(3))

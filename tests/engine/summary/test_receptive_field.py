@@ -7,7 +7,7 @@ from torchvision.ops import SqueezeExcitation
 
 from engine.builders import parts
 from engine.config.schema import CONFIGS
-from engine.summary.receptive_field import Reach, Reaches
+from engine.summary.receptive_field import ReceptiveField, ReceptiveFields
 
 FIELDS = {  # at the last map; see test_recurrence_and_gradient_agree for how they are judged
     "alexnet": 195, "vgg16": 212, "resnet18": 435, "resnet34": 899, "resnet50": 427,
@@ -17,11 +17,11 @@ OTHERS = ["alexnet_2012", "googlenet", "mobilenet_v1", "mobilenet_v3_large", "da
           "darknet53", "csp_darknet", "resnet_cifar", "resnet101"]  # fmt: skip
 
 
-def reach(layer, size=(32, 32), channels=4, picture=None):
-    picture = torch.zeros(1, channels, *size) if picture is None else picture
-    with torch.no_grad(), Reaches() as reaches:
-        reaches.tell(picture, Reach())
-        return reaches.of(layer(picture))
+def reach(layer, size=(32, 32), channels=4, image=None):
+    image = torch.zeros(1, channels, *size) if image is None else image
+    with torch.no_grad(), ReceptiveFields() as reaches:
+        reaches.register(image, ReceptiveField())
+        return reaches.of(layer(image))
 
 
 def backbone(name):
@@ -33,27 +33,36 @@ def backbone(name):
     ("layer", "expected"),
     [
         # Of cell 0: kernel 7, padding 3 sees pixels -3 to 4, the next cell starts 2 later.
-        (nn.Conv2d(4, 4, 7, stride=2, padding=3), Reach(2, -3, 4)),
-        (nn.Conv2d(4, 4, 3, dilation=4), Reach(1, 0, 9)),
-        (nn.Conv2d(4, 4, (3, 1), stride=(2, 1)), Reach(1, 0, 1)),  # nothing along the width
-        (nn.MaxPool2d(3, 2, 1), Reach(2, -1, 2)),
-        (nn.MaxPool2d(3, 2, dilation=2), Reach(2, 0, 5)),
-        (nn.AvgPool2d(2), Reach(2, 0, 2)),
+        (nn.Conv2d(4, 4, 7, stride=2, padding=3), ReceptiveField(2, -3, 4)),
+        (nn.Conv2d(4, 4, 3, dilation=4), ReceptiveField(1, 0, 9)),
+        (
+            nn.Conv2d(4, 4, (3, 1), stride=(2, 1)),
+            ReceptiveField(1, 0, 1),
+        ),  # nothing along the width
+        (nn.MaxPool2d(3, 2, 1), ReceptiveField(2, -1, 2)),
+        (nn.MaxPool2d(3, 2, dilation=2), ReceptiveField(2, 0, 5)),
+        (nn.AvgPool2d(2), ReceptiveField(2, 0, 2)),
         # 3 + (3 - 1) * 2: the second kernel steps over cells that lie 2 apart.
-        (nn.Sequential(nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 3)), Reach(2, 0, 7)),
-        (nn.ZeroPad2d((2, 0, 0, 0)), Reach(1, -2, -1)),
-        (lambda x: torch.cat([F.pad(x, (1, -1)), x], 1), Reach(1, -1, 1)),
-        (lambda x: x[..., 1::2], Reach(2, 1, 2)),
-        (lambda x: x[..., 0, ::2], Reach()),  # of a smaller tensor; along the height does not count
-        (lambda x: torch.cat([x[..., ::2], x[..., 1::2]], 1), Reach(2, 0, 2)),
-        (nn.PixelUnshuffle(2), Reach(2, 0, 2)),
-        (nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2)), Reach(1, -0.5, 1.5)),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 3)), ReceptiveField(2, 0, 7)),
+        (nn.ZeroPad2d((2, 0, 0, 0)), ReceptiveField(1, -2, -1)),
+        (lambda x: torch.cat([F.pad(x, (1, -1)), x], 1), ReceptiveField(1, -1, 1)),
+        (lambda x: x[..., 1::2], ReceptiveField(2, 1, 2)),
+        (
+            lambda x: x[..., 0, ::2],
+            ReceptiveField(),
+        ),  # of a smaller tensor; along the height does not count
+        (lambda x: torch.cat([x[..., ::2], x[..., 1::2]], 1), ReceptiveField(2, 0, 2)),
+        (nn.PixelUnshuffle(2), ReceptiveField(2, 0, 2)),
+        (nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2)), ReceptiveField(1, -0.5, 1.5)),
         # Behind a stride of 2, back to single pixels: each sees up to ceil(4 / 2) cells.
-        (nn.Sequential(nn.AvgPool2d(2), nn.ConvTranspose2d(4, 4, 4, 2)), Reach(1, -0.5, 3.5)),
-        (nn.AdaptiveAvgPool2d(32), Reach()),  # a cell for a cell
-        (nn.BatchNorm2d(4).eval(), Reach()),
-        (nn.LocalResponseNorm(3), Reach()),
-        (lambda x: x.mean(1), Reach()),  # over channels
+        (
+            nn.Sequential(nn.AvgPool2d(2), nn.ConvTranspose2d(4, 4, 4, 2)),
+            ReceptiveField(1, -0.5, 3.5),
+        ),
+        (nn.AdaptiveAvgPool2d(32), ReceptiveField()),  # a cell for a cell
+        (nn.BatchNorm2d(4).eval(), ReceptiveField()),
+        (nn.LocalResponseNorm(3), ReceptiveField()),
+        (lambda x: x.mean(1), ReceptiveField()),  # over channels
     ],
 )
 def test_by_hand(layer, expected):
@@ -74,17 +83,17 @@ def test_by_hand(layer, expected):
         lambda x: x + x.mean((2, 3), keepdim=True),  # a sum is no gate
     ],
 )
-def test_what_sees_the_whole_picture(layer):
+def test_what_sees_the_whole_image(layer):
     assert reach(layer).field == float("inf")
 
 
 def test_a_gate_does_not_widen_the_field():
     gated = nn.Sequential(nn.Conv2d(4, 4, 3), SqueezeExcitation(4, 2))
-    assert reach(gated) == Reach(1, 0, 3)
+    assert reach(gated) == ReceptiveField(1, 0, 3)
 
 
-def test_what_holds_no_picture_has_no_reach():
-    with Reaches() as reaches:
+def test_what_holds_no_image_has_no_reach():
+    with ReceptiveFields() as reaches:
         assert reaches.of(torch.zeros(2) + 1) is None
 
 
@@ -120,12 +129,12 @@ def blurred(module):
 
 def by_gradient(network, level):
     """Field and stride, pixels along the width, of two cells in the middle of a map."""
-    picture = torch.ones(1, 3, 64, 2048, dtype=torch.float64, requires_grad=True)
-    map_ = network(picture)[level]
+    image = torch.ones(1, 3, 64, 2048, dtype=torch.float64, requires_grad=True)
+    map_ = network(image)[level]
     row, column = map_.shape[2] // 2, map_.shape[3] // 2
     spans = []
     for cell in (column, column + 1):
-        (gradient,) = torch.autograd.grad(map_[:, :, row, cell].sum(), picture, retain_graph=True)
+        (gradient,) = torch.autograd.grad(map_[:, :, row, cell].sum(), image, retain_graph=True)
         hit = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
         assert hit[0] > 0 and hit[-1] < 2047  # not cut by the border
         spans.append((int(hit[0]), int(hit[-1]) + 1))
@@ -135,10 +144,10 @@ def by_gradient(network, level):
 @pytest.mark.parametrize("name", [*FIELDS, *OTHERS])
 def test_recurrence_and_gradient_agree(name):
     network = backbone(name)
-    with torch.no_grad(), Reaches() as reaches:
-        picture = torch.zeros(1, 3, 64, 64)
-        reaches.tell(picture, Reach())
-        found = [reaches.of(feature) for feature in network(picture)]
+    with torch.no_grad(), ReceptiveFields() as reaches:
+        image = torch.zeros(1, 3, 64, 64)
+        reaches.register(image, ReceptiveField())
+        found = [reaches.of(feature) for feature in network(image)]
     assert [r.jump for r in found] == list(network.strides)
     assert found[-1].field == FIELDS.get(name, found[-1].field)
     network = blurred(network)

@@ -10,7 +10,7 @@ from torch import nn
 from classify.backbones.resnet import ResNet
 from engine.config.schema import CONFIGS
 from engine.summary.layers import Recorder, summary
-from engine.summary.receptive_field import Reach
+from engine.summary.receptive_field import ReceptiveField
 from engine.summary.table import WIDTH, facts, text
 
 PUBLISHED = [  # parameters with 1000 classes, GMACs at 224 as torchvision gives them
@@ -68,7 +68,7 @@ def test_a_layer_by_hand():
 
 
 def test_the_anchors_of_a_detector_by_hand():
-    # Strides 8 to 128 of 224: 28, 14, 7, 4, 2 cells a side, 3 zooms x 3 ratios.
+    # Strides 8 to 128 of 224: 28, 14, 7, 4, 2 cells a side, 3 scales x 3 ratios.
     found = of("model=ssd_resnet34")
     assert [level.grid for level in found.levels] == [[n, n] for n in (28, 14, 7, 4, 2)]
     assert [level.cell for level in found.levels] == [[n, n] for n in (8, 16, 32, 56, 112)]
@@ -90,7 +90,7 @@ def test_slots_of_published_detectors(overrides, grids, slots):
     assert sum(level.slots for level in found.levels) == slots
 
 
-def test_pictures_need_not_be_square():
+def test_images_need_not_be_square():
     found = of("model=ssd_resnet34", "image_size=[128,256]")
     assert found.levels[0].grid == [16, 32] and found.levels[0].cell == [8, 8]
     assert found.layers[0].output == [64, 64, 128]
@@ -125,9 +125,9 @@ def test_a_layer_that_runs_twice_has_its_parameters_once():
     network, recorder = Twice(), Recorder()
     with torch.no_grad(), recorder.flops, recorder.reaches:
         recorder.watch(network, "net")
-        picture = torch.zeros(1, 3, 8, 8)
-        recorder.reaches.tell(picture, Reach())
-        network(picture)
+        image = torch.zeros(1, 3, 8, 8)
+        recorder.reaches.tell(image, ReceptiveField())
+        network(image)
     rows = [(r.name, r.parameters, r.field, r.macs) for r in recorder.layers]
     once = 81 * 64
     assert rows[:2] == [("net.conv", 84, 3, once), ("net.conv", 0, 5, once)]
@@ -167,7 +167,7 @@ def test_the_command_prints_one_json_document(tmp_path):
 def test_the_command_prints_a_table(tmp_path):
     code, out, err = command("model=ssd_resnet34", "image_size=128", cwd=tmp_path)
     assert (code, err) == (0, "")
-    assert out.startswith("resnet34 + SSD, 20 classes, pictures [3, 128, 128]\n")
+    assert out.startswith("resnet34 + SSD, 20 classes, images [3, 128, 128]\n")
     assert "backbone.layer1.0.conv1" in out and "\nslots " in out
 
 

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from engine.builders import parts
 from engine.config.schema import CONFIGS
-from engine.training.timer import Laps
+from engine.training.timer import StepTimer
 
 CPU = torch.device("cpu")
 SMALL = ["backbone=mobilenet_v1_025", "head.levels=2", "image_size=64", "loader.batch_size=3",
@@ -38,21 +38,21 @@ def loader(*overrides, shuffle=True):
     return parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=shuffle)
 
 
-def test_a_limit_cuts_epochs_and_later_ones_see_other_pictures():
+def test_a_limit_cuts_epochs_and_later_ones_see_other_images():
     batches = loader("trainer.limit=2")
     seen = []
     for batches.sampler.epoch in range(3):
         seen.append([m.index for batch in batches for m in batch.meta])
     assert [len(s) for s in seen] == [6, 6, 6] and len(batches) == 2
     assert len({*map(tuple, seen)}) == 3
-    assert len(loader("trainer.limit=50")) == 2  # 8 pictures are no more
+    assert len(loader("trainer.limit=50")) == 2  # 8 images are no more
     assert len(loader("trainer.limit=50", shuffle=False)) == 3
 
 
-def test_by_heart_means_the_first_pictures_as_they_are():
+def test_by_heart_means_the_first_images_as_they_are():
     batches = loader("trainer.overfit=4", shuffle=False)
     assert [[m.index for m in batch.meta] for batch in batches] == [[0, 1, 2], [3]]
-    assert loader("trainer.overfit=99").pictures == 8
+    assert loader("trainer.overfit=99").images == 8
 
 
 def test_fast_runs_everything_once_and_says_so(tmp_path):
@@ -82,8 +82,8 @@ def test_overfit_validates_on_what_it_trains_on(tmp_path):
     run("train.py", *SMALL, "trainer=debug/overfit", "trainer.epochs=1", "trainer.overfit=2",
         f"hydra.run.dir={tmp_path}", cwd=tmp_path)  # fmt: skip
     found = metrics(tmp_path)
-    assert found["dataset"].endswith("train's first 2 pictures, learned by heart")
-    assert {p.name for p in (tmp_path / "pictures").glob("train_*")} == {
+    assert found["dataset"].endswith("train's first 2 images, learned by heart")
+    assert {p.name for p in (tmp_path / "images").glob("train_*")} == {
         "train_000000.jpg", "train_000001.jpg",
     }  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_tensorboard_has_curves_histograms_and_the_choices_of_a_sweep(tmp_path):
 def test_laps_by_hand(monkeypatch):
     clock = iter([10.0, 11.0, 14.0, 15.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    laps = Laps(CPU)
+    laps = StepTimer(CPU)
     for part in ("data", "forward", "data"):
         laps(part)
     assert laps.seconds == {"data": 2, "forward": 3}

@@ -5,10 +5,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from classify.backbones.chain import Chain
+from classify.backbones.sequential import SequentialBackbone
 from classify.backbones.vit import ViT
-from classify.heads.extra import Extra
 from classify.heads.linear import Linear
+from classify.heads.stacked_linear import StackedLinear
 from classify.losses import CrossEntropy
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
@@ -19,7 +19,7 @@ from engine.training.finetune import Finetune
 from engine.training.optimizer import optimizer
 
 
-class Backbone(Chain):
+class Backbone(SequentialBackbone):
     """Three maps: groups a (4 numbers and 2 of normalisation), b, c."""
 
     channels, strides, taps = (1, 1, 1), (1, 1, 1), (1, 2, 3)
@@ -58,8 +58,8 @@ def test_the_last_groups_train(last, names, count):
 
 
 def step(net, finetune, epochs=2, name="sgd"):
-    rates = finetune.rates(net)
-    sgd = optimizer(rates, part(node(name), "optimizer"))
+    param_groups = finetune.param_groups(net)
+    sgd = optimizer(param_groups, part(node(name), "optimizer"))
     torch.manual_seed(0)
     for epoch in range(epochs):
         net.train()
@@ -96,12 +96,12 @@ def test_without_freezing_everything_moves():
 
 def test_rates_fall_with_depth():
     net = network()
-    rates = Finetune(decay=0.5).rates(net)
+    param_groups = Finetune(decay=0.5).param_groups(net)
     # a, b, c, head: .5 ** 3, .5 ** 2, .5, 1
-    assert [(factor, sum(p.numel() for p in held)) for factor, held in rates] == [
+    assert [(factor, sum(p.numel() for p in held)) for factor, held in param_groups] == [
         (0.125, 6), (0.25, 2), (0.5, 10), (1.0, 4),
     ]  # fmt: skip
-    sgd = optimizer(rates, part(node("sgd"), "optimizer"))
+    sgd = optimizer(param_groups, part(node("sgd"), "optimizer"))
     base = node("sgd").lr
     assert {round(group["lr"] / base, 6) for group in sgd.param_groups} == {0.125, 0.25, 0.5, 1}
 
@@ -111,12 +111,12 @@ def test_one_more_group_every_few_epochs():
     finetune = Finetune(unfreeze_every=2)
     counts = [finetune(net.train(), epoch) for epoch in range(8)]
     assert counts == [4, 4, 14, 14, 16, 16, 22, 22]
-    assert sum(p.numel() for _, held in finetune.rates(net) for p in held) == 22
+    assert sum(p.numel() for _, held in finetune.param_groups(net) for p in held) == 22
 
 
 def test_more_groups_than_there_are_is_refused():
     with pytest.raises(UserError, match="finetune.last=4: there are 3 groups"):
-        Finetune(last=4).rates(network())
+        Finetune(last=4).param_groups(network())
 
 
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw"])
@@ -136,7 +136,7 @@ def test_what_trains_is_said_once(caplog):
 
 
 def test_an_extra_head_trains_alone():
-    net = network(Extra, inner=6)
+    net = network(StackedLinear, inner=6)
     assert Finetune(last=0)(net, 0) == 6 * 2 + 2
     assert trained(net) == {"head.extra.weight", "head.extra.bias"}
 

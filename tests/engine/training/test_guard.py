@@ -53,14 +53,14 @@ def test_batch_statistics_of_a_bad_step_go_back():
     one = torch.tensor(1.0)
     network(torch.randn(2, 3, 4, 4))
     watch.watch(meta("a"))
-    assert watch.finite(one) and not watch.judge(one)
+    assert watch.finite(one) and not watch.is_bad_step(one)
     before = copy.deepcopy(network.state_dict())
     good, broken = torch.randn(2, 3, 4, 4), torch.full((2, 3, 4, 4), float("inf"))
     watch.watch(meta("b"))
     network(good)  # the first batch of a step of two
     watch.watch(meta("c"))
     network(broken)
-    assert not watch.finite(torch.tensor(float("nan"))) and watch.judge(one)
+    assert not watch.finite(torch.tensor(float("nan"))) and watch.is_bad_step(one)
     after = network.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before if "num_batches" not in key)
 
@@ -72,7 +72,7 @@ def test_bad_steps_are_named_and_counted_in_a_row(caplog):
     def step(name, loss, norm=one):
         watch.watch(meta(name))
         watch.finite(loss)
-        watch.judge(norm)
+        watch.is_bad_step(norm)
 
     step("a", one)
     step("b", nan)
@@ -89,7 +89,7 @@ def test_bad_steps_are_named_and_counted_in_a_row(caplog):
     again.restore(watch.state())
     again.watch(meta("d", "e"))
     again.finite(nan)
-    again.judge(one)
+    again.is_bad_step(one)
     with pytest.raises(Diverged, match=r"^step 13: .* 3 times in a row, .* d.jpg, e.jpg; "):
         again.report(13)
     step("f", one)

@@ -47,8 +47,8 @@ class Tiny(nn.Module):
         return [self.layers(images)]
 
 
-class Pictures:
-    """Random pictures whose brightest channel is their class; boxed or labelled as a whole."""
+class ImageDataset:
+    """Random images whose brightest channel is their class; boxed or labelled as a whole."""
 
     classes, notes, report = ["red", "green", "blue"], [], []
 
@@ -112,11 +112,11 @@ def weights(net):
     return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
-def trained(batch_size, accumulate, pictures=8, epochs=2):
+def trained(batch_size, accumulate, images=8, epochs=2):
     net = network()
     going = run(net, accumulate)
     for _ in range(epochs):
-        means = epoch(going, loader(Pictures(range(pictures)), batch_size, train=True))
+        means = epoch(going, loader(ImageDataset(range(images)), batch_size, train=True))
     return weights(net), means, going.clock.step
 
 
@@ -137,7 +137,7 @@ def test_what_is_left_at_the_end_of_an_epoch_is_a_step_too():
 
 def test_training_lowers_the_loss():
     net = network()
-    going, batches = run(net, ema=0.9), loader(Pictures(range(12)), 4, train=True)
+    going, batches = run(net, ema=0.9), loader(ImageDataset(range(12)), 4, train=True)
     losses = []
     for going.epoch in range(8):
         losses.append(epoch(going, batches)["train/class"])
@@ -147,29 +147,29 @@ def test_training_lowers_the_loss():
 
 
 def test_every_epoch_draws_anew_and_by_its_number_alone():
-    def pictures(epochs):
+    def images(epochs):
         seen = []
         net = network()
         net.register_forward_pre_hook(lambda _, args: seen.append(args[0].numpy().tobytes()))
-        going, batches = run(net), loader(Pictures(range(4)), 4, True, Augment(flip=0.5, hue=9))
+        going, batches = run(net), loader(ImageDataset(range(4)), 4, True, Augment(flip=0.5, hue=9))
         for going.epoch in epochs:
             epoch(going, batches)
         return seen
 
-    first, second, third = pictures([0, 1, 2])
+    first, second, third = images([0, 1, 2])
     assert len({first, second, third}) == 3
-    assert pictures([2]) == [third]  # a resumed run sees what the uninterrupted one saw
+    assert images([2]) == [third]  # a resumed run sees what the uninterrupted one saw
 
 
 def test_the_budget_of_minutes_ends_an_epoch():
     going = run(network(), clock=Clock(100, minutes=1, before=60.0))
-    epoch(going, loader(Pictures(range(12)), 4, train=True))
+    epoch(going, loader(ImageDataset(range(12)), 4, train=True))
     assert going.clock.step == 1 and going.clock.done == 1
 
 
 def test_the_steps_end_it_too():
     going = run(network(), clock=Clock(2, None))
-    epoch(going, loader(Pictures(range(12)), 4, train=True))
+    epoch(going, loader(ImageDataset(range(12)), 4, train=True))
     assert going.clock.step == 2
 
 
@@ -194,8 +194,8 @@ def test_done_never_falls(total, minutes, steps):
 
 
 def found(numbers, batch_size):
-    """Scores and boxes by picture."""
-    batches = detect(network(), loader(Pictures(numbers), batch_size), CPU, Precision.fp32)
+    """Scores and boxes by image."""
+    batches = detect(network(), loader(ImageDataset(numbers), batch_size), CPU, Precision.fp32)
     return {
         m.id: (objects.of(i).scores.tolist(), objects.of(i).boxes.tolist())
         for objects, batch, _ in batches
@@ -213,28 +213,28 @@ def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_fill():
 def test_the_network_sees_full_batches_only():
     net, sizes = network(), []
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    results = list(detect(net, loader(Pictures(range(6)), 4), CPU, Precision.fp32))
+    results = list(detect(net, loader(ImageDataset(range(6)), 4), CPU, Precision.fp32))
     assert sizes == [4, 4] and [len(batch.meta) for _, batch, _ in results] == [4, 2]
-    assert results[1][0].image.max() == 1  # nothing is said about the filling
+    assert results[1][0].batch_index.max() == 1  # nothing is said about the filling
 
 
-def test_few_pictures_are_not_filled_up_to_a_large_batch():
+def test_few_images_are_not_filled_up_to_a_large_batch():
     net, sizes = network(), []
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    list(detect(net, loader(Pictures(range(3)), 10**9), CPU, Precision.fp32))
+    list(detect(net, loader(ImageDataset(range(3)), 10**9), CPU, Precision.fp32))
     assert sizes == [3]
 
 
 def test_detect_changes_no_weight_and_keeps_no_graph():
     net = network()
     before = copy.deepcopy(net.state_dict())
-    for objects, _, losses in detect(net, loader(Pictures(range(3)), 2), CPU, Precision.fp32):
+    for objects, _, losses in detect(net, loader(ImageDataset(range(3)), 2), CPU, Precision.fp32):
         assert not objects.scores.requires_grad and not losses["class"].requires_grad
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items()) and not net.training
 
 
 def test_evaluate_scores_a_trained_network():
-    data, going = Pictures(range(12)), run(network())
+    data, going = ImageDataset(range(12)), run(network())
     for going.epoch in range(8):
         epoch(going, loader(data, 4, train=True))
     judge = TopK(classes=data.classes)
@@ -247,7 +247,7 @@ def test_evaluate_scores_a_trained_network():
 
 @pytest.mark.parametrize("metric", [VOCMap, COCOMap])
 def test_evaluate_before_anything_is_found(metric):
-    data = Pictures(range(5), boxed=True)
+    data = ImageDataset(range(5), boxed=True)
     judge = metric(classes=data.classes)
     for _ in range(2):  # the second starts afresh
         scores, predicted = evaluate(network(Blind), loader(data, 2), judge, CPU, Precision.fp32)
@@ -261,7 +261,7 @@ def test_a_plateau_lowers_the_rate_for_good_and_through_a_resume():
         made.judge = Plateau(patience=2, gamma=0.5).judge
         return made
 
-    going, batches, rates = plateaued(), loader(Pictures(range(4)), 4, train=True), []
+    going, batches, rates = plateaued(), loader(ImageDataset(range(4)), 4, train=True), []
     for value in (0.3, 0.2, 0.2, 0.1, 0.4, 0.4, None, 0.4, 0.4):
         for _ in train_epoch(going, batches, Silent()):
             rates.append(going.rate)  # as the epoch's last step leaves it

@@ -33,8 +33,8 @@ def test_only_weights_decay():
 
 def test_each_depth_has_its_own_rate():
     net = network()
-    rates = [(0.25, net[0].parameters()), (1.0, net[2].parameters())]
-    groups = optimizer(rates, partial(torch.optim.SGD, lr=0.8)).param_groups
+    param_groups = [(0.25, net[0].parameters()), (1.0, net[2].parameters())]
+    groups = optimizer(param_groups, partial(torch.optim.SGD, lr=0.8)).param_groups
     held = [(g["lr"], [id(p) for p in g["params"]]) for g in groups]
     weight, bias = net[0].parameters()
     weight2, bias2 = net[2].parameters()

@@ -10,7 +10,7 @@ from engine.builders import parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS
 from engine.output.run_log import Silent
-from engine.training.checkpointer import Keeper
+from engine.training.checkpointer import Checkpointer
 from engine.training.loop import train_epoch
 from engine.weights import checkpoint
 
@@ -64,7 +64,7 @@ def test_every_step_is_a_place_to_stop(overrides, tmp_path):
     for _ in range(2):
         for _ in train_epoch(whole, loader, Silent()):
             steps += 1
-            Keeper(whole, cfg, loader.dataset.classes, tmp_path)()
+            Checkpointer(whole, cfg, loader.dataset.classes, tmp_path)()
             (tmp_path / "last.pt").rename(tmp_path / f"{steps}.pt")
         whole.end_epoch(whole.progress.means(), None)
     for number in range(1, steps + 1):

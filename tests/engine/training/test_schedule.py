@@ -64,9 +64,9 @@ def test_a_warm_up_is_a_share(warmup):
 
 
 def test_a_plateau_lowers_the_rate_each_time_patience_ends():
-    judge = Plateau(patience=2, gamma=0.1).judge
-    assert [judge(stale) for stale in range(6)] == [1, 1, 0.1, 1, 0.1, 1]
-    assert [Cosine().judge(stale) for stale in range(6)] == [1] * 6
+    plateau_factor = Plateau(patience=2, gamma=0.1).plateau_factor
+    assert [plateau_factor(stale) for stale in range(6)] == [1, 1, 0.1, 1, 0.1, 1]
+    assert [Cosine().plateau_factor(stale) for stale in range(6)] == [1] * 6
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ FILE = "mobilenet_v3_small-047dcff4.pth"
 @pytest.fixture(scope="module")
 def source():
     torch.manual_seed(3)
-    return MobileNetV1(width=0.25)
+    return MobileNetV1(width_factor=0.25)
 
 
 def state(source, prefix=""):
@@ -36,7 +36,7 @@ def state(source, prefix=""):
 
 
 def read(path):
-    return MobileNetV1(width=0.25, weights=str(path))
+    return MobileNetV1(width_factor=0.25, weights=str(path))
 
 
 def same(a, b):
@@ -58,7 +58,7 @@ def test_a_state_dict_wherever_it_stands(tmp_path, source, prefix, key):
     torch.save(content, tmp_path / "a.pth")
     made = read(tmp_path / "a.pth")
     assert same(made, source)
-    assert set(made.pretrained.rest) == {"fc.weight", "fc.bias"}
+    assert set(made.pretrained.unused_tensors) == {"fc.weight", "fc.bias"}
     assert made.pretrained.classes is None
     assert made.pretrained.preprocessing == Preprocessing()
 
@@ -82,7 +82,7 @@ def test_what_is_missing_is_counted_and_named(tmp_path, source, said):
 
 
 def test_another_networks_weights_are_refused_and_nothing_is_loaded(tmp_path, source):
-    torch.save(MobileNetV1(width=0.5).state_dict(), tmp_path / "a.pth")
+    torch.save(MobileNetV1(width_factor=0.5).state_dict(), tmp_path / "a.pth")
     with pytest.raises(
         UserError, match=r"another network: .* of the backbone's 135 .* at least 90"
     ):
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_this_program_brings_its_preprocessing_and_classes(tmp_p
     made = read(tmp_path / "best.pt")
     assert same(made, source)  # the average where there is one
     assert made.pretrained.classes == ["ant", "bee"]
-    assert set(made.pretrained.rest) == {"head.linear.weight", "head.linear.bias"}
+    assert set(made.pretrained.unused_tensors) == {"head.linear.weight", "head.linear.bias"}
     expected = Preprocessing(192, 240, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "bicubic", "BGR")
     assert made.pretrained.preprocessing == expected
 

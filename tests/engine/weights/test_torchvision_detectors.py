@@ -130,7 +130,7 @@ def test_ssds_backbone_starts_from_a_classifiers(tmp_path):
     torch.save(nn.ModuleDict({"features": features}).state_dict(), tmp_path / "vgg.pth")
     ours = VGGSSD(weights=str(tmp_path / "vgg.pth"))
     assert torch.equal(ours.features[28].weight, features[28].weight)
-    assert ours.pretrained.rest == {}
+    assert ours.pretrained.unused_tensors == {}
     torch.save({f"layer{i}": torch.zeros(2) for i in range(9)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="weights of another network: 0 of the backbone's 31"):
         VGGSSD(weights=str(tmp_path / "other.pth"))

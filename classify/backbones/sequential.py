@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from engine.weights.pretrained import Pretrained, load
 
 
-class Chain(nn.Module):
+class SequentialBackbone(nn.Module):
     """A backbone whose layers run in order.
 
     A subclass sets `channels` and `strides` of its maps, and `taps`, the index of the layer behind

@@ -1,23 +1,23 @@
-"""One picture of a dataset: its truth and its size at once, its pixels as small as will do."""
+"""One image of a dataset: its truth and its size at once, its pixels as small as will do."""
 
 from typing import Any
 
 import numpy as np
 
 from engine.data.cache import Cache
-from engine.data.image import decode, open_picture
+from engine.data.image import decode, open_image
 from engine.data.upright import turn_of, upright
 from engine.data.view import View
 from engine.errors import UserError
 from engine.structures import Meta
 
 
-class Unread(Exception):
-    """A picture that cannot be read: its path, and the reason."""
+class UnreadableImage(Exception):
+    """An image that cannot be read: its path, and the reason."""
 
 
-class Picture:
-    """A picture and its truth, upright; `size` is its (height, width).
+class ImageFile:
+    """An image and its truth, upright; `size` is its (height, width).
 
     Of one that its dataset says is `stored`, the file is read, and its pixels are decoded at the
     fraction asked for. Others are drawn or decoded at once, whole.
@@ -34,14 +34,14 @@ class Picture:
         self.image: np.ndarray | None = None
         try:
             if self.stored:
-                self.file = open_picture(self.path)
+                self.file = open_image(self.path)
                 self.size = self.file[1].upright
             else:
                 self.image = self.read(1)
                 self.size = self.image.shape[:2]
             self.turn = turn_of(record, self.size)
         except UserError as error:
-            raise Unread(self.path, str(error)) from error
+            raise UnreadableImage(self.path, str(error)) from error
         self.truth = upright(record, self.turn, self.size)
 
     def step(self, view: View, size: tuple[int, int]) -> int:
@@ -58,7 +58,7 @@ class Picture:
         try:
             one = self._decoded(reduce)
         except UserError as error:
-            raise Unread(self.path, str(error)) from error
+            raise UnreadableImage(self.path, str(error)) from error
         if self.cache is not None:
             self.cache.put(self.index, reduce, one)
         return one

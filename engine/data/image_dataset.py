@@ -14,20 +14,20 @@ from engine.errors import UserError, did_you_mean
 from engine.record import Record, Row, defect
 
 
-class Pictures:
-    """Pictures of one split and the truth about them; a format adds the reader of its files.
+class ImageDataset:
+    """Images of one split and the truth about them; a format adds the reader of its files.
 
     `report` has what is wrong with the files, by file and row. Under on_error="fail" the first
     defect that leaves something out is a UserError instead.
 
     Args:
         view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
-        on_error: what a bad row or picture does: "fail" stops, "skip" leaves it out and reports it.
+        on_error: what a bad row or image does: "fail" stops, "skip" leaves it out and reports it.
     """
 
     classes: list[str]
     index: Index
-    folder: str  # of the pictures
+    folder: str  # of the images
     stored = True  # in files, which the loader reads itself
     mend = "mend it, or leave it out: dataset.on_error=skip"  # what can be done about a defect
 
@@ -42,37 +42,39 @@ class Pictures:
         return len(self.index)
 
     def record(self, index: int) -> Record:
-        """The truth about one picture; its id is its name, where two are alike its path."""
+        """The truth about one image; its id is its name, where two are alike its path."""
         return views.view(self.index.record(index, self.folder), self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
         return read_rgb(os.path.join(self.folder, os.fsdecode(self.index.files[index])))
 
-    def cut(self, plan: splits.Plan, split: str, val_share: float, seed: int) -> None:
-        """Leave the pictures of the split, of all that were read."""
+    def select_split(
+        self, plan: splits.SplitSource, split: str, val_share: float, seed: int
+    ) -> None:
+        """Leave the images of the split, of all that were read."""
         if plan.list is not None:
             self.index = self.index.take(self._listed(plan.list))
-        if plan.carved:
+        if plan.held_out_from_train:
             count, labels = np.diff(self.index.first), self.index.labels
             held = splits.held_out(labels if (count == 1).all() else 0 * count, val_share, seed)
             if split == "val":  # said once: train has told all else
                 self.report.clear()
                 self.notes = [
-                    f"no val split: {held.sum()} of the {len(held)} training pictures are held out "
+                    f"no val split: {held.sum()} of the {len(held)} training images are held out "
                     f"for validation (dataset.val_share={val_share:g})"
                 ]
             self.index = self.index.take(np.flatnonzero(held == (split == "val")))
         if not len(self):
             rows = [row for row in self.report if row["action"] == "left out"]
             why = f"of {len(rows)} rows left out the first: {rows[0]['reason']}" if rows else ""
-            left = " left" if plan.carved else ""
+            left = " left" if plan.held_out_from_train else ""
             raise UserError(
-                f"{self.folder}: no picture{left} for '{split}'; {why or 'add some to it'}"
+                f"{self.folder}: no image{left} for '{split}'; {why or 'add some to it'}"
             )
 
     def _listed(self, file: Path) -> np.ndarray:
-        """The pictures that a list names by path, and where no stem repeats by name or stem."""
+        """The images that a list names by path, and where no stem repeats by name or stem."""
         paths = [os.fsdecode(name) for name in self.index.files]
         names = {path: row for row, path in enumerate(paths)}
         if unique_stems(paths):
@@ -81,7 +83,7 @@ class Pictures:
         rows: dict[int, int] = {}
         for number, text in splits.list_rows(file):
             if text not in names:
-                self.leave_out(file, number, f"the set has no picture '{text}'")
+                self.leave_out(file, number, f"the set has no image '{text}'")
             elif names[text] in rows:
                 self.leave_out(file, number, f"{text} stands in row {rows[names[text]]} already")
             else:
@@ -100,7 +102,7 @@ class Pictures:
         self.report.append(defect(file, reason, action, row))
 
 
-def existing(root: str) -> Path:
+def require_dir(root: str) -> Path:
     """The folder that `dataset.root` names; UserError where there is none."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -108,8 +110,8 @@ def existing(root: str) -> Path:
     return folder
 
 
-def climbs(file: str) -> bool:
-    """Whether a path that a file states leaves the folder of the pictures."""
+def escapes_root(file: str) -> bool:
+    """Whether a path that a file states leaves the folder of the images."""
     if ".." not in file and not file.startswith(("/", "\\")):  # nearly all, of 100,000
         return False
     path = PurePosixPath(file.replace("\\", "/"))

@@ -1,4 +1,4 @@
-"""What heads with one slot share: the slot is the whole picture."""
+"""What heads with one slot share: the slot is the whole image."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
-class WholePicture(nn.Module):
-    """Says a class of the whole picture; a subclass makes the logits.
+class ClassificationHead(nn.Module):
+    """Says a class of the whole image; a subclass makes the logits.
 
     Args:
-        top: classes a picture in predictions, at most all.
+        top: classes an image in predictions, at most all.
     """
 
-    says = frozenset({"logits"})
+    outputs = frozenset({"logits"})
 
     def __init__(self, *, num_classes: int, activation: str, top: int = 100) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class WholePicture(nn.Module):
         raise NotImplementedError
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
-        """One slot a picture, or one and its auxiliary ones."""
+        """One slot an image, or one and its auxiliary ones."""
         logits = self.classify(features)
         logits = logits if logits.ndim == 3 else logits[:, None]  # [B, S, K]
         height, width = image_size
@@ -37,23 +37,23 @@ class WholePicture(nn.Module):
         return Output(logits, slots=whole.expand(logits.shape[1], 4))
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """Under a softmax the picture's one label [B, S]; under a sigmoid multi-hot [B, S, K].
+        """Under a softmax the image's one label [B, S]; under a sigmoid multi-hot [B, S, K].
 
-        Where training mixes pictures, shares of the classes [B, S, K] under both.
+        Where training mixes images, shares of the classes [B, S, K] under both.
         """
         batch, slots = output.logits.shape[:2]
-        # More labels than pictures: some are mixed. The scores would say so too, but on the device.
+        # More labels than images: some are mixed. The scores would say so too, but on the device.
         one = self.activation == "softmax" and len(objects) <= batch
         labels = (self._label if one else self._shares)(batch, objects)[:, None]
         return Assigned(labels.expand(-1, slots, *labels.shape[2:]))
 
     def _label(self, batch: int, objects: Objects) -> Tensor:
         labels = torch.where(objects.ignore, IGNORE, objects.labels)
-        return labels.new_full((batch,), BACKGROUND).index_copy(0, objects.image, labels)
+        return labels.new_full((batch,), BACKGROUND).index_copy(0, objects.batch_index, labels)
 
     def _shares(self, batch: int, objects: Objects) -> Tensor:
         """[B, K]: a class's share, at most 1; IGNORE where only ignored objects show it, else 0."""
-        place = objects.image * self.num_classes + objects.labels  # [M]
+        place = objects.batch_index * self.num_classes + objects.labels  # [M]
         none = objects.scores.new_zeros(batch * self.num_classes)
         sure = none.index_add(0, place, objects.scores * ~objects.ignore).clamp(max=1)
         shown = none.index_add(0, place, objects.scores)
@@ -62,7 +62,7 @@ class WholePicture(nn.Module):
         return torch.where(sure > 0, sure, unsure).view(batch, self.num_classes)
 
     def decode(self, output: Output) -> Objects:
-        """The best few classes of each picture, best first, as objects that fill it."""
+        """The best few classes of each image, best first, as objects that fill it."""
         logits = output.logits[:, 0]  # [B, K]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
         best, labels = scores.topk(self.top)  # [B, top]

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from classify.heads.whole import WholePicture, linear
+from classify.heads.classification import ClassificationHead, linear
 
 
-class Extra(WholePicture):
+class StackedLinear(ClassificationHead):
     """The pretrained linear layer on the mean of the coarsest map, then a new one.
 
     Args:
         inner: outputs of the pretrained classifier.
-        top: classes a picture in predictions.
+        top: classes an image in predictions.
     """
 
     def __init__(
