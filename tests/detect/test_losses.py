@@ -73,6 +73,20 @@ def test_multibox_by_hand():
     assert terms["class"].item() == pytest.approx((0.2877 + 1.6094) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("negatives", "positives", "count"), [(2.5, 1, 3), (2.5, 2, 5), (2.1, 1, 3), (0.5, 1, 1)]
+)
+def test_a_broken_number_of_negatives_is_rounded_up(negatives, positives, count):
+    # 2.5 * 1 = 2.5, up to 3; 2.5 * 2 = 5; 2.1, up to 3; 0.5, up to 1. Zeros make p = 1/2 for both
+    # logits, so every slot that counts costs ln 2 = 0.6931, over the number of positives.
+    labels = torch.tensor([[0] * positives + [BACKGROUND] * 8])
+    output = Output(torch.zeros(*labels.shape, 2), torch.zeros(*labels.shape, 4))
+    assigned = Assigned(labels, torch.zeros(*labels.shape, 4))
+    terms = Multibox(negatives=negatives)(output, assigned)
+    wanted_class = (positives + count) * math.log(2) / positives
+    assert terms["class"].item() == pytest.approx(wanted_class, rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_multibox_equals_the_slow_loop(seed):
     labels = mixed(seed)

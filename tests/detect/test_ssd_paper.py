@@ -12,7 +12,7 @@ from detect.anchors import default_boxes, default_shapes
 from engine import weights
 from engine.errors import UserError
 from engine.signature import part
-from engine.structures import Objects
+from engine.structures import Objects, Output
 
 CLASSES = 3
 DETECTION = torchvision.models.detection
@@ -191,6 +191,17 @@ def test_every_parameter_gets_a_gradient(name):
     for key, parameter in made.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
         assert parameter.grad.any(), key
+
+
+def test_the_candidates_are_the_best_slots_of_each_class():
+    with torch.device("meta"):
+        made = head("ssd_paper_lite", make("backbone", "mobilenet_v3_ssd"), candidates=2)
+    # A row is a slot, a column a class. Of each column the two highest stay, so a slot keeps all
+    # of its classes (the first) or none (the last).
+    scores = torch.tensor([[[0.9, 0.8, 0.7], [0.1, 0.6, 0.2], [0.3, 0.4, 0.5], [0.2, 0.1, 0.1]]])
+    best = [[[0.9, 0.8, 0.7], [0.0, 0.6, 0.0], [0.3, 0.0, 0.5], [0.0, 0.0, 0.0]]]
+    output = Output(torch.zeros(1, 4, 3))
+    torch.testing.assert_close(made.candidates(scores, output), torch.tensor(best))
 
 
 def test_conv4_3_has_length_20_in_every_cell():

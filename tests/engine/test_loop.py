@@ -16,7 +16,7 @@ from classify.losses import CrossEntropy
 from classify.metrics.top_k import TopK
 from detect.metrics.coco_map import COCOMap
 from detect.metrics.voc_map import VOCMap
-from engine.clip import NoClip
+from engine.clip import GlobalNorm, NoClip
 from engine.config import Precision
 from engine.data.augment import Augment
 from engine.data.loader import Loader
@@ -133,6 +133,41 @@ def test_two_batches_of_four_are_one_of_eight():
 def test_what_is_left_at_the_end_of_an_epoch_is_a_step_too():
     _, _, steps = trained(2, 3, epochs=1)  # four batches: three, and one
     assert steps == 2
+
+
+def test_each_batch_of_a_short_last_group_has_a_share_of_that_group():
+    # Five batches by two are groups of 2, 2 and 1: each batch of the first two counts 1/2 of its
+    # step, the only one of the last counts 1.
+    net, plain = network(), network()
+    epoch(run(net, accumulate=2), loader(Pictures(range(10)), 2, train=True))
+    optim = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    batches = list(loader(Pictures(range(10)), 2, train=True))
+    assert len(batches) == 5
+    for group in (batches[:2], batches[2:4], batches[4:]):
+        losses = [plain.losses(plain(b.images), b.objects)["class"] for b in group]
+        optim.zero_grad()
+        (sum(losses) / len(group)).backward()
+        optim.step()
+    torch.testing.assert_close(weights(net), weights(plain), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gradient_is_clipped_at_its_own_scale(scaled):
+    # A norm above 0.01 is cut to 0.01, so the first step moves the weights by 0.1 * 0.01 = 0.001.
+    # Clipped while times 1024 it would be cut to 0.01 / 1024; unclipped, 1e9 is above any norm.
+    net, before = network(), weights(network())
+    going = run(net)
+    going.scaler = torch.amp.GradScaler("cpu", enabled=scaled, init_scale=1024.0)
+    going.clip = GlobalNorm(max=0.01)
+    means = epoch(going, loader(Pictures(range(4)), 4, train=True))
+    assert (weights(net) - before).norm().item() == pytest.approx(0.001, rel=1e-3)
+    assert means["train/clipped"] == 1
+
+    free = run(network())
+    alone = epoch(free, loader(Pictures(range(4)), 4, train=True))
+    assert means["train/grad_norm"] == pytest.approx(alone["train/grad_norm"], rel=1e-4)
+    moved = (weights(free.network) - before).norm().item()
+    assert moved == pytest.approx(0.1 * means["train/grad_norm"], rel=1e-3)
 
 
 def test_training_lowers_the_loss():
