@@ -114,6 +114,22 @@ def test_multibox_equals_the_slow_loop(seed):
     assert terms["box"].item() == pytest.approx(boxes / positives, rel=1e-5)
 
 
+def test_a_loss_per_picture_is_the_mean_of_each_pictures_own():
+    # A logit of 0 costs ln 2. Two positives of three slots: 3 ln 2 / 2; one of three: 3 ln 2; the
+    # mean is 2.25 ln 2. The whole batch: 6 ln 2 over 3 positives.
+    labels = torch.tensor([[0, 0, BACKGROUND], [0, BACKGROUND, BACKGROUND]])
+    output = Output(torch.zeros(2, 3, 1), torch.zeros(2, 3, 4))
+    weight = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]])
+    assigned = Assigned(labels, torch.ones(2, 3, 4), weight)
+    terms = BCE(box=SmoothL1(), per_picture=True)(output, assigned)
+    assert terms["class"].item() == pytest.approx(2.25 * math.log(2))
+    # A box off by 1 in all four costs 4 / 2 = 2, times its weight: (1 + 2) / 2 = 1.5 and 4.
+    assert terms["box"].item() == pytest.approx((1.5 + 4) / 2)
+    terms = BCE(box=SmoothL1())(output, assigned)
+    assert terms["class"].item() == pytest.approx(2 * math.log(2))
+    assert terms["box"].item() == pytest.approx((1 + 2 + 4) / 3)
+
+
 def test_yolo_v3_by_hand():
     labels = torch.tensor([[1, BACKGROUND, IGNORE]])
     output = Output(torch.zeros(1, 3, 2), torch.zeros(1, 3, 4), torch.zeros(1, 3))

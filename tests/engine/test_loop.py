@@ -217,6 +217,16 @@ def test_done_is_the_further_of_steps_and_minutes():
     assert Clock(10, 1, step=40, started=now - 600).done == 1
 
 
+def test_a_step_is_done_before_the_schedule_looks():
+    # Of 4 steps 1/4 is done after the first: 0.8 * (1 - 1/4) = 0.6, then 0.4, 0.2 and 0.
+    going = run(network(), clock=Clock(4, None), lr=0.8)
+    going.schedule = LambdaLR(going.optimizer, lambda _: 1 - going.clock.done)
+    assert going.rate == 0.8  # the first step's
+    batches = loader(Pictures(range(16)), 4, train=True)
+    rates = [going.rate for _ in train_epoch(going, batches, Silent())]
+    assert rates == pytest.approx([0.6, 0.4, 0.2, 0])
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     total=st.integers(1, 30), minutes=st.none() | st.floats(1e-6, 1e-3), steps=st.integers(1, 40)

@@ -13,6 +13,7 @@ from engine.build import part
 from engine.config import CONFIGS
 from engine.data.augment import Augment
 from engine.data.colour import BLURS, salt_and_pepper
+from engine.data.mix import quarters
 from engine.data.overlap_crop import overlap_crop
 from engine.data.samples import Samples
 from engine.data.view import View, warp, warp_boxes, warp_record
@@ -96,6 +97,14 @@ def test_a_mosaic_keeps_the_boxes_of_all_its_pictures(seed, target, aspect):
         covered, bright = filled(sample, channel)
         border = 2 * (covered.any(0).sum() + covered.any(1).sum())
         assert (covered != bright).sum() <= 2 * border
+
+
+def test_the_centre_of_a_mosaic_keeps_a_fifth_from_every_side():
+    # Of 100 rows 20 to 80, of 200 columns 40 to 160; 300 draws come within a few of each end.
+    drawn = [quarters(np.random.default_rng(seed), (100, 200)) for seed in range(300)]
+    rows, columns = zip(*(parts[0].size for parts in drawn), strict=True)
+    assert 20 <= min(rows) <= 23 and 77 <= max(rows) <= 80
+    assert 40 <= min(columns) <= 46 and 154 <= max(columns) <= 160
 
 
 def test_a_mosaic_shows_its_pictures_at_their_own_scale():
