@@ -27,7 +27,7 @@ from engine.logging import Silent
 from engine.loop import detect, evaluate, train_epoch
 from engine.network import Network
 from engine.optim import optimizer
-from engine.run import Clock, Run
+from engine.run import Clock, Progress, Run
 from engine.schedule import Plateau
 from engine.structures import Objects, Record
 
@@ -208,6 +208,19 @@ def test_the_steps_end_it_too():
     assert going.clock.step == 2
 
 
+def test_means_leave_out_what_is_not_finite_or_was_skipped():
+    # Losses (2 + 4) / 2; norms (3 + 7) / 2, one of those two steps clipped; one of three skipped.
+    progress, yes, no = Progress(), torch.tensor(True), torch.tensor(False)
+    for loss in (2.0, float("nan"), 4.0):
+        value = torch.tensor(loss)
+        progress.add_losses({"class": value}, value.isfinite())
+    for norm, clipped, skipped in ((3.0, no, no), (1e9, yes, yes), (7.0, yes, no)):
+        progress.add_step(torch.tensor(norm), clipped, skipped)
+    assert progress.means() == {
+        "train/class": 3, "train/grad_norm": 5, "train/clipped": 0.5, "train/skipped": 1,
+    }  # fmt: skip
+
+
 def test_done_is_the_further_of_steps_and_minutes():
     now = time.perf_counter()
     assert Clock(10, None, step=4).done == 0.4
@@ -288,6 +301,15 @@ def test_evaluate_scores_a_trained_network():
         assert scores["top1"] == accuracy
     assert scores["loss/class"] < 0.2
     assert [m.id for _, meta in predicted for m in meta] == list(range(12))
+
+
+def test_the_loss_of_a_split_is_the_mean_of_its_batches():
+    data, net = Pictures(range(5)), network()
+    scores, _ = evaluate(net, loader(data, 2), TopK(classes=data.classes), CPU, Precision.fp32)
+    with torch.no_grad():
+        costs = [net.losses(net(b.images), b.objects)["class"].item() for b in loader(data, 2)]
+    assert len(costs) == 3  # of two, two and one
+    assert scores["loss/class"] == pytest.approx(sum(costs) / 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("metric", [VOCMap, COCOMap])
