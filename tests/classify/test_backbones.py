@@ -260,7 +260,7 @@ def test_what_is_refused(kind, options, message):
         kind(**options)
 
 
-def test_alexnet_says_how_small_a_image_may_be():
+def test_alexnet_says_how_small_an_image_may_be():
     net = shapes_only("alexnet")
     assert sizes(net, 63, 63)[-1] == (1, 1)
     with pytest.raises(UserError, match=r"image_size=\[62, 99\]: AlexNet needs 63"):

@@ -264,7 +264,7 @@ def test_wrong_arguments(kind, wrong, message):
         kind(channels=CHANNELS, num_classes=2, activation="softmax", **wrong)
 
 
-def test_output_is_a_slot_a_image():
+def test_output_is_a_slot_an_image():
     output = make("linear")(features(2), SIZE)
     assert isinstance(output, Output) and output.boxes is None
     assert output.slots.tolist() == [[0, 0, 128, 96]]

@@ -128,7 +128,7 @@ def test_a_class_never_predicted_has_no_precision():
     assert numbers["precision"] == 0.25
 
 
-def test_a_image_that_names_nothing_is_found_by_no_class():
+def test_an_image_that_names_nothing_is_found_by_no_class():
     numbers = run(whole([0], [0]), whole([0, 0], [0, 1]), 2, classes=["a", "b"])
     assert (numbers["precision/a"], numbers["recall/a"]) == (1, 0.5)
 
@@ -148,7 +148,7 @@ def test_entropy_by_hand():
     assert run(predicted, ignored, 2, classes=list("abcd"))["entropy"] == pytest.approx(np.log(4))
 
 
-def test_no_entropy_where_a_image_does_not_name_every_class():
+def test_no_entropy_where_an_image_does_not_name_every_class():
     metric = TopK(classes=["a", "b"])
     metric.update(whole([0, 1], [0, 0], [0.5, 0.5]), whole([0], [0]), metas(1))
     assert "entropy" in metric.compute()

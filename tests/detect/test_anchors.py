@@ -37,14 +37,14 @@ def test_a_grid_of_two_by_two():
     assert cells.tolist() == [[4, 4]] * 8
 
 
-def test_a_image_that_is_not_square():
+def test_an_image_that_is_not_square():
     boxes, cells = grid_anchors((1, 2), torch.tensor([[2.0, 4.0]]), (10, 40))
     # One row and two columns: cells 40 / 2 = 20 wide, 10 / 1 = 10 high; centres (10, 5), (30, 5).
     assert cells.tolist() == [[20, 10], [20, 10]]
     assert boxes.tolist() == [[9, 3, 11, 7], [29, 3, 31, 7]]
 
 
-def test_cells_divide_a_image_that_the_stride_does_not():
+def test_cells_divide_an_image_that_the_stride_does_not():
     boxes, cells = grid_anchors((3, 1), torch.tensor([[2.0, 2.0]]), (20, 7))
     # 20 pixels in three rows: 6.667 each, centres 3.333, 10, 16.667; one column, centre 3.5.
     torch.testing.assert_close(cells, torch.tensor([[7.0, 20 / 3]] * 3))

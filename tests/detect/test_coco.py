@@ -51,7 +51,7 @@ def test_boxes_are_corners_and_missing_fields_are_filled(tmp_path):
     assert types == [np.int64, np.float32, bool, np.float32]
 
 
-def test_a_image_without_annotations_is_kept(tmp_path):
+def test_an_image_without_annotations_is_kept(tmp_path):
     record = load(tmp_path, {**truth(), "annotations": []}).record(0)
     assert (record.boxes.shape, record.labels.shape) == ((0, 4), (0,))
 
@@ -169,7 +169,7 @@ def test_a_bad_row_is_left_out_alone(tmp_path, section, change, row, reason):
 
 
 @pytest.mark.parametrize("bad", [{"id": 7.5}, {"id": 3}, {"id": "seven"}, {"id": True}])
-def test_a_image_without_an_id_of_its_own_is_left_out(tmp_path, bad):
+def test_an_image_without_an_id_of_its_own_is_left_out(tmp_path, bad):
     data = truth()
     data["images"][1 if bad == {"id": 3} else 0] |= bad
     data["images"] += [{"id": 3, "file_name": "c.jpg"}] if bad == {"id": 3} else []

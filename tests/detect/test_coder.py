@@ -70,6 +70,24 @@ def test_wild_codes_and_empty_boxes_stay_finite(coder):
 
 
 @pytest.mark.parametrize("coder", CODERS)
+def test_a_side_is_at_most_62_times_the_anchors(coder):
+    # 1000 / 16 = 62.5 times (20, 40) is (1250, 2500), whatever the variances.
+    found = coder.decode(torch.tensor([[0.0, 0.0, 1e4, 1e4]]), ANCHOR, CELL)
+    torch.testing.assert_close(found, box(20.0, 40.0, 1250.0, 2500.0), atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize("coder", [CentreSize(variances=(1.0, 1.0)), YOLOCoder()])
+def test_a_side_below_a_pixel_is_encoded_as_it_is_and_none_as_a_thousandth(coder):
+    # ln(.5 / 20) = -3.6889 and ln(.25 / 40) = -5.0752; ln(.001 / 20) = -9.9035 and
+    # ln(.001 / 40) = -10.5966
+    thin, none = box(20.0, 40.0, 0.5, 0.25), box(20.0, 40.0, 0.0, 0.0)
+    code = coder.encode(thin, ANCHOR, CELL)
+    torch.testing.assert_close(code, torch.tensor([[0, 0, -3.68888, -5.07517]]))
+    code = coder.encode(none, ANCHOR, CELL)
+    torch.testing.assert_close(code, torch.tensor([[0, 0, -9.90349, -10.59663]]))
+
+
+@pytest.mark.parametrize("coder", CODERS)
 def test_any_leading_shape(coder):
     code = torch.zeros(3, 1, 4)
     assert coder.decode(code, ANCHOR, CELL).tolist() == [ANCHOR.tolist()] * 3

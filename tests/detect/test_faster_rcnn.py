@@ -377,7 +377,7 @@ def test_training_draws_anew_evaluation_always_the_same():
     assert torch.equal(state, torch.get_rng_state())  # the next epoch's draws do not depend on it
 
 
-def test_a_image_is_decoded_alike_alone_and_in_a_batch():
+def test_an_image_is_decoded_alike_alone_and_in_a_batch():
     head = make().eval()
     output = head(features(batch=3), SIZE)
     together = head.decode(output)

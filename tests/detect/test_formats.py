@@ -85,7 +85,7 @@ def test_a_share_is_held_out_where_there_is_no_val(tmp_path, name):
 
 
 @every_format
-def test_the_share_is_of_each_class_where_a_image_has_one(tmp_path, name):
+def test_the_share_is_of_each_class_where_an_image_has_one(tmp_path, name):
     truth = {f"p{i:02d}": [("cat" if i < 15 else "bee", 1, 1, 9, 9)] for i in range(20)}
     val = load(name, tmp_path, {"train": list(truth)}, truth, split="val", val_share=0.2)
     labels = [val.classes[val.record(i).labels[0]] for i in range(len(val))]

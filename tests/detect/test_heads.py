@@ -46,7 +46,10 @@ HEADS = {
     "ssd_paper": (SSDPaper, {"activation": "softmax", **PAPER}),
     "ssd_paper, light, sigmoid": (SSDPaper, {"activation": "sigmoid", "light": True, **PAPER}),
     "yolo_v1, linear": (YOLOv1, {"activation": "linear", **SMALL}),
-    "yolo_v1, softmax": (YOLOv1, {"activation": "softmax", **SMALL, "boxes": 3, "grid": 6}),
+    "yolo_v1, softmax": (
+        YOLOv1,
+        {"activation": "softmax", **SMALL, "boxes_per_cell": 3, "grid": 6},
+    ),
     "yolo_v2": (YOLOv2, {"activation": "softmax", "anchors": PRIORS, "conv_channels": 8}),
     "yolo_v2, linear": (YOLOv2, {"activation": "linear", "anchors": PRIORS, "conv_channels": 8}),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
@@ -185,7 +188,7 @@ def test_a_batch_without_objects_has_no_positive(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_image_is_assigned_alike_alone_and_in_a_batch(name):
+def test_an_image_is_assigned_alike_alone_and_in_a_batch(name):
     head = make(name).eval()
     true = scene()
     output = head(features(batch=4), SIZE)

@@ -73,6 +73,20 @@ def test_multibox_by_hand():
     assert terms["class"].item() == pytest.approx((0.2877 + 1.6094) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("negatives", "positives", "count"), [(2.5, 1, 3), (2.5, 2, 5), (2.1, 1, 3), (0.5, 1, 1)]
+)
+def test_a_broken_number_of_negatives_is_rounded_up(negatives, positives, count):
+    # 2.5 * 1 = 2.5, up to 3; 2.5 * 2 = 5; 2.1, up to 3; 0.5, up to 1. Zeros make p = 1/2 for both
+    # logits, so every slot that counts costs ln 2 = 0.6931, over the number of positives.
+    labels = torch.tensor([[0] * positives + [BACKGROUND] * 8])
+    output = Output(torch.zeros(*labels.shape, 2), torch.zeros(*labels.shape, 4))
+    assigned = Assigned(labels, torch.zeros(*labels.shape, 4))
+    terms = Multibox(negatives=negatives)(output, assigned)
+    wanted_class = (positives + count) * math.log(2) / positives
+    assert terms["class"].item() == pytest.approx(wanted_class, rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_multibox_equals_the_slow_loop(seed):
     labels = mixed(seed)
@@ -98,6 +112,22 @@ def test_multibox_equals_the_slow_loop(seed):
     assert positives > 0
     assert terms["class"].item() == pytest.approx(total / positives, rel=1e-5)
     assert terms["box"].item() == pytest.approx(boxes / positives, rel=1e-5)
+
+
+def test_a_loss_per_image_is_the_mean_of_each_images_own():
+    # A logit of 0 costs ln 2. Two positives of three slots: 3 ln 2 / 2; one of three: 3 ln 2; the
+    # mean is 2.25 ln 2. The whole batch: 6 ln 2 over 3 positives.
+    labels = torch.tensor([[0, 0, BACKGROUND], [0, BACKGROUND, BACKGROUND]])
+    output = Output(torch.zeros(2, 3, 1), torch.zeros(2, 3, 4))
+    weight = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]])
+    assigned = Assigned(labels, torch.ones(2, 3, 4), weight)
+    terms = BCE(box=SmoothL1(), per_image=True)(output, assigned)
+    assert terms["class"].item() == pytest.approx(2.25 * math.log(2))
+    # A box off by 1 in all four costs 4 / 2 = 2, times its weight: (1 + 2) / 2 = 1.5 and 4.
+    assert terms["box"].item() == pytest.approx((1.5 + 4) / 2)
+    terms = BCE(box=SmoothL1())(output, assigned)
+    assert terms["class"].item() == pytest.approx(2 * math.log(2))
+    assert terms["box"].item() == pytest.approx((1 + 2 + 4) / 3)
 
 
 def test_yolo_v3_by_hand():

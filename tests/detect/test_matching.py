@@ -108,7 +108,7 @@ def test_no_objects():
     assert gather_boxes(Objects.empty(), owner).shape == (2, 16, 4)
 
 
-def test_a_image_without_objects_beside_one_with():
+def test_an_image_without_objects_beside_one_with():
     objects = lesson()
     objects.batch_index += 1
     assert found(objects, batch=3)[1].tolist() == (
@@ -255,6 +255,14 @@ def test_torchvision_finds_the_same_among_500_objects():
         matched = SSDMatcher(0.5)(box_iou(boxes[rows], slots))
         assert torch.equal(labels[image] >= 0, matched >= 0)
         assert torch.equal(owner[image][matched >= 0], rows[matched[matched >= 0]])
+
+
+@pytest.mark.parametrize(("side", "owner"), [(0.05, 0), (0.02, -1)])
+def test_a_faint_overlap_claims_equals_from_a_millionth_on(side, owner):
+    # Of a slot of 32 * 32 = 1024: .05 ** 2 / 1024 = 2.4e-6 claims, .02 ** 2 / 1024 = 3.9e-7 not.
+    slots = torch.tensor([[0.0, 0.0, 32.0, 32.0], [64.0, 0.0, 96.0, 32.0]])
+    one = Objects(torch.tensor([[1.0, 1.0, 1.0 + side, 1.0 + side]]), torch.tensor([3]))
+    assert compare(slots, one, 1, equals=True)[2].tolist() == [[owner, -1]]
 
 
 def test_boxes_without_an_area_overlap_nothing():

@@ -64,6 +64,19 @@ def test_pre_nms_counts_pairs_of_slot_and_class():
     ]
 
 
+@pytest.mark.parametrize("nms", WAYS)
+def test_a_score_at_the_threshold_is_dropped(nms):
+    # What a head keeps out of suppression has score 0, so not even score=0 lets it in.
+    assert run([SQUARE, FAR], [[0.75], [0.5]], nms=nms, score=0.5) == [(0, 0.75, 0)]
+    assert run([SQUARE, FAR], [[0.75], [0.0]], nms=nms, score=0.0) == [(0, 0.75, 0)]
+
+
+def test_soft_suppression_drops_what_it_lowers_to_the_threshold():
+    # SQUARE once more: .8 * exp(-1 / .001) is 0 in float32.
+    found = run([SQUARE, SQUARE, FAR], [[0.9], [0.8], [0.6]], nms="soft", sigma=1e-3, score=0.0)
+    assert found == [(0, 0.9, 0), (0, 0.6, 50)]
+
+
 def test_agnostic_suppression_is_across_classes():
     scores = [[0.9, 0.0], [0.8, 0.7], [0.6, 0.0]]
     # SHIFTED overlaps SQUARE by .818 and loses both its classes.
@@ -123,7 +136,7 @@ def test_soft_suppression_equals_the_paper_box_by_box():
 
 
 @pytest.mark.parametrize("nms", WAYS)
-def test_a_image_does_not_depend_on_its_batch(nms):
+def test_an_image_does_not_depend_on_its_batch(nms):
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(3, 40, 2, generator=random) * 100 - 20
     sizes = torch.rand(3, 40, 2, generator=random) * 50 + 1

@@ -194,7 +194,7 @@ def test_assign_equals_the_slow_loop():
     assert torch.equal(head.assign(output, truth).labels, slow_labels(head, output, truth, 3))
 
 
-def test_500_objects_a_image():
+def test_500_objects_an_image():
     backbone = ResNet(name="resnet18")
     head = retina(backbone, pyramid_channels=8, levels=3)
     with torch.no_grad():

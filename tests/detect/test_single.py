@@ -20,8 +20,8 @@ from engine.structures import BACKGROUND, IGNORE, Assigned, Meta, Objects
 CLASSES, SIZE = 5, (96, 160)  # height, width
 KINDS = {
     "both": {},
-    "box": {"classes": False},
-    "class": {"boxes": False, "grid": 1},
+    "box": {"predict_classes": False},
+    "class": {"predict_boxes": False, "grid": 1},
     "both, sigmoid": {"activation": "sigmoid"},
 }
 BOXES = ["both", "box", "both, sigmoid"]
@@ -209,7 +209,7 @@ def test_the_loss_by_hand():
 
 def test_says_nothing_is_refused():
     with pytest.raises(UserError, match="expected at least one true"):
-        make("box", boxes=False)
+        make("box", predict_boxes=False)
 
 
 # An image of 100 x 200 to a network of 50 x 50: x / 4, y / 2.

@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from detect.anchors import default_boxes, default_shapes
 from engine.config.instantiate import part
 from engine.errors import UserError
-from engine.structures import Objects
+from engine.structures import Objects, Output
 from engine.weights import pretrained
 
 CLASSES = 3
@@ -193,6 +193,17 @@ def test_every_parameter_gets_a_gradient(name):
         assert parameter.grad.any(), key
 
 
+def test_the_candidates_are_the_best_slots_of_each_class():
+    with torch.device("meta"):
+        made = head("ssd_paper_lite", make("backbone", "mobilenet_v3_ssd"), per_class=2)
+    # A row is a slot, a column a class. Of each column the two highest stay, so a slot keeps all
+    # of its classes (the first) or none (the last).
+    scores = torch.tensor([[[0.9, 0.8, 0.7], [0.1, 0.6, 0.2], [0.3, 0.4, 0.5], [0.2, 0.1, 0.1]]])
+    best = [[[0.9, 0.8, 0.7], [0.0, 0.6, 0.0], [0.3, 0.0, 0.5], [0.0, 0.0, 0.0]]]
+    output = Output(torch.zeros(1, 4, 3))
+    torch.testing.assert_close(made.keep_best(scores, output), torch.tensor(best))
+
+
 def test_conv4_3_has_length_20_in_every_cell():
     below = make("backbone", "vgg16_ssd")
     torch.manual_seed(0)
@@ -215,7 +226,7 @@ def test_refusals(options, outputs):
         head("ssd_paper_300", below, **options)
 
 
-def test_a_image_too_small_for_the_last_level():
+def test_an_image_too_small_for_the_last_level():
     below = make("backbone", "vgg16_ssd")
     made = head("ssd_paper_300", below)
     with pytest.raises(UserError, match="leaves no map for level 5 of 6.*say a larger size"):

@@ -62,6 +62,17 @@ def test_a_taken_truth_is_not_swapped_for_the_next_best():
     assert run(predicted, objects(CAT, (0, 0, 0, 9, 7)))["mAP"] == pytest.approx(1 / 2)
 
 
+@pytest.mark.parametrize(("second", "expected"), [((0, 0, 0, 9, 9), 1 / 2), ((0, 10, 0, 19, 9), 1)])
+def test_of_equal_overlaps_the_first_truth_is_taken(second, expected):
+    # Columns 5..14 share 5 * 10 = 50 with columns 0..9 and with 10..19, of 100 + 100 - 50: 1/3
+    # each. The first truth is taken, so a second detection on it is wrong (1 of 2 found, precision
+    # 1: AP 1/2), and one on the other is right.
+    between = (0, 5, 0, 14, 9)
+    predicted = objects(between, second, scores=[0.9, 0.8])
+    true = objects((0, 0, 0, 9, 9), (0, 10, 0, 19, 9))
+    assert run(predicted, true, iou=0.3)["mAP"] == pytest.approx(expected)
+
+
 def test_difficult_objects_neither_count_nor_harm():
     # On the difficult one fall two detections, both better scored: left out. 1 of 1 is found.
     predicted = objects(FAR, FAR, CAT, scores=[0.9, 0.8, 0.7])

@@ -31,7 +31,7 @@ INJECTED_ARGUMENTS = {"channels": [4, 4, 4], "strides": [8, 16, 32], "num_classe
 
 
 def v1(activation="linear", **options):
-    options = {"grid": 4, "width": 8, "hidden": 16} | options
+    options = {"grid": 4, "conv_channels": 8, "hidden": 16} | options
     return YOLOv1(**INJECTED_ARGUMENTS, activation=activation, **options).eval()
 
 
@@ -280,7 +280,7 @@ def test_no_object_is_finite_and_only_objectness_learns(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_five_hundred_objects_in_a_image(name):
+def test_five_hundred_objects_in_an_image(name):
     make, loss = PAIRS[name]
     head, objects = make(), scene(5, count=500)
     objects.batch_index.fill_(3)

@@ -52,7 +52,7 @@ def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
     assert yolo("").record(0).boxes.shape == (0, 4)  # an empty file says the same, aloud
 
 
-def test_labels_without_a_image_and_bad_images(yolo, tmp_path):
+def test_labels_without_an_image_and_bad_images(yolo, tmp_path):
     (tmp_path / "labels/train/z.txt").write_text("0 .5 .5 .1 .1\n")
     with pytest.raises(UserError, match=r"labels/train/z\.txt: no image of this name; mend it"):
         yolo()

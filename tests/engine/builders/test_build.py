@@ -191,7 +191,7 @@ def test_device():
         assert message.startswith(f"device={name}: not usable here; expected auto, cpu, mps, cuda")
 
 
-def test_a_head_of_one_slot_wants_one_label_a_image():
+def test_a_head_of_one_slot_wants_one_label_an_image():
     # Shapes has images of several objects.
     message = refusal(parts.dataset, compose("model=resnet18", "dataset=shapes"), "train")
     assert message.startswith("head Linear says one class an image, ")

@@ -193,8 +193,24 @@ def test_squeeze_is_a_resize_with_antialiasing(target, degrees):
 @pytest.mark.parametrize(
     ("side", "step"), [(64, 1), (95, 1), (97, 2), (191, 2), (193, 4), (1e4, 8)]
 )
-def test_a_image_is_decoded_smaller_where_a_third_more_fills_the_input(side, step):
+def test_an_image_is_decoded_smaller_where_a_third_more_fills_the_input(side, step):
     assert View(0, 0, 3 * side, side).reduce((64, 64)) == step
+    assert View(0, 0, side, 3 * side).reduce((64, 64)) == step  # the other side decides
+    # An input half as high needs half as many rows: both sides shrink alike.
+    assert View(0, 0, side, side / 2).reduce((32, 64)) == step
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-7])  # turned at all, it is warped and not resized
+def test_what_shrinks_along_one_side_keeps_every_line_of_the_other(angle):
+    # Lines 0, 200, 0, 200, ..., 64 of them, four times as long as the input's: a shrink by four
+    # along the lines must leave each line its own, an average of neighbours would be 100.
+    lines = np.tile(np.array([0, 200], np.uint8).repeat(3).reshape(2, 1, 3), (32, 256, 1))
+    wide = View(128, 32, 256, 64, angle).matrix((64, 64))
+    seen = warp(lines, wide, (64, 64))[2:-2, 2:-2].astype(int)
+    assert np.abs(seen - lines[2:-2, 2:62]).max() <= 2
+    high = View(32, 128, 64, 256, angle).matrix((64, 64))
+    seen = warp(lines.transpose(1, 0, 2), high, (64, 64))[2:-2, 2:-2].astype(int)
+    assert np.abs(seen - lines[2:-2, 2:62].transpose(1, 0, 2)).max() <= 2
 
 
 def test_the_same_size_is_the_same_image():

@@ -67,7 +67,7 @@ def turned_file(folder, kind, orientation, image):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_image_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation):
+def test_an_image_stands_upright_as_pillow_turns_it(tmp_path, kind, orientation):
     path = turned_file(tmp_path, kind, orientation, image())
     found, upright = read_rgb(path), judged(path)
     assert found.shape == upright.shape == (*image_size_of(path), 3)

@@ -223,7 +223,7 @@ def test_a_file_decoded_smaller_looks_the_same(tmp_path, train):
     assert (boxes[0] - boxes[1]).abs().max() < 1.01
 
 
-def test_a_image_mixed_with_a_bad_one_is_left_out_with_it():
+def test_an_image_mixed_with_a_bad_one_is_left_out_with_it():
     data = Tiny(length=8, bad=5, on_error="skip")
     made = loader(data, settings={"mixup": 1.0}, batch_size=8)
     kept = sum(ids(made), [])
@@ -242,7 +242,7 @@ def test_real_batches_are_the_same_with_any_workers_and_from_the_middle(shared_d
     assert len(whole) == 10 and [content(batch) for batch in many] == whole[4:]
 
 
-def test_the_draws_of_a_image_do_not_depend_on_its_batch():
+def test_the_draws_of_an_image_do_not_depend_on_its_batch():
     def views(batch_size):
         made = loader(Tiny(8), batch_size=batch_size)
         return {m.id: m.matrix.tobytes() for batch in made for m in batch.meta}
@@ -265,7 +265,7 @@ def test_another_seed_gives_other_images():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_image_that_cannot_be_read_stops_with_its_own_message(workers):
+def test_an_image_that_cannot_be_read_stops_with_its_own_message(workers):
     with pytest.raises(UserError) as caught:
         list(loader(Tiny(bad=5), workers, train=False))
     message, _, mend = str(caught.value).partition("; ")

@@ -13,6 +13,7 @@ from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.data.augment import Augment
 from engine.data.colour import BLURS, salt_and_pepper
+from engine.data.mix import quarters
 from engine.data.overlap_crop import overlap_crop
 from engine.data.samples import Samples
 from engine.data.view import View, warp, warp_boxes, warp_record
@@ -96,6 +97,14 @@ def test_a_mosaic_keeps_the_boxes_of_all_its_images(seed, target, aspect):
         covered, bright = filled(sample, channel)
         border = 2 * (covered.any(0).sum() + covered.any(1).sum())
         assert (covered != bright).sum() <= 2 * border
+
+
+def test_the_centre_of_a_mosaic_keeps_a_fifth_from_every_side():
+    # Of 100 rows 20 to 80, of 200 columns 40 to 160; 300 draws come within a few of each end.
+    drawn = [quarters(np.random.default_rng(seed), (100, 200)) for seed in range(300)]
+    rows, columns = zip(*(parts[0].size for parts in drawn), strict=True)
+    assert 20 <= min(rows) <= 23 and 77 <= max(rows) <= 80
+    assert 40 <= min(columns) <= 46 and 154 <= max(columns) <= 160
 
 
 def test_a_mosaic_shows_its_images_at_their_own_scale():
@@ -213,6 +222,47 @@ def test_the_overlap_crop_keeps_its_promise(seed, least, count):
     held = ((middles > crop[:2]) & (middles < crop[2:])).all(1)
     overlaps = box_iou(torch.tensor([crop], dtype=torch.float32), torch.from_numpy(boxes))[0]
     assert held.any() and overlaps[held].max() >= least - 1e-5
+
+
+class Draws:
+    """A generator that keeps the order of what it permutes and draws these shares in every row."""
+
+    def __init__(self, *shares):
+        self.shares = shares
+
+    def permutation(self, values):
+        return np.array(values)
+
+    def random(self, shape):
+        return np.broadcast_to(np.array(self.shares, float), shape)
+
+
+@pytest.mark.parametrize(("least", "crops"), [(0.55, True), (0.56, False)])
+def test_the_overlap_of_a_crop_is_the_shared_area_over_the_union(least, crops):
+    # Sides 0.3 + 0.7 * 2/7 = 0.5 of the view, from its corner: (0, 0, 50, 50). With the object it
+    # shares 40 * 40 = 1600, of 2500 + 50 * 40 - 1600 = 2900 in all: 0.5517.
+    whole, box = View(50, 50, 100, 100), np.array([[10, 0, 60, 40]], np.float32)
+    view = overlap_crop(Draws(2 / 7, 2 / 7, 0, 0), whole, box, (least,))
+    assert view[:4] == pytest.approx((25, 25, 50, 50) if crops else whole[:4])
+
+
+@pytest.mark.parametrize(
+    ("size", "draws", "crop"),
+    [
+        # Sides are 0.3 + 0.7 * 0.9 = 0.93 and 0.3 of the view's.
+        ((100, 100), (0.9, 0), (60, 30)),  # 93 x 30, cut to twice its height
+        ((100, 100), (0, 0.9), (30, 60)),  # 30 x 93, cut to twice its width
+        ((200, 100), (0.9, 0), (60, 30)),  # 186 x 30
+        ((200, 100), (0, 0.9), (60, 93)),  # 60 x 93, as it is
+        ((100, 400), (0, 0.9), (30, 60)),  # 30 x 372
+        ((100, 400), (0.9, 0), (93, 120)),  # as it is
+    ],
+)
+def test_the_overlap_crop_is_at_most_twice_as_long_as_wide(size, draws, crop):
+    whole = View(size[0] / 2, size[1] / 2, *size)
+    view = overlap_crop(Draws(*draws, 0, 0), whole, np.array([[0, 0, 10, 10.0]]), (0.0,))
+    assert (view.width, view.height) == pytest.approx(crop)
+    assert (view.x, view.y) == pytest.approx((crop[0] / 2, crop[1] / 2))
 
 
 def test_every_overlap_is_drawn_and_one_asks_for_no_crop():

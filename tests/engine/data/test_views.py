@@ -84,7 +84,7 @@ def test_multilabel_is_what_vocs_own_lists_say(shared_data, split):
     assert {0, 1, -1} == {value for row in outputs.values() for value in row.values()}
 
 
-def test_largest_leaves_one_object_a_image(shared_data):
+def test_largest_leaves_one_object_an_image(shared_data):
     root = str(shared_data / "voc2012_sub")
     one, every = (VOC(root=root, split="val", view=name) for name in ("largest", "all"))
     for i in range(len(one)):

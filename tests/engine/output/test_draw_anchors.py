@@ -114,6 +114,6 @@ def test_the_matches_are_those_of_the_head():
         ["model=resnet18", "loss=bce", "metric=multi_label"],
     ],
 )
-def test_one_slot_a_image_is_not_drawn(overrides, tmp_path):
+def test_one_slot_an_image_is_not_drawn(overrides, tmp_path):
     draw_anchors.write(*network_and_loaders(*overrides), tmp_path / "images")
     assert not (tmp_path / "images").exists()

@@ -112,11 +112,15 @@ def test_tensorboard_has_curves_histograms_and_the_choices_of_a_sweep(tmp_path):
         assert asked["trainer"].string_value == "debug/fast"
 
 
-def test_laps_by_hand(monkeypatch):
+def test_the_step_timer_by_hand(monkeypatch):
     clock = iter([10.0, 11.0, 14.0, 15.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    laps = StepTimer(CPU)
+    timer = StepTimer(CPU)
     for part in ("data", "forward", "data"):
-        laps(part)
-    assert laps.seconds == {"data": 2, "forward": 3}
-    assert laps.told().splitlines() == ["where 5.0 s went:", " 40.0 %  data", " 60.0 %  forward"]
+        timer(part)
+    assert timer.seconds == {"data": 2, "forward": 3}
+    assert timer.summary_text().splitlines() == [
+        "where 5.0 s went:",
+        " 40.0 %  data",
+        " 60.0 %  forward",
+    ]

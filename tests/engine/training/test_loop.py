@@ -22,13 +22,13 @@ from engine.data.loader import Loader
 from engine.network import Network
 from engine.output.run_log import Silent
 from engine.structures import Objects, Record
-from engine.training.clip import NoClip
+from engine.training.clip import GlobalNorm, NoClip
 from engine.training.ema import averaged
 from engine.training.finetune import Finetune
 from engine.training.guard import Guard
 from engine.training.loop import detect, evaluate, train_epoch
 from engine.training.optimizer import optimizer
-from engine.training.run import Clock, Run
+from engine.training.run import Clock, Progress, Run
 from engine.training.schedule import Plateau
 
 CPU = torch.device("cpu")
@@ -135,6 +135,41 @@ def test_what_is_left_at_the_end_of_an_epoch_is_a_step_too():
     assert steps == 2
 
 
+def test_each_batch_of_a_short_last_group_has_a_share_of_that_group():
+    # Five batches by two are groups of 2, 2 and 1: each batch of the first two counts 1/2 of its
+    # step, the only one of the last counts 1.
+    net, plain = network(), network()
+    epoch(run(net, accumulate=2), loader(ImageDataset(range(10)), 2, train=True))
+    optim = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    batches = list(loader(ImageDataset(range(10)), 2, train=True))
+    assert len(batches) == 5
+    for group in (batches[:2], batches[2:4], batches[4:]):
+        losses = [plain.losses(plain(b.images), b.objects)["class"] for b in group]
+        optim.zero_grad()
+        (sum(losses) / len(group)).backward()
+        optim.step()
+    torch.testing.assert_close(weights(net), weights(plain), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_gradient_is_clipped_at_its_own_scale(scaled):
+    # A norm above 0.01 is cut to 0.01, so the first step moves the weights by 0.1 * 0.01 = 0.001.
+    # Clipped while times 1024 it would be cut to 0.01 / 1024; unclipped, 1e9 is above any norm.
+    net, before = network(), weights(network())
+    going = run(net)
+    going.scaler = torch.amp.GradScaler("cpu", enabled=scaled, init_scale=1024.0)
+    going.clip = GlobalNorm(max=0.01)
+    means = epoch(going, loader(ImageDataset(range(4)), 4, train=True))
+    assert (weights(net) - before).norm().item() == pytest.approx(0.001, rel=1e-3)
+    assert means["train/clipped"] == 1
+
+    free = run(network())
+    alone = epoch(free, loader(ImageDataset(range(4)), 4, train=True))
+    assert means["train/grad_norm"] == pytest.approx(alone["train/grad_norm"], rel=1e-4)
+    moved = (weights(free.network) - before).norm().item()
+    assert moved == pytest.approx(0.1 * means["train/grad_norm"], rel=1e-3)
+
+
 def test_training_lowers_the_loss():
     net = network()
     going, batches = run(net, ema=0.9), loader(ImageDataset(range(12)), 4, train=True)
@@ -173,6 +208,19 @@ def test_the_steps_end_it_too():
     assert going.clock.step == 2
 
 
+def test_means_leave_out_what_is_not_finite_or_was_skipped():
+    # Losses (2 + 4) / 2; norms (3 + 7) / 2, one of those two steps clipped; one of three skipped.
+    progress, yes, no = Progress(), torch.tensor(True), torch.tensor(False)
+    for loss in (2.0, float("nan"), 4.0):
+        value = torch.tensor(loss)
+        progress.add_losses({"class": value}, value.isfinite())
+    for norm, clipped, skipped in ((3.0, no, no), (1e9, yes, yes), (7.0, yes, no)):
+        progress.add_step(torch.tensor(norm), clipped, skipped)
+    assert progress.means() == {
+        "train/class": 3, "train/grad_norm": 5, "train/clipped": 0.5, "train/skipped": 1,
+    }  # fmt: skip
+
+
 def test_done_is_the_further_of_steps_and_minutes():
     now = time.perf_counter()
     assert Clock(10, None, step=4).done == 0.4
@@ -180,6 +228,16 @@ def test_done_is_the_further_of_steps_and_minutes():
     assert Clock(10, 1, step=4, started=now - 30).done == pytest.approx(0.5, abs=0.02)
     assert Clock(10, 1, before=20, started=now - 10).done == pytest.approx(0.5, abs=0.02)
     assert Clock(10, 1, step=40, started=now - 600).done == 1
+
+
+def test_a_step_is_done_before_the_schedule_looks():
+    # Of 4 steps 1/4 is done after the first: 0.8 * (1 - 1/4) = 0.6, then 0.4, 0.2 and 0.
+    going = run(network(), clock=Clock(4, None), lr=0.8)
+    going.schedule = LambdaLR(going.optimizer, lambda _: 1 - going.clock.done)
+    assert going.rate == 0.8  # the first step's
+    batches = loader(ImageDataset(range(16)), 4, train=True)
+    rates = [going.rate for _ in train_epoch(going, batches, Silent())]
+    assert rates == pytest.approx([0.6, 0.4, 0.2, 0])
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -243,6 +301,15 @@ def test_evaluate_scores_a_trained_network():
         assert scores["top1"] == accuracy
     assert scores["loss/class"] < 0.2
     assert [m.id for _, meta in predicted for m in meta] == list(range(12))
+
+
+def test_the_loss_of_a_split_is_the_mean_of_its_batches():
+    data, net = ImageDataset(range(5)), network()
+    scores, _ = evaluate(net, loader(data, 2), TopK(classes=data.classes), CPU, Precision.fp32)
+    with torch.no_grad():
+        costs = [net.losses(net(b.images), b.objects)["class"].item() for b in loader(data, 2)]
+    assert len(costs) == 3  # of two, two and one
+    assert scores["loss/class"] == pytest.approx(sum(costs) / 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("metric", [VOCMap, COCOMap])
