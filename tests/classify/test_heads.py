@@ -26,7 +26,7 @@ HEADS = {
     "attention soft": (Attention, {}),
     "attention local": (Attention, {"kind": "local"}),
     "attention hard": (Attention, {"kind": "hard"}),
-    "auxiliary": (Auxiliary, {"levels": [0, 1]}),
+    "auxiliary": (Auxiliary, {"maps": [0, 1]}),
     "extra": (StackedLinear, {"inner": 9}),
 }
 LOSSES = {
@@ -256,7 +256,7 @@ def test_extra_reads_the_pretrained_classifier():
         (MLP, {"act": "swish"}, "head.act=swish: expected one of relu, hardswish"),
         (Attention, {"kind": "sof"}, "head.kind=sof: expected one of soft, local, hard"),
         (Attention, {"temperature": 0.0}, "expected above 0"),
-        (Auxiliary, {"levels": [3]}, r"head.levels=\[3\]: this backbone has maps 0 to 2"),
+        (Auxiliary, {"maps": [3]}, r"head.maps=\[3\]: this backbone has maps 0 to 2"),
     ],
 )
 def test_wrong_arguments(kind, wrong, message):

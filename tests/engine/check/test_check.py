@@ -26,7 +26,7 @@ from engine.check.report import check, open_split
 from engine.check.scan import scan_images
 from engine.check.statistics import suspicious_class_names, table
 from engine.config.schema import CONFIGS
-from engine.console import text
+from engine.console import format_table
 from engine.errors import UserError
 
 
@@ -76,7 +76,7 @@ def test_numbers_of_a_split_by_hand(tmp_path):
     ]
     assert facts["kinds"] == {"jpeg": 2} and facts["colours"] == {"rgb": 2}
     assert facts["bits"] == {"8": 2} and facts["transparent"] == facts["turned by EXIF"] == 0
-    assert "classes: cat" in text(table(found["statistics"]))
+    assert "classes: cat" in format_table(table(found["statistics"]))
 
 
 def test_one_split_is_read_alone(tmp_path):

@@ -34,7 +34,7 @@ class One:
     def __init__(self, image, labels, boxes=None):
         boxes = None if boxes is None else np.array(boxes, np.float32).reshape(-1, 4)
         self.truth = Record("one", "one.png", np.array(labels, np.int64), boxes)
-        self.image = image
+        self.pixels = image
 
     def __len__(self):
         return 1
@@ -43,7 +43,7 @@ class One:
         return self.truth
 
     def image(self, index):
-        return self.image
+        return self.pixels
 
 
 def truth(*boxes, **more):

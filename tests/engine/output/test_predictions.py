@@ -94,7 +94,7 @@ def test_reading_gives_back_every_bit(tmp_path_factory, things):
     assert not found.unknown
     for index, mine in found.objects.items():
         expected = objects.of(index)
-        for field in ("boxes", "labels", "image", "scores", "ignore"):
+        for field in ("boxes", "labels", "batch_index", "scores", "ignore"):
             got, wanted = getattr(mine, field), getattr(expected, field)
             assert got.dtype == wanted.dtype
             assert torch.equal(got, wanted)

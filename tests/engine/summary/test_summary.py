@@ -126,7 +126,7 @@ def test_a_layer_that_runs_twice_has_its_parameters_once():
     with torch.no_grad(), recorder.flops, recorder.reaches:
         recorder.watch(network, "net")
         image = torch.zeros(1, 3, 8, 8)
-        recorder.reaches.tell(image, ReceptiveField())
+        recorder.reaches.register(image, ReceptiveField())
         network(image)
     rows = [(r.name, r.parameters, r.field, r.macs) for r in recorder.layers]
     once = 81 * 64
