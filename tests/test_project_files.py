@@ -30,7 +30,9 @@ def paths_named(text):
     return sorted({p.rpartition("/")[0] if "NAME" in p else p for p in paths})
 
 
-PATHS = paths_named((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+GUIDES = ("CONTRIBUTING.md", "docs/architecture.md")
+PATHS = [(guide, path) for guide in GUIDES
+         for path in paths_named((ROOT / guide).read_text(encoding="utf-8"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.name)
@@ -72,12 +74,10 @@ def test_a_package_ships_its_marker_of_types(package):
     assert data[package] == ["py.typed"]
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_paths_in_contributing_exist(path):
+@pytest.mark.parametrize(("guide", "path"), PATHS)
+def test_paths_in_guides_exist(guide, path):
     assert (ROOT / path).exists()
 
 
-def test_contributing_names_paths():
-    assert len(PATHS) > 10
-    text = "`make test` `a/b.py` `c/NAME.py` `pytest d/e.py::f` `loss/box=giou` `g.md` `<h>/i`"
-    assert paths_named(text) == ["a/b.py", "c", "d/e.py", "g.md"]
+def test_guides_name_paths():
+    assert {guide for guide, _ in PATHS} == set(GUIDES) and len(PATHS) > 60
