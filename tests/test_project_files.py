@@ -81,3 +81,5 @@ def test_paths_in_guides_exist(guide, path):
 
 def test_guides_name_paths():
     assert {guide for guide, _ in PATHS} == set(GUIDES) and len(PATHS) > 60
+    text = "`make test` `a/b.py` `c/NAME.py` `pytest d/e.py::f` `loss/box=giou` `g.md` `<h>/i`"
+    assert paths_named(text) == ["a/b.py", "c", "d/e.py", "g.md"]
