@@ -1,1 +1,1 @@
-"""Networks that say what is in an image."""
+"""Networks that classify images."""

@@ -1,7 +1,7 @@
 """Losses over slots. With one slot an image they train a classifier, with many a detector.
 
 A loss of the boxes is a part of its own (`box`), so that every class loss goes with every box loss.
-Terms are summed over slots, and divided by how many of them answer for an object, at least 1.
+Terms are summed over slots, and divided by the number of slots that have an object, at least 1.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ def one_hot(labels: Tensor, num_logits: int) -> Tensor:
 
 
 def num_positives(labels: Tensor) -> Tensor:
-    """How many slots the loss is an average over, at least 1: the positive ones; multi-hot all."""
+    """The number of positive slots, at least 1; of multi-hot labels, of all not ignored."""
     slots = (labels >= 0) if labels.ndim == 2 else (labels != IGNORE).any(-1)
     return mean_count(slots.sum())
 
 
 def per_image_weights(labels: Tensor) -> Tensor:
-    """Weights [B, A] that turn an average over positive slots into the mean of each image's."""
+    """Weights [B, A] that turn the batch's average into the mean of its images' averages."""
     each = (labels >= 0).sum(1, keepdim=True).clamp(min=1)  # [B, 1]
     return (num_positives(labels) / (len(labels) * each)).expand(labels.shape)
 
 
 def slot_weight(output: Output, assigned: Assigned) -> Tensor | float:
-    """The weight of a slot's class term; where the head says boxes, weights are of boxes."""
+    """The weight of a slot's class term: 1 where the head predicts boxes, whose terms it weighs."""
     return 1.0 if assigned.weight is None or output.boxes is not None else assigned.weight
 
 
@@ -47,8 +47,8 @@ def _class_weights(module: nn.Module, weights: Sequence[float] | None) -> None:
             f"loss.class_weights={list(weights)}: expected numbers of 0 or more, one a class, not "
             "all 0"
         )
-    held = None if weights is None else torch.tensor(weights, dtype=torch.float32)
-    module.register_buffer("class_weights", held, persistent=False)
+    tensor = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+    module.register_buffer("class_weights", tensor, persistent=False)
 
 
 def _check_length(weights: Tensor | None, logits: Tensor) -> None:
@@ -59,11 +59,11 @@ def _check_length(weights: Tensor | None, logits: Tensor) -> None:
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, averaged over slots with a label, or with shares of several.
+    """Softmax cross-entropy, averaged over slots that have a label, or shares of several labels.
 
     Args:
         smoothing: label smoothing (arXiv 1512.00567, 7).
-        class_weights: a factor for each class; the average stays one over slots.
+        class_weights: a factor for each class; the sum is still divided by the number of slots.
         entropy: weight of the confidence penalty, the predictions' negative entropy
             (arXiv 1701.06548).
     """
@@ -114,7 +114,7 @@ class MSE(nn.Module):
     """Squared error of the probabilities, summed over classes (Brier, 1950).
 
     Args:
-        activation: softmax or sigmoid, what makes the probabilities.
+        activation: softmax or sigmoid, from logits to probabilities.
     """
 
     requires = frozenset({"logits"})
@@ -130,23 +130,23 @@ class MSE(nn.Module):
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
         """One term, `class`."""
         logits, labels = output.logits, assigned.labels
-        said = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
-        errors = (said - one_hot(labels, logits.shape[-1])).square()  # [B, A, C]
-        judged = labels >= 0 if labels.ndim == 2 else labels != IGNORE
-        errors = errors * (judged if judged.ndim == 3 else judged[..., None])
+        scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+        errors = (scores - one_hot(labels, logits.shape[-1])).square()  # [B, A, C]
+        counted = labels >= 0 if labels.ndim == 2 else labels != IGNORE
+        errors = errors * (counted if counted.ndim == 3 else counted[..., None])
         total = (errors.sum(-1) * slot_weight(output, assigned)).sum()
         return {"class": total / num_positives(labels)}
 
 
 class BCE(nn.Module):
-    """Sigmoid binary cross-entropy of every class: no background logit, no class is a class.
+    """Sigmoid binary cross-entropy of every class; no background logit, a slot may have no class.
 
     Args:
         weight: of the class term.
         class_weights: a factor for each class.
-        box: the box term, for heads that say boxes.
-        per_picture: divide by each image's own positive slots, then by the images, where the
-            head says boxes; else by the positive slots of the whole batch.
+        box: the box term, for heads that predict boxes.
+        per_image: where the head predicts boxes, divide the sum of each image by its number of
+            positive slots, and average over images; else divide by the positives of the batch.
     """
 
     activation = "sigmoid"
@@ -168,7 +168,7 @@ class BCE(nn.Module):
         _class_weights(self, class_weights)
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        """Terms `class` and, where the head says boxes, `box`."""
+        """Terms `class` and, where the head predicts boxes, `box`."""
         logits, labels = output.logits, assigned.labels
         _check_length(self.class_weights, logits)
         counted = labels != IGNORE
@@ -180,8 +180,8 @@ class BCE(nn.Module):
         weight = slot_weight(output, assigned)
         if self.per_image and output.boxes is not None:
             weight = per_image_weights(labels)
-            own = 1.0 if assigned.weight is None else assigned.weight
-            assigned = assigned._replace(weight=weight * own)
+            slot = 1.0 if assigned.weight is None else assigned.weight
+            assigned = assigned._replace(weight=weight * slot)
         terms = {"class": self.weight * (losses * weight).sum() / num_positives(labels)}
         if self.box is not None and output.boxes is not None:
             terms["box"] = self.box(output, assigned)
@@ -198,7 +198,7 @@ class Focal(BCE):
     Args:
         gamma: 0 is plain BCE.
         alpha: weight of the positives, 1 - alpha of the negatives; None for neither.
-        weight, class_weights, box, per_picture: as in BCE.
+        weight, class_weights, box, per_image: as in BCE.
     """
 
     takes_shares = False

@@ -24,7 +24,7 @@ WIDTHS = {
 class AlexNet(SequentialBackbone):
     """Maps behind convolutions 1, 2 and 5 and behind the last pooling, strides 4, 8, 16 and 32.
 
-    Nothing is padded in its poolings: a map may be one cell smaller than its stride says.
+    Nothing is padded in its poolings: a map may be one cell smaller than image size / stride.
 
     Args:
         name: alexnet (torchvision's) or alexnet_2012.

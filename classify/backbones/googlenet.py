@@ -2,7 +2,7 @@
 
 Deviations: torchvision's has batch normalisation and, in place of the 5x5 convolutions, 3x3 ones.
 Its published weights were trained on images of mean .5 and deviation .5; torchvision converts
-ImageNet's normalisation to that inside the network, here the preprocessing says so instead.
+ImageNet's normalisation to that inside the network, here the preprocessing does so.
 """
 
 import dataclasses
@@ -41,5 +41,5 @@ class GoogLeNet(SequentialBackbone):
         files = {Path(entry.url).name for entry in WEIGHTS}
         torchvisions = {"DEFAULT", *WEIGHTS.__members__} | files
         if self.pretrained and Path(weights or "").name in torchvisions:
-            said = dataclasses.replace(self.pretrained.preprocessing, mean=HALF, std=HALF)
-            self.pretrained = self.pretrained._replace(preprocessing=said)
+            preprocessing = dataclasses.replace(self.pretrained.preprocessing, mean=HALF, std=HALF)
+            self.pretrained = self.pretrained._replace(preprocessing=preprocessing)

@@ -46,6 +46,6 @@ class ResNetCIFAR(SequentialBackbone):
         self.layer2 = _stage(base_channels, 2 * base_channels, blocks, 2)
         self.layer3 = _stage(2 * base_channels, 4 * base_channels, blocks, 2)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # arXiv 1502.01852, as the paper says
+            if isinstance(module, nn.Conv2d):  # arXiv 1502.01852, as in the paper
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.pretrain(weights)

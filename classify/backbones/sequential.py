@@ -21,7 +21,7 @@ class SequentialBackbone(nn.Module):
     pretrained: Pretrained | None = None  # what `weights` held, until the network is built
 
     def layers(self) -> Iterable[nn.Module]:
-        """The layers in the order they run: all children, unless a subclass says otherwise."""
+        """The layers in the order they run: all children, unless overridden."""
         return self.children()
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -68,12 +68,12 @@ def _create(timm: Any, name: str, pretrained: bool) -> Any:
         raise UserError(f"backbone.name={name}: timm cannot make it ({reason}); {hint}") from error
 
 
-def _preprocessing(said: dict[str, Any]) -> Preprocessing:
-    size = said["input_size"][-1]
+def _preprocessing(config: dict[str, Any]) -> Preprocessing:
+    size = config["input_size"][-1]
     return Preprocessing(
         size=size,
-        resize=int(size / said["crop_pct"]),
-        mean=tuple(said["mean"]),
-        std=tuple(said["std"]),
-        interpolation=said["interpolation"],
+        resize=int(size / config["crop_pct"]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
     )

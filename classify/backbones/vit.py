@@ -26,7 +26,7 @@ class ViT(nn.Module):
 
     Args:
         name: vit_b_16 or vit_tiny.
-        token: say the class token, by which the published weights classify, in place of the
+        token: return the class token, from which the published weights classify, in place of the
             patches; a detector cannot use it.
         positions: side of the images for which positions are learnt, pixels; 384 for
             torchvision's IMAGENET1K_SWAG_E2E_V1.

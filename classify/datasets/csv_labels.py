@@ -74,15 +74,15 @@ class CSVLabels(ImageDataset):
         for number, row in self._rows(file):
             try:
                 label = self._label(row["filename"], row["label"], known)
-                if label in (mine := labels.setdefault(row["filename"], [])):
+                if label in (image_labels := labels.setdefault(row["filename"], [])):
                     raise ValueError(
                         f"{row['filename']} is '{row['label']}' in another row already"
                     )
-                mine.append(label)
+                image_labels.append(label)
             except ValueError as error:
                 self.leave_out(file, number, str(error))
         first = np.cumsum([0, *map(len, labels.values())])
-        each = np.array([label for mine in labels.values() for label in mine], np.int64)
+        each = np.array([label for several in labels.values() for label in several], np.int64)
         return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
 
     def _label(self, name: str, label: str, known: dict[str, int]) -> int:

@@ -50,15 +50,15 @@ class ImageFolder(ImageDataset):
         """Every image's path below the split's folder, sorted within its class, and its label."""
         for entry in sorted(folder.iterdir()):
             if not entry.is_dir():
-                self.tell(entry, None, "lies beside the class folders", "left out")
+                self.note_defect(entry, None, "lies beside the class folders", "left out")
         files, labels = [], []
         for name in _folder_names(folder):
             label = self._label(folder / name)
-            mine = sorted(self._images(folder / name, folder))
-            if not mine:
+            names = sorted(self._images(folder / name, folder))
+            if not names:
                 raise UserError(f"{folder / name}: no image in it; fill or remove it")
-            files += mine
-            labels += [label] * len(mine)
+            files += names
+            labels += [label] * len(names)
         missing = set(range(len(self.classes))) - set(labels)
         if missing:
             names = ", ".join(self.classes[i] for i in sorted(missing))
@@ -82,7 +82,7 @@ class ImageFolder(ImageDataset):
                 file = Path(here, name)
                 if not name.lower().endswith(IMAGE_SUFFIXES):
                     reason = f"no image: expected {', '.join(IMAGE_SUFFIXES)}"
-                    self.tell(file, None, reason, "left out")
+                    self.note_defect(file, None, reason, "left out")
                 elif reason := _defect(file):
                     self.leave_out(file, None, reason)
                 else:
@@ -90,7 +90,7 @@ class ImageFolder(ImageDataset):
 
 
 def _defect(file: Path) -> str | None:
-    """What can be told without reading; the rest is told by `image`."""
+    """Check what can be checked without decoding; `image` checks the rest."""
     try:
         return None if file.stat().st_size else "the file is empty (0 bytes)"
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Heads that say what is in the whole image."""
+"""Heads that classify the whole image."""

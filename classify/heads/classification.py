@@ -1,4 +1,4 @@
-"""What heads with one slot share: the slot is the whole image."""
+"""The base of heads with one slot: the whole image."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
 class ClassificationHead(nn.Module):
-    """Says a class of the whole image; a subclass makes the logits.
+    """Classifies the whole image; a subclass makes the logits.
 
     Args:
-        top: classes an image in predictions, at most all.
+        top: number of classes predicted for an image, at most all.
     """
 
     outputs = frozenset({"logits"})
@@ -39,10 +39,10 @@ class ClassificationHead(nn.Module):
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """Under a softmax the image's one label [B, S]; under a sigmoid multi-hot [B, S, K].
 
-        Where training mixes images, shares of the classes [B, S, K] under both.
+        Where training mixes images (mixup, cutmix), shares of the classes [B, S, K] under both.
         """
         batch, slots = output.logits.shape[:2]
-        # More labels than images: some are mixed. The scores would say so too, but on the device.
+        # More labels than images: some are mixed. Reading the scores would be a device sync.
         one = self.activation == "softmax" and len(objects) <= batch
         labels = (self._label if one else self._shares)(batch, objects)[:, None]
         return Assigned(labels.expand(-1, slots, *labels.shape[2:]))
@@ -52,14 +52,14 @@ class ClassificationHead(nn.Module):
         return labels.new_full((batch,), BACKGROUND).index_copy(0, objects.batch_index, labels)
 
     def _shares(self, batch: int, objects: Objects) -> Tensor:
-        """[B, K]: a class's share, at most 1; IGNORE where only ignored objects show it, else 0."""
+        """[B, K]: the share of each class, at most 1; IGNORE where only ignored objects have it."""
         place = objects.batch_index * self.num_classes + objects.labels  # [M]
         none = objects.scores.new_zeros(batch * self.num_classes)
-        sure = none.index_add(0, place, objects.scores * ~objects.ignore).clamp(max=1)
+        share = none.index_add(0, place, objects.scores * ~objects.ignore).clamp(max=1)
         shown = none.index_add(0, place, objects.scores)
-        # What is sure outweighs what is ignored.
-        unsure = torch.where(shown > 0, float(IGNORE), 0.0)
-        return torch.where(sure > 0, sure, unsure).view(batch, self.num_classes)
+        # An object that counts outweighs one that is ignored.
+        absent = torch.where(shown > 0, float(IGNORE), 0.0)
+        return torch.where(share > 0, share, absent).view(batch, self.num_classes)
 
     def decode(self, output: Output) -> Objects:
         """The best few classes of each image, best first, as objects that fill it."""

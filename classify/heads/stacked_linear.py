@@ -1,4 +1,4 @@
-"""A new linear layer on top of a pretrained classifier, which it reads as features."""
+"""A new linear layer on the outputs of a pretrained classifier."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,7 @@ RULES = {"all_point": "all-point rule", "11_point": "11-point rule (VOC2007)"}
 
 
 def check_rule(rule: str) -> None:
-    """Raise UserError unless it is one of the rules."""
+    """Raise UserError unless `rule` is one of RULES."""
     if rule not in RULES:
         raise UserError(f"rule: got {rule}, expected {list(RULES)}{did_you_mean(rule, RULES)}")
 
@@ -25,8 +25,8 @@ def average_precision(precision: np.ndarray, right: np.ndarray, total: int, rule
 
     Args:
         precision: [M] among the ranks up to each, the best first.
-        right: [M] bool, whether each rank finds something.
-        total: how many there are to be found, at least 1.
+        right: [M] bool, whether each rank is a true positive.
+        total: number of true objects, at least 1.
         rule: all_point, or 11_point for the mean at recalls 0, .1, ..., 1.
     """
     best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a higher one

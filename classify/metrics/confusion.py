@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-COUNTED = 30  # classes up to which the counts stand in the cells
-NAMED = 60  # classes that are named; of more, every second or third, ...
+COUNTED = 30  # classes up to which the cells show the counts
+NAMED = 60  # classes up to which all are named; of more, every second or third, ...
 LONGEST = 20  # letters of a name
 CELL, NAMES, EDGE, DPI = 0.34, 1.9, 0.1, 100  # inches, inches, inches, pixels an inch
 

@@ -1,7 +1,7 @@
 """Images with any number of labels, as in VOC's classification task (IJCV 2010, section 4.1).
 
 For each class the images are ranked by its score. Deviation: images of equal score share a
-rank, so that the order in which they come says nothing; the devkit keeps that order.
+rank, so that their order does not count; in the devkit it does.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
-ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as VOC's per-class lists say it; DIFFICULT does not count
+ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as in VOC's per-class lists; DIFFICULT does not count
 
 
 class MultiLabel:
     """Mean average precision of the classes, and the share of right decisions.
 
     A class that an image does not name scores 0 there; it has no AP where no image has it.
-    `accuracy` is over all pairs of an image and a class, a class being said at a score of at least
-    `threshold`. Images whose only objects of a class are ignored do not count for this class.
+    `accuracy` is over all pairs of an image and a class; a class is predicted at a score of
+    at least `threshold`. An image whose only objects of a class are ignored does not count for it.
 
     Args:
         rule: all_point, or 11_point as VOC 2007.
-        threshold: least score at which a class counts as said.
+        threshold: least score at which a class counts as predicted.
     """
 
     primary = "mAP"
@@ -56,15 +56,15 @@ class MultiLabel:
         self.truth = [np.zeros((0, len(self.classes)), np.int8)]
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Note what each image of a batch says of each class, and what is true."""
+        """Add the scores and the truth of each image of a batch for each class."""
         refuse_nan(predicted, meta)
         shape = (len(meta), len(self.classes))
         scores = np.zeros(shape, np.float32)  # [B, K]
         named = (predicted.batch_index.numpy(), predicted.labels.numpy())
         np.maximum.at(scores, named, predicted.scores.numpy())
         truth = np.full(shape, ABSENT, np.int8)  # [B, K]
-        said = np.where(true.ignore.numpy(), DIFFICULT, PRESENT).astype(np.int8)
-        np.maximum.at(truth, (true.batch_index.numpy(), true.labels.numpy()), said)
+        marks = np.where(true.ignore.numpy(), DIFFICULT, PRESENT).astype(np.int8)
+        np.maximum.at(truth, (true.batch_index.numpy(), true.labels.numpy()), marks)
         self.scores.append(scores)
         self.truth.append(truth)
 
@@ -84,13 +84,13 @@ class MultiLabel:
         }
 
     def ranked(self) -> dict[str, Ranked]:
-        """The images by what they score for each class that some image has."""
+        """Scores of the images, and which are right, for each class that some image has."""
         scores, truth = np.concatenate(self.scores), np.concatenate(self.truth)  # [N, K] each
-        mine = {k: truth[:, k] != DIFFICULT for k in np.flatnonzero((truth == PRESENT).any(0))}
-        right = {k: truth[m, k] == PRESENT for k, m in mine.items()}
+        counted = {k: truth[:, k] != DIFFICULT for k in np.flatnonzero((truth == PRESENT).any(0))}
+        right = {k: truth[m, k] == PRESENT for k, m in counted.items()}
         return {
             self.classes[k]: Ranked(scores[m, k], right[k], int(right[k].sum()))
-            for k, m in mine.items()
+            for k, m in counted.items()
         }
 
     def _average(self, scores: np.ndarray, truth: np.ndarray) -> float:

@@ -1,6 +1,6 @@
-"""How often the class of an image is the best, or among the best k, that a network names.
+"""How often the class of an image is the network's best, or among its best k.
 
-Top-k accuracy is ILSVRC's measure; precision, recall and F1 go by each image's best class.
+Top-k accuracy is ILSVRC's measure; precision, recall and F1 take each image's best class.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ class TopK:
 
     `precision`, `recall` and `f1` are means over the classes that some image has; a class never
     predicted has 0. `entropy` is the mean over the images of -sum p ln p, in nats, where p are
-    an image's scores divided by their sum: 0 is sure, ln K knows nothing. It is there where every
-    image names every class.
+    an image's scores divided by their sum: 0 is certain, ln K a guess. It is reported where
+    every image has a score for every class.
 
     Args:
-        k: places that count as found.
-        per_class: whether `precision/<class>`, `recall/<class>` and `f1/<class>` are said too.
+        k: ranks up to which the true class counts as found.
+        per_class: whether `precision/<class>`, `recall/<class>` and `f1/<class>` are reported too.
     """
 
     primary = "top1"
@@ -103,9 +103,10 @@ class TopK:
         return {"confusion": draw_confusion(self._confusion()[:, :-1], self.classes)}
 
     def ranked(self) -> dict[str, Ranked]:
-        """The images by what they score for each class that some have, 0 where not named.
+        """Scores of the images, and which are right, for each class that some image has.
 
-        Nothing where there are more than CURVES classes.
+        A class that an image does not name scores 0 there. Empty above CURVES
+        classes.
         """
         if len(self.classes) > CURVES:
             return {}

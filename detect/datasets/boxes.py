@@ -1,4 +1,4 @@
-"""Boxes as annotation files state them: read, refused, or told of."""
+"""Boxes of annotation files: parsed, checked, and reported where something is wrong."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def numbers(texts: Sequence[str | None], names: Sequence[str]) -> Box:
-    """Finite numbers; ValueError names the first text that is none."""
+    """The texts as finite numbers; ValueError names the first that is none."""
     return tuple(_number(text, name) for text, name in zip(texts, names, strict=True))
 
 
@@ -30,7 +30,7 @@ def _number(text: str | None, name: str) -> float:
 
 
 def check_corners(box: Box) -> Box:
-    """The box xyxy; ValueError where its corners are interchanged."""
+    """The box xyxy; ValueError where its corners are inverted."""
     if box[0] > box[2] or box[1] > box[3]:
         raise ValueError(f"box {show(box)} is inverted, expected xmin < xmax and ymin < ymax")
     return box
@@ -44,20 +44,19 @@ def is_flat(
     size: tuple[int, int] | None,
     slack: float = 0,
 ) -> bool:
-    """Whether a box is without area; told of, as is one that leaves its image.
+    """Whether a box has no area; reports such a box, and one that leaves its image.
 
     `size` is the image's (height, width), where it is known; a box may reach `slack` pixels over
-    the border by rounding alone. What lies outside is ignored by the image's own size, see
-    `Objects.from_records`.
+    the border by rounding alone. `Objects.from_records` ignores boxes outside the decoded image.
     """
     flat = box[0] == box[2] or box[1] == box[3]
     if flat:
-        data.tell(file, row, f"box {show(box)} has no area", "ignored")
+        data.note_defect(file, row, f"box {show(box)} has no area", "ignored")
     elif size and (min(box) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
         gone = is_outside(np.array([box]), np.array(size)).any()
         how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
         reason = f"box {show(box)} {how} the image of {size[1]} x {size[0]}"
-        data.tell(file, row, reason, action)
+        data.note_defect(file, row, reason, action)
     return flat
 
 

@@ -56,7 +56,7 @@ class COCO(ImageDataset):
         if images is not None and not Path(images).is_dir():
             raise UserError(f"images: got {images}, expected a folder of images: check the path")
         if (root is None) == (annotations is None):
-            raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: say one of them")
+            raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: set one of them")
         if split is None:  # `truth=` of eval.py, which has no key on_error
             self.mend = "mend or remove it"
         own = {} if root is None else _own(require_dir(root))
@@ -69,7 +69,7 @@ class COCO(ImageDataset):
         )
         self.file = str(own[how.source] if root else annotations)
         self.folder = images or (_folder_of(Path(self.file)) if root else "")
-        self.stored = bool(self.folder)  # else `image` says what is missing
+        self.stored = bool(self.folder)  # else `image` raises a UserError
         self._fill(COCOFile(self, self.file), classes)
         self.select_split(how, split or "train", val_share, seed)
 
@@ -80,7 +80,7 @@ class COCO(ImageDataset):
         return super().image(index)
 
     def _fill(self, found: COCOFile, classes: list[str] | None) -> None:
-        """Sort what the file holds by image, and leave out what points to nothing."""
+        """Sort the annotations by image, and leave out those of unknown images and categories."""
         self.categories = _choose(found.categories, classes, self.file)
         self.classes = [found.categories[number] for number in self.categories]
         order = np.argsort(found.ids)
@@ -102,10 +102,10 @@ class COCO(ImageDataset):
             size=found.size[order],
             ids=ids,
         )
-        self._tell_outside(image, number)
+        self._report_outside(image, number)
 
     def _rows(self, key: np.ndarray, column: int, known: np.ndarray) -> np.ndarray:
-        """Where `known` has what the column of `key` [M, 3] says: [M], -1 where it has not."""
+        """The place in `known` of each value in a column of `key` [M, 3]: [M], else -1."""
         values, order = key[:, column], np.argsort(known)
         at = np.searchsorted(known[order], values).clip(max=len(known) - 1)
         rows = np.where(known[order[at]] == values, order[at], -1) if len(known) else at - 1
@@ -115,8 +115,8 @@ class COCO(ImageDataset):
             self.leave_out(self.file, row[0], reason, "annotation")
         return rows
 
-    def _tell_outside(self, image: np.ndarray, number: np.ndarray) -> None:
-        """Note the boxes that leave the declared size of their image."""
+    def _report_outside(self, image: np.ndarray, number: np.ndarray) -> None:
+        """Report the boxes that leave the declared size of their image."""
         boxes, size = self.index.boxes, self.index.size
         if boxes is None or size is None or not len(size):
             return
@@ -127,7 +127,7 @@ class COCO(ImageDataset):
             box = ", ".join(f"{value:g}" for value in boxes[i])
             how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
             reason = f"box with the corners [{box}] {how} the image"
-            self.tell(self.file, int(number[i]), reason, action)
+            self.note_defect(self.file, int(number[i]), reason, action)
 
 
 def _own(root: Path) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""What a COCO truth file holds: its rows, each checked, as flat arrays."""
+"""The contents of a COCO truth file: its rows, each checked, as flat arrays."""
 
 from collections.abc import Iterable
 from reprlib import repr as shorten
@@ -19,7 +19,7 @@ BIG = 2**53  # from here on a float64 does not hold every whole number
 
 
 class COCOFile:
-    """The lists of a truth file; a bad row is told of, or refused, by the data set.
+    """The lists of a truth file; the data set reports or refuses a bad row.
 
     Attributes:
         ids: [N] int64, of the images in the file's order, as `names`, and `size` [N, 2] int32
@@ -31,15 +31,15 @@ class COCOFile:
 
     def __init__(self, data: ImageDataset, path: str) -> None:
         self.data, self.path = data, path
-        told = len(data.report)
+        reported = len(data.report)
         try:
             self._read(coco_rows.read(path, LISTS))
         except (OSError, ValueError, RecursionError):
-            del data.report[told:]
-            whole = read_json(path)  # says what is wrong, if it is not just unusual
-            if not isinstance(whole, dict):
-                raise self._other(type(whole).__name__) from None
-            self._read(whole.items())
+            del data.report[reported:]
+            content = read_json(path)  # its error names what is wrong, if it is not just unusual
+            if not isinstance(content, dict):
+                raise self._wrong_content(type(content).__name__) from None
+            self._read(content.items())
 
     def _read(self, items: Iterable[tuple[str, Any]]) -> None:
         self._ids: dict[int, None] = {}  # in order
@@ -56,10 +56,10 @@ class COCOFile:
             if seen[key] and key in lists:
                 lists[key](value)
         if not all(seen.get(name) for name in LISTS):
-            raise self._other(str(sorted(seen)))
+            raise self._wrong_content(str(sorted(seen)))
         self._finish()
 
-    def _other(self, got: str) -> UserError:
+    def _wrong_content(self, got: str) -> UserError:
         return UserError(
             f"{self.path}: got {got}, expected lists under {', '.join(LISTS)}: is it a COCO truth "
             "file (instances_*.json)?"
@@ -69,12 +69,12 @@ class COCOFile:
         self.ids = np.fromiter(self._ids, np.int64)
         self.size = np.array(self._sizes, np.int32).reshape(-1, 2)
         self.categories = dict(sorted(self._names.items()))
-        self.key, self.boxes, self.area, self.crowd = map(_whole_column, self._parts)
+        self.key, self.boxes, self.area, self.crowd = map(_concatenate, self._parts)
         del self._ids, self._sizes
 
     def _read_images(self, rows: Rows) -> None:
-        rows = _each(rows)
-        if plain := _plain(rows, self._ids):
+        rows = _row_list(rows)
+        if plain := _plain_images(rows, self._ids):
             self._ids |= dict.fromkeys(plain[0])
             self.names += plain[1]
             self._sizes += plain[2]
@@ -93,22 +93,22 @@ class COCOFile:
                 self._sizes += (_side(row, "height"), _side(row, "width"))
 
     def _read_categories(self, rows: Rows) -> None:
-        for row in _each(rows):
+        for row in _row_list(rows):
             try:
                 self._names[_whole(row, "id", self._names)] = str(_get(row, "name"))
             except ValueError as error:
                 raise UserError(f"{self.path}: category {_number(row)}: {error}") from None
 
     def _read_annotations(self, rows: Rows) -> None:
-        table = _table(rows.of) if isinstance(rows, Columns) else None
+        table = _table(rows.by_key) if isinstance(rows, Columns) else None
         if table is None:
-            checked = [n for row in _each(rows) if (n := self._numbers(row))]
+            checked = [n for row in _row_list(rows) if (n := self._numbers(row))]
             table = np.array(checked, np.float64).reshape(-1, 9)
         else:
             self._count += len(table)
         for row in table[(table[:, WH] == 0).any(1)]:
             box = ", ".join(f"{value:g}" for value in row[5:])
-            self.data.tell(self.path, int(row[ID]), f"box [{box}] has no area", "ignored")
+            self.data.note_defect(self.path, int(row[ID]), f"box [{box}] has no area", "ignored")
         for column, part in zip(self._parts, _parts(table), strict=True):
             column.append(part)
 
@@ -137,10 +137,10 @@ def _parts(table: np.ndarray) -> tuple[np.ndarray, ...]:
     return key, corners, table[:, AREA].astype(np.float32), table[:, CROWD] != 0
 
 
-def _plain(
+def _plain_images(
     rows: list[Any], taken: dict[int, None]
 ) -> tuple[list[int], list[str], list[int]] | None:
-    """Ids, names and sizes in turn, where there is nothing to say about any image."""
+    """Ids, names and sizes in turn; None where an image needs a closer look."""
     try:
         columns = [[row[k] for row in rows] for k in ("id", "file_name", "height", "width")]
     except (TypeError, KeyError):
@@ -157,27 +157,27 @@ def _plain(
     return (ids, names, sizes) if new and small else None
 
 
-def _whole_column(parts: list[np.ndarray]) -> np.ndarray:
-    """One array; the parts are given back at once."""
-    whole = np.concatenate(parts)
+def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; their memory is freed."""
+    column = np.concatenate(parts)
     parts.clear()
-    return whole
+    return column
 
 
 def _table(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Columns as a table, or None where there is anything to say about a row."""
+    """Columns as a table [n, 9]; None where a row needs a closer look."""
     if not {"id", "image_id", "category_id", "bbox"} <= columns.keys():
         return None
     filled = {"iscrowd": 0 * columns["id"], "area": columns["bbox"][:, 2:].prod(1, keepdims=True)}
-    whole = filled | columns
-    table = np.hstack([whole[k] for k in ("id", "image_id", "category_id", *filled, "bbox")])
+    columns = filled | columns
+    table = np.hstack([columns[k] for k in ("id", "image_id", "category_id", *filled, "bbox")])
     if table.shape[1] != 9 or (table[:, WH] < 0).any():
         return None
     key = table[:, :CROWD]
     return table if (key == key.round()).all() and (np.abs(key) < BIG).all() else None
 
 
-def _each(rows: Rows) -> list[Any]:
+def _row_list(rows: Rows) -> list[Any]:
     return rows.rows() if isinstance(rows, Columns) else rows
 
 
@@ -188,7 +188,7 @@ def _get(row: Any, key: str) -> Any:
 
 
 def _whole(row: Any, key: str, taken: Any = ()) -> int:
-    """A whole number, which `taken` does not have; JSON does not part 3 from 3.0."""
+    """A whole number (3.0 is one too) that is not in `taken`."""
     value = _get(row, key)
     if type(value) is int and -BIG < value < BIG and value not in taken:  # nearly all
         return value
@@ -200,7 +200,7 @@ def _whole(row: Any, key: str, taken: Any = ()) -> int:
 
 
 def _number(row: Any) -> int | None:
-    """The row's own id, where it has one, to name it in a message."""
+    """The row's id for a message; None where it has none."""
     try:
         return _whole(row, "id")
     except ValueError:
@@ -208,7 +208,7 @@ def _number(row: Any) -> int | None:
 
 
 def _area(row: dict[str, Any]) -> float:
-    """The object's own area, its box's where the row states none; its box is checked first."""
+    """The object's area, or its box's where the row has none; checks the box first."""
     box = _get(row, "bbox")
     fits = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
     if not fits or min(box[2:]) < 0:

@@ -1,10 +1,10 @@
-"""A COCO file in windows of a megabyte, so that one of any size is read in little memory.
+"""Reads a COCO file in windows of a megabyte, so that one of any size needs little memory.
 
 Python's own JSON reader makes an object of every number: 800 MB for as many boxes as COCO has to
-train on. Rows written alike, which a program's all are, need no objects: in a window where nothing
-but digits differs from row to row, all numbers are read at once, as arrays. Where rows differ in
-more, JSON is read as JSON, with the same result. Polygons, on which no box depends, are passed over
-unread in such windows.
+train on. Rows that a program wrote look alike and need no objects: in a window where only digits
+differ from row to row, all numbers are parsed at once, as arrays. Where rows differ in more, the
+JSON reader parses them, with the same result. Polygons, which boxes do not need, are skipped in
+such windows.
 """
 
 import json
@@ -26,14 +26,14 @@ DECODER = json.JSONDecoder()
 
 
 class Columns(NamedTuple):
-    """Rows of numbers alone, by key."""
+    """Rows that hold only numbers, by key."""
 
-    of: dict[str, np.ndarray]  # [n, m] float64, m numbers a row
+    by_key: dict[str, np.ndarray]  # [n, m] float64, m numbers a row
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows themselves; one number stands for itself."""
-        lists = [(c[:, 0] if c.shape[1] == 1 else c).tolist() for c in self.of.values()]
-        return [dict(zip(self.of, row, strict=True)) for row in zip(*lists, strict=True)]
+        """The rows as dicts; a key with one number has it as a scalar."""
+        lists = [(c[:, 0] if c.shape[1] == 1 else c).tolist() for c in self.by_key.values()]
+        return [dict(zip(self.by_key, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 Rows = list[Any] | Columns
@@ -51,15 +51,15 @@ def read(path: str, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
 
 
 class _Reader:
-    """Walks through a file, from one place in it to the next."""
+    """Parses a file from front to back; `position` is the next byte."""
 
     def __init__(self, file: FileIO) -> None:
-        self.file, self.at = file, 0
+        self.file, self.position = file, 0
         self.length = file.seek(0, os.SEEK_END)
 
     def _peek(self, size: int) -> bytes:
-        """What comes next, up to `size` bytes."""
-        self.file.seek(self.at)
+        """The next bytes, up to `size`."""
+        self.file.seek(self.position)
         return self.file.read(size)
 
     def items(self, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -69,7 +69,7 @@ class _Reader:
         while more:
             key = self._value()
             if not isinstance(key, str) or key in keys:
-                raise ValueError(f"the key {key} stands there twice, or is none")
+                raise ValueError(f"the key {key} is there twice, or is no text")
             keys.add(key)
             self._expect(b":")
             if key in lists and self._take(b"["):
@@ -82,32 +82,32 @@ class _Reader:
         if keys:
             self._expect(b"}")
         self._skip()
-        if self.at < self.length:
+        if self.position < self.length:
             raise ValueError("more behind the outermost object")
 
     def _skip(self) -> None:
         while (text := self._peek(64)).startswith(SPACE):
-            self.at += len(text) - len(text.lstrip(b" \t\n\r"))
+            self.position += len(text) - len(text.lstrip(b" \t\n\r"))
 
     def _take(self, mark: bytes) -> bool:
-        """Step over a character, if it is the next."""
+        """Whether the next character is `mark`; steps over it."""
         self._skip()
         found = self._peek(1) == mark
-        self.at += found
+        self.position += found
         return found
 
     def _expect(self, mark: bytes) -> None:
         if not self._take(mark):
-            raise ValueError(f"expected {mark} at byte {self.at}")
+            raise ValueError(f"expected {mark} at byte {self.position}")
 
     def _value(self) -> Any:
-        """Any value, read at once."""
+        """Parse the next value."""
         self._skip()
         size = 4096
         while True:
             # Of one byte a character, so that places agree; no JSON is made of others.
             text = self._peek(size).decode("latin-1")
-            whole = self.at + size >= self.length
+            whole = self.position + size >= self.length
             try:
                 _, end = DECODER.raw_decode(text)
                 if end < len(text) or whole:
@@ -117,33 +117,33 @@ class _Reader:
                     raise
             size *= 4
         value = json.loads(self._peek(end))
-        self.at += end
+        self.position += end
         return value
 
     def _rows(self) -> Iterator[Rows]:
-        """The rows of the list that begins here, a window at a time."""
-        forms, size = self._forms(), WINDOW
+        """The rows of the list that begins here, one window at a time."""
+        templates, size = self._templates(), WINDOW
         more = not self._take(b"]")
         while more:
             self._skip()
             window = self._peek(size)
             window = window[: window.rfind(b"}") + 1]
-            found = (form.columns(window) for form in forms)
+            found = (template.columns(window) for template in templates)
             columns = next((c for c in found if c is not None), None)
             rows, used = (columns, len(window)) if columns else _objects(window)
             if rows:
                 yield rows
-                self.at += used
+                self.position += used
                 size, more = WINDOW, self._take(b",")
                 if not more:
                     self._expect(b"]")
-            elif self.at + size < self.length:
+            elif self.position + size < self.length:
                 size *= 4  # a row longer than the window
             else:
-                raise ValueError(f"no row at byte {self.at}")
+                raise ValueError(f"no row at byte {self.position}")
 
-    def _forms(self) -> "list[RowTemplate]":
-        """How rows may look, by the first: as it is, or without its polygons."""
+    def _templates(self) -> "list[RowTemplate]":
+        """Templates of the first row: one of all of it, one without its polygons."""
         self._skip()
         window = self._peek(WINDOW)
         text = window.decode("latin-1")
@@ -154,12 +154,13 @@ class _Reader:
         comma = COMMA.match(text, end)
         if not isinstance(row, dict) or not comma:
             return []
-        made = (RowTemplate(window[:end], comma[0].encode(), row, cut) for cut in (False, True))
-        return [form for form in made if form.fits]
+        separator = comma[0].encode()
+        made = (RowTemplate(window[:end], separator, row, drop) for drop in (False, True))
+        return [template for template in made if template.fits]
 
 
 def _objects(window: bytes) -> tuple[list[Any], int]:
-    """The whole values at the beginning of a window, and the bytes they take."""
+    """The complete values at the beginning of a window, and how many bytes they take."""
     try:
         return json.loads(b"[" + window + b"]"), len(window)
     except ValueError:  # it ends within a row, or behind the list
@@ -177,13 +178,16 @@ def _objects(window: bytes) -> tuple[list[Any], int]:
 
 
 class RowTemplate:
-    """Rows that differ in digits alone from the first, apart from polygons where they are cut."""
+    """Rows that differ from the first only in digits; `drop_polygons` leaves polygons out."""
 
-    def __init__(self, first: bytes, comma: bytes, row: dict[str, Any], cut: bool) -> None:
-        self.cut, self.comma = cut, comma
+    def __init__(
+        self, first: bytes, comma: bytes, row: dict[str, Any], drop_polygons: bool
+    ) -> None:
+        self.drop_polygons, self.comma = drop_polygons, comma
         text = self._text(first)
         self.bare = text.translate(None, DIGITS)
-        row = {key: value for key, value in row.items() if not (cut and key == "segmentation")}
+        if drop_polygons:
+            row = {key: value for key, value in row.items() if key != "segmentation"}
         widths = {key: _width(value) for key, value in row.items()}
         ends = np.cumsum([w or 0 for w in widths.values()])
         self.places = {
@@ -195,7 +199,7 @@ class RowTemplate:
         self.fits = same and None not in widths.values()
 
     def columns(self, window: bytes) -> Columns | None:
-        """The window's numbers by key, or None where it is not of this form."""
+        """The window's numbers by key; None where it does not match this template."""
         text = self._text(window)
         bare = text.translate(None, DIGITS)
         count = (len(bare) + len(self.comma)) // (len(self.bare) + len(self.comma))
@@ -208,11 +212,11 @@ class RowTemplate:
         return Columns({key: table[:, place] for key, place in self.places.items()})
 
     def _text(self, window: bytes) -> bytes:
-        return POLYGONS.sub(b"", window) if self.cut else window
+        return POLYGONS.sub(b"", window) if self.drop_polygons else window
 
 
 def _width(value: Any) -> int | None:
-    """How many numbers a value is; None where it is something else too."""
+    """How many numbers a value holds; None where it holds anything else."""
     if isinstance(value, list):
         widths = [_width(item) for item in value]
         return None if None in widths else sum(w for w in widths if w is not None)

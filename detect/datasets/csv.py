@@ -87,7 +87,7 @@ class CSV(ImageDataset):
         if bare and not whole:
             self.notes.append(f"{len(bare)} images in {self.folder} have no row: left out")
         objects |= {name: [] for name in bare if whole}
-        return [Entry(name, mine, sizes.get(name)) for name, mine in objects.items()]
+        return [Entry(name, boxes, sizes.get(name)) for name, boxes in objects.items()]
 
     def _object(
         self, file: Path, number: int, row: dict[str, str], labels: dict[str, int]

@@ -1,4 +1,4 @@
-"""Decimal numbers of a text to an array, all at once, without an object for each."""
+"""Parse all decimal numbers of a text to an array, without a Python object for each."""
 
 import numpy as np
 
@@ -19,9 +19,12 @@ def parse_decimals(text: bytes) -> np.ndarray | None:
         return np.zeros(0)
     text += b","
     each = np.frombuffer(text, np.uint8)
-    mark = np.flatnonzero(each < ord("0")).astype(np.int32)  # no digit: comma, minus and dot
+    mark = np.flatnonzero(each < ord("0")).astype(np.int32)  # not a digit: comma, minus or dot
     comma, minus, dot = (each[mark] == ord(x) for x in ",-.")
-    end, owner = mark[comma], np.cumsum(comma, dtype=np.int32)  # whose a minus or a dot is
+    end, owner = (
+        mark[comma],
+        np.cumsum(comma, dtype=np.int32),
+    )  # which number a minus or a dot belongs to
     start = np.concatenate([np.zeros(1, np.int32), end[:-1] + 1])
     signed, dotted = owner[minus], owner[dot]
     lead, point = start.copy(), end.copy()  # the first digit, and the end of those before a dot

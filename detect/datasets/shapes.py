@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 SMALLEST, LARGEST = 0.12, 0.45  # longer side of a shape, share of the image's side
 VISIBLE = 0.6  # share of a shape's area; it follows that no two boxes have an IoU above 0.4
 EMPTY = 0.03  # share of images without a shape
-TRIES = 12  # to place a shape before it is given up
+TRIES = 12  # to place a shape; after these the image goes without it
 # Shapes are painted this much larger and shrunk: OpenCV's own smooth polygons (LINE_AA) reach up to
 # a pixel too far.
 FINE = 3
@@ -57,7 +57,7 @@ class Shape(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is to be drawn, and the random state that draws the rest."""
+    """The shapes and ground of an image, and the random state that draws the rest."""
 
     shapes: list[Shape]
     ground: np.ndarray  # [2, 2, 3] RGB at the corners of the image
@@ -72,7 +72,7 @@ class Shapes:
         size: side of an image, pixels.
         train, val, test: number of images in each split.
         max_objects: in an image; a few images have none.
-        view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
+        view: what of the truth `record` keeps, see `engine.data.views`: all, largest, multilabel.
     """
 
     def __init__(
@@ -133,9 +133,9 @@ class Shapes:
 
 
 def _place(scene: Scene, size: int, spare: list[float]) -> None:
-    """Add a shape where it leaves enough of itself and of those below visible, or give up.
+    """Add a shape where enough of it and of those below stays visible, or leave it out.
 
-    `spare` says for each shape how many square pixels of it may still be covered.
+    `spare` is, for each shape, how many square pixels of it may still be covered.
     """
     for _ in range(TRIES):
         label = int(scene.rng.integers(len(OUTLINES)))
@@ -181,13 +181,13 @@ def _clip(corners: np.ndarray, size: int) -> np.ndarray:
 
 
 def _area(corners: np.ndarray) -> float:
-    """Of a polygon, by the shoelace formula."""
+    """The area of a polygon, by the shoelace formula."""
     x, y = corners.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Area that two boxes share."""
+    """The area of the intersection of two boxes."""
     side = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     return float(side.clip(0).prod())
 
@@ -199,7 +199,7 @@ def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarr
 
 
 def _colour(scene: Scene) -> np.ndarray:
-    """Of four random colours the one farthest from all there are: often clear, at times faint."""
+    """The one of four random colours that is farthest from all in use: clear or faint."""
     rng = scene.rng
     some = _rgb(rng.uniform(0, 360, 4), rng.uniform(0.45, 0.95, 4), rng.uniform(0.5, 1, 4))
     taken = np.stack([scene.ground.mean((0, 1)), *(s.colour for s in scene.shapes)])
@@ -222,7 +222,7 @@ def _draw(scene: Scene, size: int) -> np.ndarray:
     large = cv2.resize(ramp, None, fx=FINE, fy=FINE, interpolation=cv2.INTER_NEAREST)
     _clutter(rng, large, scene.ground.mean((0, 1)))
     for shape in scene.shapes:
-        dark = shape.colour * rng.uniform(0.45, 1.0)  # a rim, at times hardly seen
+        dark = shape.colour * rng.uniform(0.45, 1.0)  # a rim, which may be hard to see
         _fill(large, shape.corners, dark)
         width = np.ptp(shape.corners, 0).max() * rng.uniform(0.02, 0.06)
         _fill(large, _inset(shape.corners, width), shape.colour)
@@ -233,7 +233,7 @@ def _draw(scene: Scene, size: int) -> np.ndarray:
 
 
 def _clutter(rng: np.random.Generator, image: np.ndarray, ground: np.ndarray) -> None:
-    """Long blobs, open arcs and lines, faint: none can be taken for one of the classes."""
+    """Faint blobs, arcs and lines that look like none of the classes."""
     size = len(image)
     for _ in range(rng.integers(3, 10)):
         colour = (ground + rng.choice((-1, 1)) * rng.uniform(10, 45, 3)).clip(0, 255).tolist()

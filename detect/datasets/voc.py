@@ -134,7 +134,7 @@ def _voc_folder(root: Path) -> Path:
 
 
 def _class_names(folder: Path) -> list[str]:
-    """Every object's name in every annotation; a file that cannot be parsed has no say."""
+    """Every object's name in every annotation; files that cannot be parsed are passed over."""
     names = set()
     for file in (folder / ANNOTATIONS).glob("*.xml"):
         try:
@@ -147,7 +147,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _parse(file: Path) -> ET.Element:
-    """The root of an annotation; ValueError says why it cannot be used."""
+    """The root of an annotation; ValueError where it cannot be used, with the reason."""
     try:
         data = file.read_bytes()
         # Entities, which can blow up to gigabytes, need a DOCTYPE; VOC has none. UTF-16 has zeros.

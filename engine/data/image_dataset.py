@@ -95,9 +95,9 @@ class ImageDataset:
         if self.on_error == "fail":
             where = file if row is None else f"{file}, {unit} {row}"
             raise UserError(f"{where}: {reason}; {self.mend}")
-        self.tell(file, row, reason, "left out")
+        self.note_defect(file, row, reason, "left out")
 
-    def tell(self, file: Any, row: int | None, reason: str, action: str) -> None:
+    def note_defect(self, file: Any, row: int | None, reason: str, action: str) -> None:
         """Note a defect, and what was done: "left out", "ignored", "kept"."""
         self.report.append(defect(file, reason, action, row))
 
