@@ -14,7 +14,7 @@ test: .venv/installed  ## lint, types and the fast tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright --pythonpath $(RUN)
-	$(RUN) -m pytest -q -n 2
+	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: .venv/installed  ## the tests that train for minutes
 	$(RUN) -m pytest -q -m slow

@@ -1,4 +1,7 @@
-"""The real command line, in processes of its own."""
+"""The real command line, in processes of its own.
+
+Each command runs once by a Python of its own, as users start it; the others are forked.
+"""
 
 import json
 import os
@@ -43,8 +46,8 @@ def voc(tmp_path_factory) -> Path:
 def trained(voc, tmp_path_factory) -> Path:
     """The run folder of a detector after one epoch on `voc`."""
     folder = tmp_path_factory.mktemp("trained")
-    run("train.py", *TINY, "dataset=voc", f"dataset.root={voc}", f"hydra.run.dir={folder}",
-        cwd=folder)  # fmt: skip
+    run("train.py", *TINY, "backbone=resnet18", "dataset=voc", f"dataset.root={voc}",
+        f"hydra.run.dir={folder}", cwd=folder, fresh=True)  # fmt: skip
     return folder
 
 
@@ -67,13 +70,13 @@ def test_a_run_leaves_what_it_promises(trained):
 
 def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
     checkpoint = f"checkpoint={trained / 'checkpoints/last.pt'}"
-    out = run("eval.py", checkpoint, f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path)
+    out = run("eval.py", checkpoint, f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path, fresh=True)
     scored = metrics(tmp_path / "eval")
     assert scored["protocol"] in out and "IoU 0.50" in out
     assert scored["primary_value"] == metrics(trained)["primary_value"]
     # predict sees all eight images, in other batches of three; eval scores the three of val
     run("predict.py", checkpoint, f"source={voc / 'JPEGImages'}", "loader.batch_size=3",
-        f"hydra.run.dir={tmp_path}/pred", cwd=tmp_path)  # fmt: skip
+        f"hydra.run.dir={tmp_path}/pred", cwd=tmp_path, fresh=True)  # fmt: skip
     assert len(list((tmp_path / "pred/images").glob("*.jpg"))) == 8
     file = tmp_path / "pred/predictions.json"
     rows = json.loads(file.read_text())

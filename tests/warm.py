@@ -3,11 +3,14 @@
 Loading torch and what goes with it takes most of the seconds of a short command. `command_line.py`
 starts one of these servers, asks it for each command by a byte over a socket, with open files:
 the request, standard output and error, and a pipe for the child's number and, later, its exit code.
-The child returns from `serve` and runs the command as Python would, to the end of the interpreter.
+The child returns from `serve` and runs the command as Python would, but does not take the loaded
+modules apart at the end, which takes longer than a wrong argument.
 The server ends, and its children with it, when the other end of the socket is closed.
 """
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -19,8 +22,11 @@ import select
 import signal
 import socket
 import sys
+import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 PACKAGES = ("engine", "classify", "detect")
 FILES = 4  # that come with a request
@@ -82,6 +88,27 @@ def reap(running: dict[int, int]) -> None:
         os.close(status)
 
 
+def ending(run: Callable[[], object]) -> NoReturn:
+    """Run it and end this process with Python's exit code, exit functions and traceback."""
+    code: object = 0
+    try:
+        run()
+    except SystemExit as end:
+        code = 0 if end.code is None else end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 255 if isinstance(code, int) else 1)
+
+
 def become(
     arguments: list[str], cwd: str, environment: dict[str, str], largest: int | None
 ) -> None:
@@ -105,4 +132,4 @@ if __name__ == "__main__":
     load()
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    become(**request)
+    ending(functools.partial(become, **request))
