@@ -225,7 +225,7 @@ def _image(name: str, suffix: str, data: bytes, message: str) -> Case:
     def add(root: Path) -> None:
         voc_image(root, f"p_{name}", data, suffix=suffix)
 
-    return Case(f"picture_{name}", add, message)
+    return Case(f"image_{name}", add, message)
 
 
 def _odd(
@@ -337,7 +337,7 @@ VOC = [
          r"no image JPEGImages/a\.jpg\.jpg \(or \.png\); names stand without ending: a"),
     Case("row_absolute", lambda root: voc_row(root, "/etc/passwd"), "leaves the folder|no image"),
     Case("row_blank", lambda root: voc_row(root, "   "), "", ""),
-    Case("stray_picture", _stray_image, "no split has this image", "not used"),
+    Case("stray_image", _stray_image, "no split has this image", "not used"),
     Case("stray_annotation", _stray_annotation, "an annotation without an image", "not used"),
     Case("leak", lambda root: voc_row(root, "a", "val"), "stands in the split train too", "kept"),
     Case("twin", _twin, r"the same pixels as .*a\.jpg \(train\)", "kept"),
@@ -444,7 +444,7 @@ def _in_folder(name: str, suffix: str, data: bytes, message: str) -> Case:
 
 FOLDER = [
     *(_in_folder(*row) for row in BAD_PICTURES),
-    Case("not_a_picture", lambda root: folder_image(root, "notes.txt", b"x"), "no image"),
+    Case("not_a_image", lambda root: folder_image(root, "notes.txt", b"x"), "no image"),
     Case("beside_the_classes", lambda root: (root / "train" / "list.csv").touch(),
          "lies beside the class folders"),
     Case("dead_link", lambda root: (root / "train/cat/link.jpg").symlink_to("nowhere.jpg"),
@@ -519,7 +519,7 @@ YOLO = [
          "left out", 1),
     Case("no_rows", lambda root: yolo_image(root, "no_rows", ""), "", "", 1),
     Case("no_file_of_rows", lambda root: yolo_image(root, "bare", None), "", "", 1),
-    Case("rows_without_picture",
+    Case("rows_without_image",
          lambda root: (root / "labels/train/lost.txt").write_text(SHARES) and None,
          "no image of this name"),
 ]  # fmt: skip
@@ -573,9 +573,9 @@ CSV = [
     _cells("flat", "cat,5,6,5,25", "has no area", "ignored", 2),
     _cells("outside", "cat,5,6,90,25", "leaves the image", "kept", 2),
     _cells("far_outside", "cat,50,6,90,25", "lies outside", "ignored", 2),
-    _line("picture_missing", "lost.jpg,cat,5,6,30,25", "no image lost.jpg"),
-    _line("picture_leaves", "../../etc/passwd,cat,5,6,30,25", "none below the folder"),
-    _line("picture_absolute", "/etc/passwd,cat,5,6,30,25", "none below the folder"),
-    _line("picture_without_name", ",cat,5,6,30,25", "none below the folder"),
+    _line("image_missing", "lost.jpg,cat,5,6,30,25", "no image lost.jpg"),
+    _line("image_leaves", "../../etc/passwd,cat,5,6,30,25", "none below the folder"),
+    _line("image_absolute", "/etc/passwd,cat,5,6,30,25", "none below the folder"),
+    _line("image_without_name", ",cat,5,6,30,25", "none below the folder"),
     _line("quote_left_open", '"a.jpg,cat,5,6,30,25', "no image|none below"),
 ]  # fmt: skip

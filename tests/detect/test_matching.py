@@ -139,9 +139,9 @@ def slowly(slots, objects, batch, positive, negative):
     """One image, one slot, one object at a time."""
     rows = list(zip(objects.boxes.tolist(), objects.labels.tolist(), objects.ignore, strict=True))
     table = []
-    for picture in range(batch):
+    for number in range(batch):
         mine = [
-            row for row, image in zip(rows, objects.batch_index, strict=True) if image == picture
+            row for row, image in zip(rows, objects.batch_index, strict=True) if image == number
         ]
         labels = []
         for slot in slots.tolist():
