@@ -46,8 +46,8 @@ def _groups() -> set[str]:
 
 
 def _options(group: str) -> list[str]:
-    files = (CONFIGS / group).rglob("*.yaml")
-    return sorted(p.relative_to(CONFIGS / group).with_suffix("").as_posix() for p in files)
+    files = [p.relative_to(CONFIGS / group) for p in (CONFIGS / group).rglob("*.yaml")]
+    return sorted(p.with_suffix("").as_posix() for p in files if not p.parts[0].startswith("_"))
 
 
 def _known_keys(config_name: str) -> list[str]:

@@ -27,11 +27,11 @@ class Precision(Enum):
 class TrainerConfig:
     """How long and how a run trains."""
 
-    epochs: int = 30
+    epochs: int = 40
     minutes: float | None = None  # a budget: the schedule ends with it, whichever comes first
     precision: Precision = Precision.auto
     accumulate: int = 1  # batches a step
-    eval_every: int = 1  # epochs; the last epoch is always evaluated
+    eval_every: int = 5  # epochs; the last epoch is always evaluated
     save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
     patience: int | None = None  # evaluations without a better one that end the run
     max_skipped: int = 20  # steps in a row that are not finite that end the run
@@ -61,7 +61,7 @@ class PreprocessingConfig:
 class LoaderConfig:
     """How images reach the device."""
 
-    batch_size: int = 16  # of all processes together
+    batch_size: int = 8  # of all processes together
     workers: int = 2  # of each process
     prefetch: int = 2  # batches that each worker prepares ahead
     cache_mb: int = 0  # memory for training's decoded images, megabytes, shared by the workers

@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
+from engine.cli import _options
 from engine.config import schema
 from engine.config.instantiate import check, part
 from engine.errors import UserError
@@ -12,12 +13,14 @@ from engine.errors import UserError
 CONFIGS = schema.CONFIGS
 GROUPS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
 BOXES = sorted(path.stem for path in (CONFIGS / "loss" / "box").glob("*.yaml"))
-# Every YAML of every group, in subfolders too.
+BASES = sorted(CONFIGS.rglob("_base/*.yaml"))
+# Every YAML of every group, in subfolders too, but for what others include.
 OPTIONS = [
     (group, path.relative_to(CONFIGS / group).with_suffix("").as_posix())
     for group in GROUPS
     for path in sorted((CONFIGS / group).rglob("*.yaml"))
     if path.parent != CONFIGS / "loss" / "box"  # a group of its own, inside another
+    and path not in BASES
 ]
 PARTS = [(group, option) for group, option in OPTIONS if group in parts.INJECTED_ARGUMENTS]
 PRESETS = [(group, option) for group, option in OPTIONS if group not in parts.INJECTED_ARGUMENTS]
@@ -82,8 +85,11 @@ def test_the_other_commands_compose(name):
 
 
 def test_precedence_command_line_experiment_model_group():
-    bare = compose("~model")  # what the schema says
-    assert (bare.image_size, bare.loader.batch_size, bare.trainer.epochs) == (224, 16, 30)
+    bare = compose(
+        "~model"
+    )  # the schema alone, whose values a detector's preset leaves as they are
+    assert (bare.image_size, bare.loader.batch_size, bare.trainer.epochs) == (224, 8, 40)
+    assert compose("model=ssd_resnet34").trainer == bare.trainer
     assert compose("model=resnet18").image_size == "auto"
     assert compose("model=resnet18").loader.batch_size == 32
     demo = compose("experiment=demo")
@@ -92,6 +98,14 @@ def test_precedence_command_line_experiment_model_group():
     said = compose("experiment=demo", "image_size=64", "trainer.epochs=2")
     assert said.image_size == 64 and said.trainer.epochs == 2
     assert said.loader.batch_size == 16
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_a_base_is_included_by_others_and_offered_to_nobody(base):
+    line = f"- _base/{base.stem}"
+    files = [p for p in base.parent.parent.glob("*.yaml") if line in p.read_text()]
+    assert len(files) > 3
+    assert not any("_base" in option for option in _options(base.parent.parent.name))
 
 
 def test_precedence_of_groups():
