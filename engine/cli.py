@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from engine.config.renamed import new_key, new_option
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped, UserError, did_you_mean
 
@@ -62,25 +63,13 @@ def _known_keys(config_name: str) -> list[str]:
             return list(_keys(hydra.compose(config_name)))
 
 
-def _renamed() -> Any:
-    return OmegaConf.load(CONFIGS / "renamed.yaml")
-
-
-def _new_name(key: str, config_name: str, known: Collection[str]) -> str | None:
-    """What a key of an older version is called, as far as the composed configuration has it."""
-    table, (folder, _, leaf) = _renamed(), key.rpartition(".")
-    names = [table.commands.get(config_name, {}), *table["keys"].values()]
-    new = (f"{folder}.{now}" if folder else now for now in (n.get(leaf) for n in names) if now)
-    return next((name for name in new if name in known), None)
-
-
 def _explain(error: Exception, config_name: str) -> str:
     """One line from Hydra's several: what was got, what was expected."""
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, MissingConfigException) and (missing := error.missing_cfg_file):
         group, _, option = missing.rpartition("/") if error.options else missing.partition("/")
         options = error.options or _options(group)  # in folders Hydra knows of none
-        if now := OmegaConf.select(_renamed(), f"options.{group}.{option}"):
+        if now := new_option(group, option):
             return f"{group}={option}: this is called {group}={now} now"
         near = did_you_mean(option, options)
         return f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(options)}"
@@ -92,7 +81,7 @@ def _explain(error: Exception, config_name: str) -> str:
         return f"{key[1]}: a checkpoint keeps its own {group}; choose it when training starts"
     if key:
         known = _known_keys(config_name)
-        if now := _new_name(key[1], config_name, known):
+        if now := new_key(key[1], known, config_name):
             return f"{key[1]}: this key is called {now} now"
         near = did_you_mean(key[1], known)
         return f"{key[1]}: no such key{near} (`--cfg job` lists them all)"

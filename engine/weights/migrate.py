@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from engine.config.schema import CONFIGS
+from engine.config import renamed
 from engine.console import info
 
 FORMAT = 5
@@ -14,14 +12,14 @@ BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 
 def migrate(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of this format; one of an older format is changed to it, and that is shown."""
-    number, table = state["format"], OmegaConf.load(CONFIGS / "renamed.yaml")
+    number, names = state["format"], renamed.table()
     if number == FORMAT:
         return state
     info(f"checkpoint of format {number}, read as {FORMAT}")
     state = _from_first(state) if number == 1 else state
-    state = {**state, "config": _with_coder(state["config"], table.coder)} if number < 3 else state
+    config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
-    return {**state, "config": _renamed(state["config"], table), "format": FORMAT}
+    return {**state, "config": _renamed(config, names), "format": FORMAT}
 
 
 def _renamed(node: Any, table: Any) -> Any:
