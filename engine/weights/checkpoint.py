@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,28 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
             f"checkpoint {path}: {what}; expected a file that train.py wrote (plain tensors, "
             "numbers and strings; nothing else is ever unpickled)"
         ) from error
-    if not isinstance(state, dict) or not state.keys() >= NEEDED:
-        got = sorted(map(str, state))[:5] if isinstance(state, dict) else type(state).__name__
-        raise UserError(f"checkpoint {path}: not written by train.py (it holds {got})")
+    if not isinstance(state, dict):
+        raise UserError(
+            f"checkpoint {path}: not written by train.py (it holds {type(state).__name__})"
+        )
+    return upgrade(state, path)
+
+
+def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The state read from a checkpoint, migrated to the format of this version.
+
+    Raises:
+        UserError: not ours, or from a newer format.
+    """
+    if not state.keys() >= NEEDED:
+        raise UserError(
+            f"checkpoint {path}: not written by train.py (it holds {sorted(map(str, state))[:5]})"
+        )
     if state["format"] > FORMAT:
         raise UserError(
             f"checkpoint {path}: format {state['format']}, this version reads {FORMAT}: update it"
         )
-    return migrate(state)
+    return migrate(dict(state))
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:

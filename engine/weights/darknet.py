@@ -18,13 +18,18 @@ PREPROCESSING = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # RGB 
 NORM = ("bias", "weight", "running_mean", "running_var")
 
 
-def read(path: Path, backbone: nn.Module) -> dict[str, Tensor]:
+def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
     """The tensors of a backbone by name; what the file holds besides is a classifier, if it fits.
+
+    Args:
+        data: the bytes of the file.
+        path: its name, for messages.
+        backbone: gives the names, shapes and order of the tensors.
 
     Raises:
         UserError: the file is shorter than the backbone, or its header is not Darknet's.
     """
-    numbers = _numbers(path)
+    numbers = _numbers(data, path)
     state, used = {}, 0
     for key, tensor in _order(backbone):
         piece = numbers[used : used + tensor.numel()]
@@ -38,14 +43,13 @@ def read(path: Path, backbone: nn.Module) -> dict[str, Tensor]:
     return state | _classifier(numbers[used:], list(backbone.channels)[-1])  # type: ignore[arg-type]
 
 
-def _numbers(path: Path) -> np.ndarray:
+def _numbers(data: bytes, path: Path) -> np.ndarray:
     """All of the file's numbers; the header is three int32 and the images seen, 4 or 8 bytes."""
-    data = path.read_bytes()
     if len(data) < 20:
         raise UserError(f"{path}: {len(data)} bytes, too short for a Darknet file")
     major, minor = np.frombuffer(data, np.int32, 2)
     if not (0 <= major < 10 and 0 <= minor < 100):
-        raise UserError(f"{path}: no Darknet file: it says version {major}.{minor}")
+        raise UserError(f"{path}: no Darknet file: its version is {major}.{minor}")
     header = 20 if major * 10 + minor >= 2 else 16
     return np.frombuffer(data, np.float32, (len(data) - header) // 4, header)
 

@@ -4,6 +4,7 @@ Files are read as tensors only; no code in them is ever run.
 """
 
 import hashlib
+import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ class Pretrained(NamedTuple):
 @dataclass
 class _File:
     path: Path
+    digest: str  # the sha256 of the file
     state: dict[str, Tensor]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: list[str] | None = None
@@ -95,7 +97,9 @@ def _torchvision(entry: Any) -> _File:
                 f"backbone.weights: {path.name} is not in {path.parent} and cannot be fetched "
                 f"({error}); without a network, put {entry.url} there by hand"
             ) from error
-    if (file := _detector(path, state := _tensors(path))) is not None:
+    loaded, digest = _unpickle(path)
+    state = _tensors(path, loaded)
+    if (file := _detector(path, digest, state)) is not None:
         return file
     recipe = entry.transforms()
     preprocessing = Preprocessing(
@@ -105,12 +109,12 @@ def _torchvision(entry: Any) -> _File:
         std=tuple(recipe.std),
         interpolation=recipe.interpolation.value,
     )
-    return _File(path, state, preprocessing, entry.meta["categories"])
+    return _File(path, digest, state, preprocessing, entry.meta["categories"])
 
 
-def _detector(path: Path, state: dict[str, Tensor]) -> _File | None:
+def _detector(path: Path, digest: str, state: dict[str, Tensor]) -> _File | None:
     found = torchvision_detectors.translate(state, path)
-    return found and _File(path, found.state, found.preprocessing, found.classes)
+    return found and _File(path, digest, found.state, found.preprocessing, found.classes)
 
 
 def _stated_hash(path: Path) -> str:
@@ -120,29 +124,30 @@ def _stated_hash(path: Path) -> str:
 
 def _read(path: Path, backbone: nn.Module) -> _File:
     if path.suffix == ".weights":
-        return _File(path, darknet.read(path, backbone), darknet.PREPROCESSING)
-    loaded = _unpickle(path)
+        data = path.read_bytes()
+        state = darknet.parse(data, path, backbone)
+        return _File(path, _sha256(data), state, darknet.PREPROCESSING)
+    loaded, digest = _unpickle(path)
     if not loaded.keys() >= checkpoint.NEEDED:
-        state = _tensors(path)
-        return _detector(path, state) or _File(path, state)
-    ours = checkpoint.load(str(path), torch.device("cpu"))
-    state = {k: v for k, v in (ours["ema"] or ours["model"]).items() if "." in k}
-    said, default = ours["preprocessing"], Preprocessing()
-    size = max(said["size"])
+        state = _tensors(path, loaded)
+        return _detector(path, digest, state) or _File(path, digest, state)
+    saved = checkpoint.upgrade(loaded, str(path))
+    state = {k: v for k, v in (saved["ema"] or saved["model"]).items() if "." in k}
+    trained, default = saved["preprocessing"], Preprocessing()
+    size = max(trained["size"])
     preprocessing = Preprocessing(
         size=size,
-        resize=round(size * (said["resize"] or default.resize / default.size)),
-        mean=tuple(said["mean"]),
-        std=tuple(said["std"]),
-        interpolation=said["interpolation"] or default.interpolation,
-        colour=said["colour"],
+        resize=round(size * (trained["resize"] or default.resize / default.size)),
+        mean=tuple(trained["mean"]),
+        std=tuple(trained["std"]),
+        interpolation=trained["interpolation"] or default.interpolation,
+        colour=trained["colour"],
     )
-    return _File(path, state, preprocessing, ours["classes"])
+    return _File(path, digest, state, preprocessing, saved["classes"])
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, wherever in it that stands."""
-    loaded: Any = _unpickle(path)
+def _tensors(path: Path, loaded: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict that a file holds, at its top level or under one of the usual keys."""
     for key in ("state_dict", "model", "model_state_dict"):
         inner = loaded.get(key)
         loaded = inner if isinstance(inner, Mapping) else loaded
@@ -152,11 +157,13 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _unpickle(path: Path) -> Mapping[str, Any]:
+def _unpickle(path: Path) -> tuple[Mapping[str, Any], str]:
+    """What a file holds by name, and its sha256; the file is read once."""
     try:
+        data = path.read_bytes()
         with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
             warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers have no fixed set of errors
         reason = str(error).split("\n")[0][:200]
         raise UserError(
@@ -165,7 +172,11 @@ def _unpickle(path: Path) -> Mapping[str, Any]:
         ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
-    return loaded
+    return loaded, _sha256(data)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
@@ -176,7 +187,6 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
     state = _counted({k.removeprefix(prefix): v for k, v in held.items()})
     matched = {k: state[k] for k in wanted if k in state and state[k].shape == wanted[k].shape}
     missing, unused_tensors = wanted.keys() - matched.keys(), state.keys() - matched.keys()
-    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
     counts = (
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
         f"{len(unused_tensors)} of the file left over{_named(unused_tensors)}"
@@ -187,7 +197,7 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )
     backbone.load_state_dict(matched, strict=False)
-    info(f"weights: {file.path}: {counts}; sha256 {digest}")
+    info(f"weights: {file.path}: {counts}; sha256 {file.digest}")
     return {k: state[k] for k in state if k in unused_tensors}
 
 
