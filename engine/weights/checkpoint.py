@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors, numbers, strings, lists and dicts, written whole or not at all."""
+"""Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
 import os
 import re
@@ -19,10 +19,10 @@ NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 @rank_zero_only
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush, then replace: the old file lives until the new is whole.
+    """Write beside the target, flush, then replace: the old file stays until the new is complete.
 
     Raises:
-        OSError: the file system refuses; the old file is as it was.
+        OSError: the file cannot be written; the old file is unchanged.
     """
     temporary = path.with_suffix(".tmp")
     try:
@@ -31,7 +31,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer has no kind of its own
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for a full disk
         temporary.unlink(missing_ok=True)
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
     folder = os.open(path.parent, os.O_RDONLY)
@@ -43,8 +43,8 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto `device`; no code in the file is ever run.
 
     Raises:
-        UserError: no such file, not a checkpoint, not ours, from a newer format, or it holds
-            pickled objects (named).
+        UserError: no such file, not a checkpoint, not written by train.py, of a newer format, or
+            it holds pickled objects (the message names the first).
     """
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "no such file"
@@ -72,7 +72,7 @@ def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
     """The state read from a checkpoint, migrated to the format of this version.
 
     Raises:
-        UserError: not ours, or from a newer format.
+        UserError: not written by train.py, or of a newer format.
     """
     if not state.keys() >= NEEDED:
         raise UserError(
@@ -86,7 +86,7 @@ def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:
-    """Put a checkpoint's weights into the network its configuration built.
+    """Load a checkpoint's weights into the network that its configuration built.
 
     Raises:
         UserError: keys or shapes differ.

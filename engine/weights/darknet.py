@@ -1,7 +1,7 @@
-"""Darknet's own .weights files: a header, then every layer's numbers, float32, in running order.
+"""Darknet's .weights files: a header, then the float32 weights of every layer in forward order.
 
 A convolution with batch normalisation holds shift, scale, mean, variance, weights; one without
-holds bias, weights (https://pjreddie.com/darknet, parser.c). The file names nothing, so only the
+holds bias, weights (https://pjreddie.com/darknet, parser.c). The file has no names, so only the
 same network reads it right.
 """
 
@@ -19,7 +19,7 @@ NORM = ("bias", "weight", "running_mean", "running_var")
 
 
 def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a backbone by name; what the file holds besides is a classifier, if it fits.
+    """The tensors of a backbone by name, and of a classifier if the rest of the file has its size.
 
     Args:
         data: the bytes of the file.
@@ -44,7 +44,7 @@ def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def _numbers(data: bytes, path: Path) -> np.ndarray:
-    """All of the file's numbers; the header is three int32 and the images seen, 4 or 8 bytes."""
+    """All weights of the file; the header is three int32 and the images seen, 4 or 8 bytes."""
     if len(data) < 20:
         raise UserError(f"{path}: {len(data)} bytes, too short for a Darknet file")
     major, minor = np.frombuffer(data, np.int32, 2)
@@ -55,7 +55,7 @@ def _numbers(data: bytes, path: Path) -> np.ndarray:
 
 
 def _order(backbone: nn.Module) -> list[tuple[str, Tensor]]:
-    """The backbone's tensors as the file has them: a layer's normalisation before its weights."""
+    """The backbone's tensors in the file's order: a layer's normalisation before its weights."""
     layers = [(n, m) for n, m in backbone.named_modules() if hasattr(m, "weight")]
     order = []
     for (name, layer), (after, norm) in zip(
@@ -72,7 +72,7 @@ def _order(backbone: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _classifier(numbers: np.ndarray, width: int) -> dict[str, Tensor]:
-    """The last 1x1 convolution as a linear layer; its biases stand before its weights."""
+    """The last 1x1 convolution as a linear layer; the file has its biases before its weights."""
     classes, odd = divmod(len(numbers), width + 1)
     if odd or not classes:
         return {}
