@@ -7,6 +7,7 @@ import torchvision
 from torch import Tensor, nn
 
 from classify.backbones.sequential import SequentialBackbone
+from classify.backbones.torchvision_detectors import SSDLITE
 
 C4 = 13  # the block whose first convolution gives the fine map
 
@@ -21,6 +22,7 @@ class MobileNetSSD(SequentialBackbone):
 
     channels = (672, 480)
     strides = (16, 32)
+    detectors = (SSDLITE,)
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from classify.backbones.sequential import SequentialBackbone
+from classify.backbones.torchvision_detectors import RETINANET
 from engine.errors import UserError
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -26,6 +27,7 @@ class ResNet(SequentialBackbone):
     """
 
     taps = (4, 5, 6, 7)  # layer1 to layer4
+    detectors = (RETINANET,)
 
     def __init__(self, *, name: str, stem: str = "imagenet", weights: str | None = None) -> None:
         super().__init__()

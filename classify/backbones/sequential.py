@@ -1,10 +1,12 @@
 """What the backbones share: layers one after another, and maps taken behind some of them."""
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from engine.weights.pretrained import Pretrained, load
+from engine.weights.translate import Family
 
 
 class SequentialBackbone(nn.Module):
@@ -18,6 +20,7 @@ class SequentialBackbone(nn.Module):
     channels: Sequence[int]
     strides: Sequence[int]
     taps: Sequence[int]
+    detectors: ClassVar[tuple[Family, ...]] = ()  # on this backbone, whose weights load too
     pretrained: Pretrained | None = None  # what `weights` held, until the network is built
 
     def layers(self) -> Iterable[nn.Module]:
@@ -40,4 +43,4 @@ class SequentialBackbone(nn.Module):
 
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
         """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
-        self.pretrained = load(self, weights, published)
+        self.pretrained = load(self, weights, published, self.detectors)

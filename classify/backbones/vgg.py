@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from classify.backbones.sequential import SequentialBackbone
+from classify.backbones.torchvision_detectors import SSD300
 from engine.errors import UserError
 
 TABLE = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # columns of table 1
@@ -27,6 +28,7 @@ class VGG(SequentialBackbone):
 
     channels = (256, 512, 512, 512)
     strides = (4, 8, 16, 32)
+    detectors = (SSD300,)
 
     def __init__(self, *, name: str, weights: str | None = None) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from classify.backbones.sequential import SequentialBackbone
+from classify.backbones.torchvision_detectors import SSD300
 
 POOL3, POOL4, POOL5 = 16, 23, 30  # layers of VGG16
 
@@ -37,6 +38,7 @@ class VGGSSD(SequentialBackbone):
 
     channels = (512, 1024)
     strides = (8, 16)
+    detectors = (SSD300,)
     own = ("scale.", "fc6.", "fc7.")  # what no classifier's weights have
 
     def __init__(self, *, weights: str | None = None) -> None:

@@ -1,8 +1,9 @@
-"""Checkpoints: plain tensors, numbers, strings, lists and dicts, written whole or not at all."""
+"""Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 @rank_zero_only
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush, then replace: the old file lives until the new is whole.
+    """Write beside the target, flush, then replace: the old file stays until the new is complete.
 
     Raises:
-        OSError: the file system refuses; the old file is as it was.
+        OSError: the file cannot be written; the old file is unchanged.
     """
     temporary = path.with_suffix(".tmp")
     try:
@@ -30,7 +31,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer has no kind of its own
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for a full disk
         temporary.unlink(missing_ok=True)
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
     folder = os.open(path.parent, os.O_RDONLY)
@@ -42,8 +43,8 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto `device`; no code in the file is ever run.
 
     Raises:
-        UserError: no such file, not a checkpoint, not ours, from a newer format, or it holds
-            pickled objects (named).
+        UserError: no such file, not a checkpoint, not written by train.py, of a newer format, or
+            it holds pickled objects (the message names the first).
     """
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "no such file"
@@ -60,18 +61,32 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
             f"checkpoint {path}: {what}; expected a file that train.py wrote (plain tensors, "
             "numbers and strings; nothing else is ever unpickled)"
         ) from error
-    if not isinstance(state, dict) or not state.keys() >= NEEDED:
-        got = sorted(map(str, state))[:5] if isinstance(state, dict) else type(state).__name__
-        raise UserError(f"checkpoint {path}: not written by train.py (it holds {got})")
+    if not isinstance(state, dict):
+        raise UserError(
+            f"checkpoint {path}: not written by train.py (it holds {type(state).__name__})"
+        )
+    return upgrade(state, path)
+
+
+def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The state read from a checkpoint, migrated to the format of this version.
+
+    Raises:
+        UserError: not written by train.py, or of a newer format.
+    """
+    if not state.keys() >= NEEDED:
+        raise UserError(
+            f"checkpoint {path}: not written by train.py (it holds {sorted(map(str, state))[:5]})"
+        )
     if state["format"] > FORMAT:
         raise UserError(
             f"checkpoint {path}: format {state['format']}, this version reads {FORMAT}: update it"
         )
-    return migrate(state)
+    return migrate(dict(state))
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:
-    """Put a checkpoint's weights into the network its configuration built.
+    """Load a checkpoint's weights into the network that its configuration built.
 
     Raises:
         UserError: keys or shapes differ.

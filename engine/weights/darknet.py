@@ -1,7 +1,7 @@
-"""Darknet's own .weights files: a header, then every layer's numbers, float32, in running order.
+"""Darknet's .weights files: a header, then the float32 weights of every layer in forward order.
 
 A convolution with batch normalisation holds shift, scale, mean, variance, weights; one without
-holds bias, weights (https://pjreddie.com/darknet, parser.c). The file names nothing, so only the
+holds bias, weights (https://pjreddie.com/darknet, parser.c). The file has no names, so only the
 same network reads it right.
 """
 
@@ -18,13 +18,18 @@ PREPROCESSING = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # RGB 
 NORM = ("bias", "weight", "running_mean", "running_var")
 
 
-def read(path: Path, backbone: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a backbone by name; what the file holds besides is a classifier, if it fits.
+def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a backbone by name, and of a classifier if the rest of the file has its size.
+
+    Args:
+        data: the bytes of the file.
+        path: its name, for messages.
+        backbone: gives the names, shapes and order of the tensors.
 
     Raises:
         UserError: the file is shorter than the backbone, or its header is not Darknet's.
     """
-    numbers = _numbers(path)
+    numbers = _numbers(data, path)
     state, used = {}, 0
     for key, tensor in _order(backbone):
         piece = numbers[used : used + tensor.numel()]
@@ -38,20 +43,19 @@ def read(path: Path, backbone: nn.Module) -> dict[str, Tensor]:
     return state | _classifier(numbers[used:], list(backbone.channels)[-1])  # type: ignore[arg-type]
 
 
-def _numbers(path: Path) -> np.ndarray:
-    """All of the file's numbers; the header is three int32 and the images seen, 4 or 8 bytes."""
-    data = path.read_bytes()
+def _numbers(data: bytes, path: Path) -> np.ndarray:
+    """All weights of the file; the header is three int32 and the images seen, 4 or 8 bytes."""
     if len(data) < 20:
         raise UserError(f"{path}: {len(data)} bytes, too short for a Darknet file")
     major, minor = np.frombuffer(data, np.int32, 2)
     if not (0 <= major < 10 and 0 <= minor < 100):
-        raise UserError(f"{path}: no Darknet file: it says version {major}.{minor}")
+        raise UserError(f"{path}: no Darknet file: its version is {major}.{minor}")
     header = 20 if major * 10 + minor >= 2 else 16
     return np.frombuffer(data, np.float32, (len(data) - header) // 4, header)
 
 
 def _order(backbone: nn.Module) -> list[tuple[str, Tensor]]:
-    """The backbone's tensors as the file has them: a layer's normalisation before its weights."""
+    """The backbone's tensors in the file's order: a layer's normalisation before its weights."""
     layers = [(n, m) for n, m in backbone.named_modules() if hasattr(m, "weight")]
     order = []
     for (name, layer), (after, norm) in zip(
@@ -68,7 +72,7 @@ def _order(backbone: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _classifier(numbers: np.ndarray, width: int) -> dict[str, Tensor]:
-    """The last 1x1 convolution as a linear layer; its biases stand before its weights."""
+    """The last 1x1 convolution as a linear layer; the file has its biases before its weights."""
     classes, odd = divmod(len(numbers), width + 1)
     if odd or not classes:
         return {}

@@ -1,4 +1,4 @@
-"""Checkpoints of older formats as this version would have written them."""
+"""Convert checkpoints of older formats to the format of this version."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from engine.config import renamed
 from engine.console import info
 
 FORMAT = 5
-# Until format 4 a checkpoint stood between two epochs, and nothing was counted of what is here.
+# Until format 4 a checkpoint was written between two epochs only, and held none of these counts.
 BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 
 
 def migrate(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of this format; one of an older format is changed to it, and that is shown."""
+    """A checkpoint in the format of this version; a line is logged where it had an older one."""
     number, names = state["format"], renamed.table()
     if number == FORMAT:
         return state
@@ -23,7 +23,7 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(node: Any, table: Any) -> Any:
-    """A configuration with the names of today, in every node that names a class."""
+    """A configuration with today's names of classes and of their keys."""
     if isinstance(node, list | tuple):
         return [_renamed(value, table) for value in node]
     if not isinstance(node, dict):
@@ -46,7 +46,7 @@ def _today(target: str, prefixes: dict[str, str]) -> str:
 
 
 def _with_coder(config: dict[str, Any], coder: str) -> dict[str, Any]:
-    """Until format 3 SSD's head had the variances of its coder."""
+    """The configuration with a box coder: until format 3 SSD's head had its variances."""
     head = dict(config["head"])
     if "variances" in head:
         head["coder"] = {"_target_": coder, "variances": head.pop("variances")}
@@ -54,7 +54,7 @@ def _with_coder(config: dict[str, Any], coder: str) -> dict[str, Any]:
 
 
 def _from_first(state: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 knew no fine-tuning, and called the layers of a ResNet by names of its own."""
+    """Convert a checkpoint of format 1: no fine-tuning, other names of ResNet's layers."""
     stages = {f"backbone.stages.{i}.": f"backbone.layer{i + 1}." for i in range(4)}
     names = {"backbone.stem.0.": "backbone.conv1.", "backbone.stem.1.": "backbone.bn1."} | stages
     weights = {

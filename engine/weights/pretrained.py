@@ -1,48 +1,39 @@
-"""Weights from elsewhere: torchvision's by name, files of this and other programs.
+"""Load weights from elsewhere into a backbone, and the tensors it leaves over into a head."""
 
-Files are read as tensors only; no code in them is ever run.
-"""
-
-import hashlib
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.error import URLError
+from typing import NamedTuple
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
 from engine.console import info
 from engine.errors import UserError, did_you_mean
 from engine.structures import Preprocessing
-from engine.weights import checkpoint, darknet, torchvision_detectors
+from engine.weights import weights_file
+from engine.weights.translate import Family
+from engine.weights.weights_file import WeightsFile
 
-# Names in torchvision's files of ViTs, and what its own class calls them since.
+# Names in torchvision's files of ViTs -> names in its class today.
 RENAMED = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
-LEAST = 0.9  # share of a backbone's tensors that a file must hold
+LEAST = 0.9  # the share of a backbone's tensors that a file must hold
 
 
 class Pretrained(NamedTuple):
-    """What came with a backbone's weights."""
+    """What a file holds besides a backbone's weights."""
 
     preprocessing: Preprocessing
-    unused_tensors: dict[str, Tensor]  # tensors the backbone has no place for: the head, as a rule
+    unused_tensors: dict[str, Tensor]  # that the backbone lacks: the head's, as a rule
     classes: list[str] | None  # names of the head's outputs, where they are known
 
 
-@dataclass
-class _File:
-    path: Path
-    state: dict[str, Tensor]
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    classes: list[str] | None = None
-
-
-def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pretrained | None:
+def load(
+    backbone: nn.Module,
+    weights: str | None,
+    published: str | None,
+    detectors: Sequence[Family] = (),
+) -> Pretrained | None:
     """Put weights into a backbone and report what matched.
 
     Args:
@@ -51,17 +42,18 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
         weights: None leaves the backbone as it is; a file (state dict, checkpoint, legacy pickle or
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
+        detectors: the families of detectors on this backbone, whose files are read too.
 
     Raises:
         UserError: no such file or name, not readable, or less than LEAST of the tensors match.
     """
     if weights is None:
         return None
-    names = _published(published)
+    names = weights_file.published(published, detectors)
     if weights in names:
-        file = _torchvision(names[weights])
+        file = weights_file.read_published(names[weights], detectors)
     elif Path(weights).expanduser().is_file():
-        file = _read(Path(weights).expanduser(), backbone)
+        file = weights_file.read(Path(weights).expanduser(), backbone, detectors)
     else:
         known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
         raise UserError(
@@ -73,110 +65,14 @@ def load(backbone: nn.Module, weights: str | None, published: str | None) -> Pre
     return Pretrained(file.preprocessing, unused_tensors, classes)
 
 
-def _published(name: str | None) -> dict[str, Any]:
-    """Torchvision's weights of a network by name, DEFAULT among them."""
-    if name is None:
-        return {}
-    members = torchvision.models.get_model_weights(name).__members__
-    detector = torchvision_detectors.PUBLISHED.get(name)
-    more = torchvision.models.get_model_weights(detector).__members__ if detector else {}
-    return {**more, "DEFAULT": members["DEFAULT"], **members}
-
-
-def _torchvision(entry: Any) -> _File:
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
-    if not path.is_file():
-        info(f"fetching {entry.url} to {path}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(entry.url, str(path), _stated_hash(path))
-        except (OSError, URLError, RuntimeError) as error:
-            raise UserError(
-                f"backbone.weights: {path.name} is not in {path.parent} and cannot be fetched "
-                f"({error}); without a network, put {entry.url} there by hand"
-            ) from error
-    if (file := _detector(path, state := _tensors(path))) is not None:
-        return file
-    recipe = entry.transforms()
-    preprocessing = Preprocessing(
-        size=recipe.crop_size[0],
-        resize=recipe.resize_size[0],
-        mean=tuple(recipe.mean),
-        std=tuple(recipe.std),
-        interpolation=recipe.interpolation.value,
-    )
-    return _File(path, state, preprocessing, entry.meta["categories"])
-
-
-def _detector(path: Path, state: dict[str, Tensor]) -> _File | None:
-    found = torchvision_detectors.translate(state, path)
-    return found and _File(path, found.state, found.preprocessing, found.classes)
-
-
-def _stated_hash(path: Path) -> str:
-    """resnet18-f37072fd.pth says that its sha256 starts with f37072fd."""
-    return path.stem.rpartition("-")[2]
-
-
-def _read(path: Path, backbone: nn.Module) -> _File:
-    if path.suffix == ".weights":
-        return _File(path, darknet.read(path, backbone), darknet.PREPROCESSING)
-    loaded = _unpickle(path)
-    if not loaded.keys() >= checkpoint.NEEDED:
-        state = _tensors(path)
-        return _detector(path, state) or _File(path, state)
-    ours = checkpoint.load(str(path), torch.device("cpu"))
-    state = {k: v for k, v in (ours["ema"] or ours["model"]).items() if "." in k}
-    said, default = ours["preprocessing"], Preprocessing()
-    size = max(said["size"])
-    preprocessing = Preprocessing(
-        size=size,
-        resize=round(size * (said["resize"] or default.resize / default.size)),
-        mean=tuple(said["mean"]),
-        std=tuple(said["std"]),
-        interpolation=said["interpolation"] or default.interpolation,
-        colour=said["colour"],
-    )
-    return _File(path, state, preprocessing, ours["classes"])
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, wherever in it that stands."""
-    loaded: Any = _unpickle(path)
-    for key in ("state_dict", "model", "model_state_dict"):
-        inner = loaded.get(key)
-        loaded = inner if isinstance(inner, Mapping) else loaded
-    state = {k: v for k, v in loaded.items() if isinstance(v, Tensor)}
-    if not state:
-        raise UserError(f"{path}: no tensors by name in it (it holds {sorted(loaded)[:5]})")
-    return state
-
-
-def _unpickle(path: Path) -> Mapping[str, Any]:
-    try:
-        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers have no fixed set of errors
-        reason = str(error).split("\n")[0][:200]
-        raise UserError(
-            f"{path}: cannot be read as weights ({reason}); expected a state dict or a checkpoint "
-            "of plain tensors (nothing else is ever unpickled), or a Darknet file (.weights)"
-        ) from error
-    if not isinstance(loaded, Mapping):
-        raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
-    return loaded
-
-
-def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
-    """Load what matches by name and shape, say what does not, return what is left of the file."""
-    wanted = _counted(backbone.state_dict())
+def _fit(backbone: nn.Module, file: WeightsFile) -> dict[str, Tensor]:
+    """Load the tensors that match by name and shape; returns the file's other tensors."""
+    wanted = _without_counters(backbone.state_dict())
     held = {_renamed(k): v for k, v in file.state.items()}
     prefix = _prefix(held, wanted)
-    state = _counted({k.removeprefix(prefix): v for k, v in held.items()})
+    state = _without_counters({k.removeprefix(prefix): v for k, v in held.items()})
     matched = {k: state[k] for k in wanted if k in state and state[k].shape == wanted[k].shape}
     missing, unused_tensors = wanted.keys() - matched.keys(), state.keys() - matched.keys()
-    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
     counts = (
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
         f"{len(unused_tensors)} of the file left over{_named(unused_tensors)}"
@@ -187,7 +83,7 @@ def _fit(backbone: nn.Module, file: _File) -> dict[str, Tensor]:
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )
     backbone.load_state_dict(matched, strict=False)
-    info(f"weights: {file.path}: {counts}; sha256 {digest}")
+    info(f"weights: {file.path}: {counts}; sha256 {file.digest}")
     return {k: state[k] for k in state if k in unused_tensors}
 
 
@@ -197,13 +93,13 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the batch counters, which older files lack and nothing reads."""
+def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state without batch counters, which older files lack and nothing reads."""
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def _prefix(state: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
-    """What most of the file's names carry before the backbone's: "", "module.", "backbone."."""
+    """The prefix of most of the file's names before the backbone's: "", "module.", "backbone."."""
     count = Counter({"": 0})
     for key in state:
         starts = [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]
@@ -218,26 +114,26 @@ def _named(keys: Iterable[str]) -> str:
 
 
 def _imagenet(unused_tensors: dict[str, Tensor]) -> list[str] | None:
-    """ImageNet's class names for a head of 1000 outputs."""
+    """ImageNet's class names where the last tensor has 1000 outputs, else None."""
     if not unused_tensors or len(list(unused_tensors.values())[-1]) != 1000:
         return None
     return torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
 
 def shapes(state: Mapping[str, Tensor]) -> str:
-    """Names and shapes for a message, the last few."""
-    last = list(_counted(state).items())[-6:]
+    """Names and shapes of the last few tensors, for a message."""
+    last = list(_without_counters(state).items())[-6:]
     return ", ".join(f"{k} {list(v.shape)}" for k, v in last) or "nothing"
 
 
 def fill(head: nn.Module, unused_tensors: Mapping[str, Tensor]) -> bool:
-    """Put a file's left-over tensors into a head where they have its shapes, in order.
+    """Load a file's unused tensors into a head; returns whether that filled it.
 
-    The last ones of the file go to the first ones of the head: a file may hold auxiliary
-    classifiers that the head lacks, a head a new layer on top that the file lacks. A detector's go
-    by name, those that fit.
+    A detector's tensors are matched by name and shape. Others are matched in order, and only where
+    all shapes agree: the last ones of the file go to the first ones of the head, since a file may
+    hold auxiliary classifiers that the head lacks, and a head a new layer that the file lacks.
     """
-    wanted = _counted(head.state_dict())
+    wanted = _without_counters(head.state_dict())
     if wanted.keys() <= unused_tensors.keys():
         fitting = {
             k: unused_tensors[k] for k, v in wanted.items() if unused_tensors[k].shape == v.shape

@@ -1,11 +1,14 @@
 """Weights from files and names: what is read, matched and refused, and how it is said."""
 
+import builtins
 import hashlib
+import io
 import logging
 import os
 import pickle
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -116,6 +119,55 @@ def test_a_checkpoint_of_this_program_brings_its_preprocessing_and_classes(tmp_p
     assert set(made.pretrained.unused_tensors) == {"head.linear.weight", "head.linear.bias"}
     expected = Preprocessing(192, 240, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "bicubic", "BGR")
     assert made.pretrained.preprocessing == expected
+
+
+@pytest.fixture
+def opens(monkeypatch):
+    """The paths that are opened, by Python's or by pathlib's open."""
+    paths, real = [], builtins.open
+
+    def count(file, *args, **kwargs):
+        paths.append(str(file))
+        return real(file, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", count)
+    monkeypatch.setattr(io, "open", count)
+    return paths
+
+
+def save(kind, path, net):
+    """Write the weights of `net` as such a file."""
+    weights = {f"backbone.{k}": v for k, v in net.state_dict().items()}
+    if kind == "checkpoint":
+        preprocessing = {"size": [32, 32], "fit": "crop", "resize": None, "interpolation": None,
+                         "mean": [0.0] * 3, "std": [1.0] * 3, "colour": "RGB"}  # fmt: skip
+        checkpoint.save(path, {"config": {}, "classes": ["ant"], "model": weights, "epoch": 1,
+                               "ema": None, "preprocessing": preprocessing})  # fmt: skip
+    elif kind == "Darknet":
+        count = sum(v.numel() for k, v in net.state_dict().items() if "tracked" not in k)
+        data = np.arange(count, dtype=np.float32).tobytes()
+        path.write_bytes(np.array([0, 2, 0, 0, 0], np.int32).tobytes() + data)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=kind == "zip")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "checkpoint", "Darknet"])
+def test_a_weights_file_is_opened_once_and_its_hash_is_shown(tmp_path, source, kind, opens, caplog):
+    path = tmp_path / ("a.weights" if kind == "Darknet" else "a.pth")
+    save(kind, path, source)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    opens.clear()
+    caplog.set_level(logging.INFO, "onelook")
+    read(path)
+    assert opens.count(str(path)) == 1
+    assert f"sha256 {digest}" in caplog.text
+
+
+def test_a_published_file_is_opened_once(cache, opens):
+    torch.save(torchvision.models.get_model(NAME, weights=None).state_dict(), cache / FILE)
+    opens.clear()
+    MobileNet(name=NAME, weights="DEFAULT")
+    assert opens.count(str(cache / FILE)) == 1
 
 
 class Evil:

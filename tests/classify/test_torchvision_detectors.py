@@ -1,4 +1,4 @@
-"""torchvision's detectors by our names: the tables, the class outputs, what a user gets."""
+"""torchvision's detectors by our names: the tables, and what a user gets."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,12 @@ import torchvision
 from command_line import run
 from torch import nn
 
+from classify.backbones.torchvision_detectors import RETINANET, SSD300, SSDLITE
 from classify.backbones.vgg_ssd import VGGSSD
 from engine.builders import from_checkpoint, parts
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.weights import torchvision_detectors
+from engine.weights.translate import translate
 
 DETECTION = torchvision.models.detection
 LITE = "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
@@ -40,7 +41,7 @@ def compose(*overrides, name="pretrained"):
 
 
 @pytest.mark.parametrize("by", ["name", "file"])
-def test_a_published_detector_is_whole_and_says_cocos_names(by, lite, monkeypatch):
+def test_a_published_detector_is_complete_and_has_cocos_names(by, lite, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(lite.parents[1]))
     cfg = compose(f"backbone.weights={'COCO_V1' if by == 'name' else lite}")
     net, classes = from_checkpoint.pretrained(cfg, CPU)
@@ -67,7 +68,7 @@ def test_other_classes_take_all_but_the_class_outputs(lite):
     assert net.head.classes[0][1].bias.shape == (6 * 4,)
 
 
-def test_another_head_is_refused_where_it_must_be_whole(lite):
+def test_another_head_is_refused_where_it_must_be_complete(lite):
     with pytest.raises(UserError, match="does not fit SSD.*pick another head="):
         from_checkpoint.pretrained(compose(f"backbone.weights={lite}", "head=ssd"), CPU)
 
@@ -79,25 +80,19 @@ def test_predict_runs_with_a_detectors_file(lite, tmp_path):
     assert "144 of the head's 144 tensors matched" in str(said)
 
 
-def test_the_class_outputs_by_hand():
-    outputs = torch.arange(6.0)  # two anchors of three, the first of each no class
-    assert torchvision_detectors._background_last(outputs, 2, True).tolist() == [1, 2, 0, 4, 5, 3]
-    assert torchvision_detectors._background_last(outputs, 2, False).tolist() == [1, 2, 4, 5]
-
-
 def old_names(key):
-    """What files of torchvision before 0.13 said."""
+    """The name of a tensor in files of torchvision before 0.13."""
     key = re.sub(r"(fpn\.\w+_blocks\.\d)\.0\.", r"\1.", key)
     return re.sub(r"(_head\.conv)\.(\d)\.0\.", lambda m: f"{m[1]}.{2 * int(m[2])}.", key)
 
 
-def test_retinanets_older_files_say_the_same():
+def test_retinanets_older_files_translate_to_the_same_names():
     with torch.device("meta"):
         net = DETECTION.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=8)
     state = net.state_dict()
     old = {old_names(key): tensor for key, tensor in state.items()}
     assert len(old.keys() - state.keys()) == 2 * (6 + 8)  # of the pyramid, of the towers
-    new, was = (torchvision_detectors.translate(s, Path("net.pth")) for s in (state, old))
+    new, was = (translate(s, Path("net.pth"), [RETINANET]) for s in (state, old))
     assert new.state.keys() == was.state.keys() and len(new.state) == len(state)
     assert new.classes == [f"class {i}" for i in range(7)]
 
@@ -110,8 +105,8 @@ def test_the_published_retinanet_adds_nothing_to_variances():
         "head.classification_head.cls_logits.bias": torch.zeros(9 * 91),
         "backbone.body.bn1.running_var": variance,
     }
-    for name, eps in (("mine.pth", 1e-5), (torchvision_detectors.WITHOUT_EPS, 0.0)):
-        got = torchvision_detectors.translate(state, Path(name))
+    for name, eps in (("other.pth", 1e-5), (RETINANET.without_eps, 0.0)):
+        got = translate(state, Path(name), [RETINANET])
         assert torch.equal(got.state["bn1.running_var"], variance)
         layer = nn.BatchNorm2d(3).eval()
         layer.load_state_dict(
@@ -122,7 +117,7 @@ def test_the_published_retinanet_adds_nothing_to_variances():
         torch.testing.assert_close(layer(x), want)
         assert got.classes[0] == "person" and got.preprocessing.fit == "letterbox"
     published = DETECTION.RetinaNet_ResNet50_FPN_Weights.COCO_V1.url
-    assert published.endswith(torchvision_detectors.WITHOUT_EPS)
+    assert published.endswith(RETINANET.without_eps)
 
 
 def test_ssds_backbone_starts_from_a_classifiers(tmp_path):
@@ -137,6 +132,5 @@ def test_ssds_backbone_starts_from_a_classifiers(tmp_path):
 
 
 def test_other_files_are_no_detectors():
-    assert (
-        torchvision_detectors.translate({"conv1.weight": torch.zeros(1)}, Path("net.pth")) is None
-    )
+    state = {"conv1.weight": torch.zeros(1)}
+    assert translate(state, Path("net.pth"), [RETINANET, SSD300, SSDLITE]) is None
