@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What `engine.data.view.warp` gives for an upright map, one plain step after the other."""
-    from engine.data.view import FILL
+    """What `engine.data.viewport.warp` gives for an upright map, one plain step after the other."""
+    from engine.data.viewport import FILL
 
     assert matrix[0, 1] == matrix[1, 0] == 0, "the plain way does not turn images"
     ends = [(np.array([0, n]) - matrix[i, 2]) / matrix[i, i] for i, n in enumerate(size[::-1])]
@@ -37,12 +37,12 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 def main() -> None:
     """Put the plain way in place of the fused one, and train."""
     sys.path.insert(0, str(ROOT))
-    from engine.data import samples, view
+    from engine.data import samples, viewport
     from train import main as train
 
     samples.warp = warp
-    view.View.snap = lambda self, *_: self  # type: ignore[method-assign]
-    view.View.reduce = lambda *_: 1  # type: ignore[method-assign]
+    viewport.Viewport.snap = lambda self, *_: self  # type: ignore[method-assign]
+    viewport.Viewport.reduce = lambda *_: 1  # type: ignore[method-assign]
     sys.argv[0] = "train.py"
     train()
 

@@ -13,7 +13,7 @@ from engine.data.image_dataset import (
     require_dir,
 )
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.splits import plan
+from engine.data.splits import find_split
 from engine.data.table import csv_files, read_table
 
 COLUMNS = {"filename": "filename", "label": "label"}
@@ -52,7 +52,7 @@ class CSVLabels(ImageDataset):
         self.folder = str(base)
         self._columns = COLUMNS | (columns or {})
         own, one = csv_files(base, annotations)
-        how = plan(split, root=one or base, own=own, lists=splits, val_share=val_share)
+        how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
         if classes is None:
             files = [one] if one else own.values()
             classes = sorted({row["label"] for f in files for _, row in self._rows(f)} - {""})

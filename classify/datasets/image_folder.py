@@ -9,7 +9,7 @@ import numpy as np
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names, unique_stems
-from engine.data.splits import plan
+from engine.data.splits import find_split
 from engine.errors import UserError, did_you_mean
 
 
@@ -39,7 +39,7 @@ class ImageFolder(ImageDataset):
         base = Path(root).expanduser()
         self.classes = _class_names(base)
         own = _folder_names(base)
-        how = plan(split, root=base, own=own, lists=None, val_share=val_share)
+        how = find_split(split, root=base, own=own, lists=None, val_share=val_share)
         self.folder = str(base / how.source)
         files, labels = self._find(Path(self.folder))
         first = np.arange(len(files) + 1)

@@ -8,7 +8,7 @@ import torchvision.datasets
 
 from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names
-from engine.data.splits import plan
+from engine.data.splits import find_split
 from engine.errors import UserError, did_you_mean
 
 HALVES = {"train": {"train": True}, "test": {"train": False}}
@@ -70,7 +70,7 @@ class Torchvision(ImageDataset):
             hint = did_you_mean(name, SETS)
             raise UserError(f"dataset.name is '{name}', expected one of {', '.join(SETS)}{hint}")
         own = SETS[name]
-        how = plan(split, root=name, own=own, lists=None, val_share=val_share)
+        how = find_split(split, root=name, own=own, lists=None, val_share=val_share)
         self.folder = str(Path(root).expanduser())
         self.data = _load(name, self.folder, download, own[how.source])
         labels = _labels(self.data)

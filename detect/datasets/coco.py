@@ -9,7 +9,7 @@ from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco_file import COCOFile
 from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Index, file_names
-from engine.data.splits import plan
+from engine.data.splits import find_split
 from engine.errors import UserError, did_you_mean
 from engine.record import is_outside
 
@@ -60,7 +60,7 @@ class COCO(ImageDataset):
         if split is None:  # `truth=` of eval.py, which has no key on_error
             self.mend = "mend or remove it"
         own = {} if root is None else _own(require_dir(root))
-        how = plan(
+        how = find_split(
             split or "train",
             root=str(root or annotations),
             own=own,

@@ -115,7 +115,7 @@ class Shapes:
             boxes=np.array([s.box for s in shapes], np.float32).reshape(-1, 4),
             size=(self._size, self._size),
         )
-        return views.view(whole, self.view)
+        return views.apply_view(whole, self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[size, size, 3] uint8 RGB."""

@@ -13,7 +13,7 @@ from detect.datasets import boxes
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import ImageDataset, check_classes, escapes_root, label_of
 from engine.data.index import Entry, Index, Object
-from engine.data.splits import list_rows, plan
+from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
 
 PICTURES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
@@ -53,7 +53,7 @@ class VOC(ImageDataset):
         self.folder = str(self._base / PICTURES)
         self.classes = check_classes(_class_names(self._base) if classes is None else classes)
         lists = splits or str(self._base / LISTS)
-        how = plan(split, root=self._base, own=(), lists=lists, val_share=val_share)
+        how = find_split(split, root=self._base, own=(), lists=lists, val_share=val_share)
         file = Path(lists, f"{how.source}.txt")
         self.index = Index.of(self._entries(file))
         if not len(self):

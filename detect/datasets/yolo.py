@@ -14,7 +14,7 @@ from detect.datasets.boxes import is_flat, numbers
 from engine.data.image import IMAGE_SUFFIXES, image_size_of
 from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Entry, Index, Object
-from engine.data.splits import list_rows, plan
+from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
 
 COLUMNS = ("class", "cx", "cy", "w", "h")
@@ -53,7 +53,7 @@ class YOLO(ImageDataset):
         base = require_dir(root)
         self.classes = check_classes(_class_names(base) if classes is None else classes)
         own = _own(base)
-        how = plan(split, root=base, own=own, lists=splits, val_share=val_share)
+        how = find_split(split, root=base, own=own, lists=splits, val_share=val_share)
         self._labels, folder = own.get(how.source, (base / LABELS, base / PICTURES))
         self.folder = str(folder)
         self.index = Index.of(self._entries(folder))

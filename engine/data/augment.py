@@ -1,7 +1,7 @@
-"""What is drawn for a training image: a view, made by one warp, and colours on the small image.
+"""Random augmentation: a viewport, applied by one warp, then colour changes on the small image.
 
-All draws come from the generator of the sample, in a fixed order; what is set to nothing draws
-nothing, apart from the view, the colours and the blot, which always draw.
+All random numbers come from the sample's generator, in a fixed order. A setting that is off draws
+no number, except those of the viewport, the colours and random erasing, which always draw.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.data import colour
 from engine.data.overlap_crop import overlap_crop
-from engine.data.view import View, centre_crop
+from engine.data.viewport import Viewport, centre_crop
 from engine.errors import UserError, did_you_mean
 
 IMAGENET_RESIZE = 256 / 224
@@ -19,35 +19,34 @@ FITS = ("squeeze", "letterbox", "crop")
 
 
 class Augment:
-    """Random views and colours for training; `fit` alone is how every image reaches the network.
+    """Random geometry and colours for training; evaluation and prediction use `fit` alone.
 
     Args:
-        fit: "squeeze" stretches the image onto the network's input, "letterbox" keeps its shape
-            and pads, "crop" keeps its shape and sees the centre (training: any part) of it.
-        resize: with "crop", the short side before the cut, in sides of the network's input; None
-            is ImageNet's 256 / 224.
+        fit: "squeeze" stretches the image to the network's input, "letterbox" keeps its aspect
+            ratio and pads, "crop" keeps it and takes the centre (in training: a random part).
+        resize: with "crop", the image's short side before cropping, as a multiple of the network's
+            input side; None is ImageNet's 256 / 224.
         interpolation: with "crop", "bilinear" or "bicubic", both with antialiasing; None is
             bilinear.
         flip, flip_vertical: probabilities.
-        scale: the view's side as a share of the image's, drawn uniformly; below 1 crops, above 1
-            zooms out.
-        aspect: largest ratio by which the view is stretched.
-        rotate: degrees, either way; boxes grow to hold their rotated selves.
-        zoom_out: probability of a view up to `zoom_most` times as wide and high around the image.
-        overlaps: minimum overlaps of SSD's crop, one is drawn (`engine.data.overlap_crop`); none
-            for no such crop.
+        scale: [least, most] side of the viewport, as a share of the image's, drawn uniformly;
+            below 1 crops, above 1 zooms out.
+        aspect: largest ratio by which the viewport is stretched.
+        rotate: largest angle either way, degrees; boxes grow to enclose the rotated ones.
+        zoom_out: probability of a viewport up to `zoom_most` times as wide and high as the image.
+        overlaps: minimum IoUs of SSD's crop, one is drawn per image (`engine.data.overlap_crop`);
+            empty for no such crop.
         brightness: largest change, as a share of white; contrast, saturation: largest relative
             change; hue: largest turn in degrees.
         colour: probability of each of these four.
-        swap: probability that the channels change places.
+        swap: probability that the channels are permuted.
         blur, noise: probabilities of a filter, one of `blurs` (`engine.data.colour.BLURS`), and of
-            salt and pepper.
-        erase: probability that a rectangle of 2 to 33 % of the view is blotted out.
+            salt-and-pepper noise.
+        erase: probability that a rectangle of 2 to 33 % of the input is erased.
         mosaic, mixup, cutmix: probabilities, see `engine.data.mix`; mixup_alpha, cutmix_alpha: of
             the Beta distribution of the first image's share.
-        min_visible: an object is trained on when this share of its box stays in view; below, it is
-            ignored where a part is still seen.
-        centre: an object whose middle is out of view is gone.
+        min_visible: an object of whose box a smaller share stays in view is ignored.
+        centre: drop an object whose centre is out of view.
     """
 
     def __init__(
@@ -95,47 +94,50 @@ class Augment:
         self.min_visible, self.centre = min_visible, centre
         _check(self)
 
-    def full_view(self, size: tuple[int, int], target: tuple[int, int]) -> View:
-        """The whole image of (height, width), as evaluation and prediction see it."""
+    def full_viewport(self, size: tuple[int, int], target: tuple[int, int]) -> Viewport:
+        """The viewport of evaluation and prediction, for an image of (height, width) `size`.
+
+        `target` is the (height, width) of the network's input, here and below.
+        """
         height, width = size
         if self.fit == "crop":
             return centre_crop(size, target, self.resize)
         if self.fit == "letterbox":
             pixel = max(height / target[0], width / target[1])
-            return View(width / 2, height / 2, pixel * target[1], pixel * target[0])
-        return View(width / 2, height / 2, width, height)
+            return Viewport(width / 2, height / 2, pixel * target[1], pixel * target[0])
+        return Viewport(width / 2, height / 2, width, height)
 
-    def random_view(
+    def random_viewport(
         self,
         rng: np.random.Generator,
         size: tuple[int, int],
         target: tuple[int, int],
         boxes: np.ndarray | None = None,
-    ) -> View:
-        """A view drawn by the settings; in the image where smaller, around it where larger.
+    ) -> Viewport:
+        """A random viewport: inside the image where it is smaller, around it where larger.
 
-        `boxes` [M, 4] of the original image are what `overlaps` looks at.
+        `boxes` [M, 4], xyxy in pixels of the original image, are needed for `overlaps` alone.
         """
-        view = self.full_view(size, target)
-        if self.fit == "crop":  # any part, nowhere beyond the image
-            view = View(size[1] / 2, size[0] / 2, size[1], size[0])
-        width, height = self._shape(rng, view, target)
-        shares = width / view.width, height / view.height
-        view = view.part(shares, rng.uniform(-1, 1, 2))
+        viewport = self.full_viewport(size, target)
+        if self.fit == "crop":  # any part, but never beyond the image
+            viewport = Viewport(size[1] / 2, size[0] / 2, size[1], size[0])
+        width, height = self._shape(rng, viewport, target)
+        shares = width / viewport.width, height / viewport.height
+        viewport = viewport.part(shares, rng.uniform(-1, 1, 2))
         angle = rng.uniform(-1, 1) * self.rotate
         flip_x, flip_y = rng.random(2)
         if self.zoom_out and rng.random() < self.zoom_out:
             larger = rng.uniform(1, self.zoom_most)
-            view = view.part((larger, larger), rng.uniform(-1, 1, 2))
+            viewport = viewport.part((larger, larger), rng.uniform(-1, 1, 2))
         if len(self.overlaps) and boxes is not None:
-            view = overlap_crop(rng, view, boxes, self.overlaps)
+            viewport = overlap_crop(rng, viewport, boxes, self.overlaps)
         flips = bool(flip_x < self.flip), bool(flip_y < self.flip_vertical)
-        return View(*view[:4], angle, *flips)
+        return Viewport(*viewport[:4], angle, *flips)
 
     def _shape(
-        self, rng: np.random.Generator, whole: View, target: tuple[int, int]
+        self, rng: np.random.Generator, whole: Viewport, target: tuple[int, int]
     ) -> tuple[float, float]:
-        """Width and height of the drawn part of the whole view, larger than it to zoom out."""
+        """Random width and height of a part of the viewport `whole`; larger than it zooms out."""
         side = rng.uniform(self.scale[0], self.scale[1])
         stretch = math.exp(rng.uniform(-1, 1) * math.log(self.aspect) / 2)
         if self.fit != "crop":
@@ -145,9 +147,9 @@ class Augment:
         return min(width, whole.width), min(height, whole.height)
 
     def random_colour(self, rng: np.random.Generator) -> np.ndarray:
-        """An affine map of colours [3, 4], RGB in 0..255."""
+        """A random affine map of colours [3, 4], for RGB in 0..255."""
         most = np.array([self.contrast, self.saturation, self.brightness, self.hue])
-        contrast, saturation, brightness, hue = rng.uniform(-1, 1, 4) * most * self._which(rng)
+        contrast, saturation, brightness, hue = rng.uniform(-1, 1, 4) * most * self._chosen(rng)
         matrix = colour.colour_matrix(
             brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
         )
@@ -155,12 +157,12 @@ class Augment:
             matrix = matrix[rng.permutation(3)]
         return matrix
 
-    def _which(self, rng: np.random.Generator) -> np.ndarray | float:
-        """Which of the four colour changes are made."""
+    def _chosen(self, rng: np.random.Generator) -> np.ndarray | float:
+        """[4] bool, which of the four colour changes are made; 1.0 for all of them."""
         return rng.random(4) < self.colour if self.colour < 1 else 1.0
 
     def paint(self, rng: np.random.Generator, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """[H, W, 3] in other colours by their map, filtered, with noise and a blot, as drawn."""
+        """[H, W, 3] after the colour map [3, 4], then random blur, noise and erasing."""
         image = colour.recolour(image, matrix)
         if self.blur and rng.random() < self.blur:
             image = colour.BLURS[str(rng.choice(list(self.blurs)))](image)
@@ -170,17 +172,17 @@ class Augment:
             colour.blot(rng, image)
         return image
 
-    def check_boxes(self, there: bool) -> None:
-        """Refuse what needs boxes where there are none, and what cannot have them."""
+    def check_boxes(self, has_boxes: bool) -> None:
+        """UserError where a setting needs boxes and the dataset has none, or cannot have them."""
         for name in ("overlaps", "mosaic"):
-            if getattr(self, name) and not there:
+            if getattr(self, name) and not has_boxes:
                 raise UserError(
-                    f"augment.{name} needs boxes, the dataset has none: say augment.{name}="
+                    f"augment.{name} needs boxes, the dataset has none: set augment.{name}="
                     f"{'[]' if name == 'overlaps' else 0} or augment=imagenet"
                 )
-        if self.cutmix and there:
+        if self.cutmix and has_boxes:
             raise UserError(
-                "augment.cutmix mixes the classes of whole images, the dataset has boxes: say "
+                "augment.cutmix mixes the classes of whole images, the dataset has boxes: set "
                 "augment.cutmix=0; augment.mosaic is for boxes"
             )
 
@@ -192,7 +194,7 @@ SHARES = (
 
 
 def _check(augment: Augment) -> None:
-    """Refuse settings that make no sense, by name."""
+    """UserError that names the first setting out of its range."""
     scale, blurs = list(augment.scale), list(augment.blurs)
     for name in SHARES:
         _expect(augment, name, 0 <= getattr(augment, name) <= 1, "a share in 0..1")
@@ -201,19 +203,19 @@ def _check(augment: Augment) -> None:
     for name in ("aspect", "zoom_most"):
         _expect(augment, name, getattr(augment, name) >= 1, "a ratio of at least 1")
     _expect(augment, "fit", augment.fit in FITS, "squeeze, letterbox or crop")
-    _expect(augment, "resize", augment.resize >= 1, "at least 1, the cut's own side")
+    _expect(augment, "resize", augment.resize >= 1, "at least 1, the side of the crop")
     known = augment.interpolation in ("bilinear", "bicubic")
     _expect(augment, "interpolation", known, "bilinear or bicubic")
-    good = len(scale) == 2 and 0 < scale[0] <= scale[1]
-    _expect(augment, "scale", good, "[least, most], both above 0")
+    valid = len(scale) == 2 and 0 < scale[0] <= scale[1]
+    _expect(augment, "scale", valid, "[least, most], both above 0")
     _expect(augment, "overlaps", all(0 <= x <= 1 for x in augment.overlaps), "shares in 0..1")
     unknown = [name for name in blurs if name not in colour.BLURS]
     hint = did_you_mean(unknown[0], colour.BLURS) if unknown else ""
     _expect(augment, "blurs", blurs and not unknown, f"some of {', '.join(colour.BLURS)}{hint}")
 
 
-def _expect(augment: Augment, name: str, good: object, expected: str) -> None:
+def _expect(augment: Augment, name: str, valid: object, expected: str) -> None:
     value = getattr(augment, name)
-    if not good:
+    if not valid:
         shown = value if isinstance(value, str | int | float) else list(value)
         raise UserError(f"augment.{name}={shown}: expected {expected}")

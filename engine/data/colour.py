@@ -1,4 +1,4 @@
-"""What changes the small image that the network sees: a colour matrix, filters, noise, blots."""
+"""Changes of the pixels of the network's input: colour matrix, blur, noise, random erasing."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from engine.data.view import FILL
+from engine.data.viewport import FILL
 
 SAME = np.eye(3)
 GREY = np.tile([0.299, 0.587, 0.114], (3, 1))  # luma, ITU-R BT.601
@@ -27,9 +27,9 @@ BLURS: dict[str, Filter] = {
 def colour_matrix(
     *, brightness: float, contrast: float, saturation: float, hue: float
 ) -> np.ndarray:
-    """An affine map of colours [3, 4], RGB in 0..255: hue, saturation, contrast, brightness.
+    """The affine map of colours [3, 4], for RGB in 0..255, that makes all four changes at once.
 
-    Brightness as a share of white, hue in degrees, the others relative; 0 changes nothing.
+    Brightness is a share of white, hue is in degrees, the others are relative; 0 changes nothing.
     """
     linear = (1 + saturation) * SAME - saturation * GREY
     if hue:  # a turn around the grey axis
@@ -43,7 +43,7 @@ def colour_matrix(
 
 
 def recolour(image: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 under an affine map [3, 4] of its colours, saturating."""
+    """[H, W, 3] uint8 after an affine map [3, 4] of its colours, clipped to 0..255."""
     return cv2.transform(image, colour)
 
 

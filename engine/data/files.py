@@ -14,7 +14,7 @@ from engine.errors import UserError
 from engine.structures import Record
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-KEPT = 64  # frames of a video in memory
+KEPT = 64  # frames of a video that stay in memory
 NO_LABELS = np.zeros(0, np.int64)
 NO_BOXES = np.zeros((0, 4), np.float32)
 
@@ -22,10 +22,10 @@ NO_BOXES = np.zeros((0, 4), np.float32)
 class Files:
     """The images of a file, a folder (with its subfolders) or a glob, sorted.
 
-    An image's id is its file's stem, or its path below their common folder where stems repeat.
+    An image's id is its file's stem; where stems repeat, its path below the common folder.
 
     Raises:
-        UserError: nothing there, or nothing that is an image.
+        UserError: `source` does not exist, or has no image in it.
     """
 
     stored = True
@@ -48,7 +48,7 @@ class Files:
         return len(self.paths)
 
     def record(self, index: int) -> Record:
-        """An image about which nothing is known."""
+        """The id and path of an image, without objects."""
         return Record(self.ids[index], str(self.paths[index]), NO_LABELS, NO_BOXES)
 
     def image(self, index: int) -> np.ndarray:
@@ -63,13 +63,13 @@ def _find(source: str) -> list[Path]:
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
     images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not images:
-        what = "no image in it" if path.is_dir() else "no such file, folder or glob"
-        raise UserError(f"source={source}: {what}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+        reason = "no image in it" if path.is_dir() else "no such file, folder or glob"
+        raise UserError(f"source={source}: {reason}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return images
 
 
 class Video:
-    """The frames of a video, read in order; the last few are kept, any other one is sought.
+    """The frames of a video, fastest in order; the last `KEPT` frames stay in memory.
 
     A frame that cannot be read is left out and reported: containers often count one too many.
     """
@@ -95,7 +95,7 @@ class Video:
         return self.length
 
     def record(self, index: int) -> Record:
-        """A frame about which nothing is known; frames count from 0."""
+        """The id and path of a frame, without objects; frames count from 0."""
         return Record(f"{Path(self.path).stem}_{index:06d}", self.path, NO_LABELS, NO_BOXES)
 
     def image(self, index: int) -> np.ndarray:

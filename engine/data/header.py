@@ -1,7 +1,7 @@
-"""What the first bytes of an image file say, read without decoding a pixel.
+"""Size, colours and orientation of an image, read from its file's header without decoding pixels.
 
 JPEG, PNG, WebP, TIFF, BMP, GIF and PNM (PPM, PGM, PBM). A file of any other kind has no header here
-and is never decoded, so that no decoder sees a size which nobody checked.
+and is never decoded, so that no decoder allocates memory for a size which nobody checked.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 Bytes = bytes | mmap
 
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's SOF markers, the size stands in them
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's SOF markers, which hold the size
 BARE = {0x01, *range(0xD0, 0xD9)}  # JPEG markers without a length
 GREY, RGB, PALETTE, CMYK = "grey", "rgb", "palette", "cmyk"
 PNG_COLOUR = {0: GREY, 2: RGB, 3: PALETTE, 4: GREY, 6: RGB}
 TIFF_COLOUR = {0: GREY, 1: GREY, 2: RGB, 3: PALETTE, 5: CMYK, 6: RGB}
-SWAPPING = (5, 6, 7, 8)  # orientations that turn by a quarter, so the sides change places
+SWAPPING = (5, 6, 7, 8)  # orientations that turn by 90 degrees, so that width and height swap
 
 
 class Header(NamedTuple):
@@ -38,12 +38,12 @@ class Header(NamedTuple):
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(height, width) as it is seen, after the turn that EXIF asks for."""
+        """(height, width) after the turn that EXIF asks for, as viewers show the image."""
         return (self.width, self.height) if self.orientation in SWAPPING else self.stored
 
 
 def parse(data: Bytes) -> Header | None:
-    """The header of a whole file's bytes (a memory map will do); None where there is none."""
+    """The header of a file, from all its bytes or a memory map of them; None if not an image."""
     start = data[:12]
     for kind, (magic, read) in KINDS.items():
         if re.match(magic, start, re.DOTALL):
@@ -109,7 +109,7 @@ def _webp(data: Bytes) -> Header | None:
 
 
 def _riff(data: Bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and size of each chunk."""
+    """Name, offset and size of each chunk."""
     at = 12
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
@@ -125,13 +125,13 @@ def _tiff(data: Bytes) -> Header:
         tags.get(256, 0),
         TIFF_COLOUR.get(tags.get(262, 2), RGB),
         tags.get(258, 1),
-        alpha=tags.get(338) in (1, 2),  # a further channel of any other kind is no transparency
+        alpha=tags.get(338) in (1, 2),  # an extra channel of another kind is no transparency
         orientation=_turn(tags),
     )
 
 
 def _directory(data: Bytes) -> dict[int, int]:
-    """The first directory of a TIFF file or of EXIF data: the first number of each short tag."""
+    """The first number of each SHORT or LONG tag, in the first directory of TIFF or EXIF data."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return {}
@@ -140,16 +140,16 @@ def _directory(data: Bytes) -> dict[int, int]:
     tags = {}
     for row in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(f"{order}HHI", data, row)
-        if kind in (3, 4):  # SHORT, LONG: here, or where this points
+        if kind in (3, 4):  # SHORT, LONG: in the row, or where the row points
             code, fits = ("H", 2) if kind == 3 else ("I", 1)
-            (place,) = struct.unpack_from(f"{order}I", data, row + 8)
-            where = row + 8 if length <= fits else place
-            (tags[tag],) = struct.unpack_from(order + code, data, where)
+            (pointer,) = struct.unpack_from(f"{order}I", data, row + 8)
+            offset = row + 8 if length <= fits else pointer
+            (tags[tag],) = struct.unpack_from(order + code, data, offset)
     return tags
 
 
 def _orientation(exif: Bytes) -> int:
-    """1..8 from EXIF data; what cannot be read asks for no turn."""
+    """The orientation, 1..8, in EXIF data; 1 where it cannot be read."""
     try:
         return _turn(_directory(exif))
     except struct.error:
@@ -168,7 +168,7 @@ def _bmp(data: Bytes) -> Header:
 
 def _gif(data: Bytes) -> Header:
     width, height, packed = struct.unpack_from("<HHB", data, 6)
-    # A transparent colour is said in a graphic control extension.
+    # A transparent colour is declared in a graphic control extension.
     alpha = re.search(rb"\x21\xf9\x04[\x01-\xff]", data[:4096]) is not None
     return Header("", height, width, PALETTE, (packed & 7) + 1, alpha)
 
@@ -177,9 +177,9 @@ def _pnm(data: Bytes) -> Header:
     kind = int(chr(data[1]))
     start = re.sub(rb"#[^\n]*", b" ", data[2:4096])
     numbers = start.split(maxsplit=3)
-    top = 1 if kind in (1, 4) else int(numbers[2])  # a bitmap states no largest value
+    largest = 1 if kind in (1, 4) else int(numbers[2])  # a bitmap does not state it
     colour = RGB if kind in (3, 6) else GREY
-    return Header("", int(numbers[1]), int(numbers[0]), colour, top.bit_length())
+    return Header("", int(numbers[1]), int(numbers[0]), colour, largest.bit_length())
 
 
 KINDS = {

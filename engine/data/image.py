@@ -1,8 +1,8 @@
-"""Image files to arrays and back, with OpenCV; a bad file is named, never half read.
+"""Reads image files to arrays and writes them, with OpenCV; a damaged file is an error by name.
 
-An image stands upright: the turn that EXIF asks for is made, as every viewer makes it, and what is
-called the original image elsewhere is this upright one. Where annotations count the stored pixels
-instead, `engine.data.upright` turns their boxes.
+Images are read upright: turned as EXIF asks, as every viewer does. "The original image" means this
+upright one everywhere. Where the boxes of an annotation are in pixels of the stored image instead,
+`engine.data.upright` turns them.
 """
 
 import mmap
@@ -21,12 +21,12 @@ from engine.errors import UserError
 IMAGE_SUFFIXES = (  # lower case
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-MAX_PIXELS = 200_000_000  # the largest phone cameras'; 600 MB once decoded
-MAX_BYTES = 8 * MAX_PIXELS  # four channels of 16 bits, not compressed
+MAX_PIXELS = 200_000_000  # of the largest phone cameras; 600 MB decoded
+MAX_BYTES = 8 * MAX_PIXELS  # four channels of 16 bits, uncompressed
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
-# We turn, by the orientation that we read: sizes from a header and from a decoder then agree.
+# Turned here, by the orientation in the header: the sizes of header and decoded image then agree.
 STORED = cv2.IMREAD_IGNORE_ORIENTATION
 REDUCED = {
     1: cv2.IMREAD_COLOR | STORED,
@@ -34,7 +34,7 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | STORED,
     8: cv2.IMREAD_REDUCED_COLOR_8 | STORED,
 }
-# The stored image's [H, W] to upright, by EXIF's orientation (CIPA DC-008, table 6).
+# From the stored image to the upright one, by EXIF's orientation (CIPA DC-008, table 6).
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda x: x,
     2: lambda x: cv2.flip(x, 1),
@@ -50,33 +50,34 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def read_rgb(path: str, reduce: int = 1) -> np.ndarray:
     """The upright pixels, [H, W, 3] uint8 RGB.
 
-    Grey becomes three equal channels, 16 bits are scaled to 8, ink (CMYK) becomes light, and what
-    is transparent shows white, as a page would. Of a moving image it is the first frame.
+    Grey becomes three equal channels, 16 bits are scaled to 8, CMYK becomes RGB, and transparent
+    pixels are laid on white. Of an animated image it is the first frame.
 
     Args:
         path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PNM file.
-        reduce: 1, 2, 4 or 8: decode at this fraction. Sides are rounded up, and pixel [y, x] stands
-            for the block of the whole image from [reduce * y, reduce * x] on: its mean, or of a
-            JPEG, where this saves most of the decoding, the decoder's own equal of it.
+        reduce: 1, 2, 4 or 8: decode at 1 / reduce of the size. Sides are rounded up, and pixel
+            [y, x] is the mean of the block of the full image from [reduce * y, reduce * x] on; for
+            a JPEG the decoder's own reduced size, which saves most of the decoding.
 
     Raises:
-        UserError: missing, empty, cut short, of more than `MAX_PIXELS`, or no image at all.
+        UserError: missing, empty, truncated, of more than `MAX_PIXELS`, or not an image.
     """
     return decode(path, *open_image(path), reduce)
 
 
 def open_image(path: str) -> tuple[bytes, Header]:
-    """The bytes of an image's file, and what its header says; raises as `read_rgb`."""
+    """The bytes and the header of an image file; raises as `read_rgb`."""
     data = _read_bytes(path)
     return data, _header(path, data)
 
 
 def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
-    """As `read_rgb`, of an opened image; the path is for messages."""
+    """As `read_rgb`, from what `open_image` returned; the path is for messages."""
     if head.kind == "jpeg" and not _is_whole_jpeg(data):
         # Some OpenCV versions fill the missing rows with grey and only print a warning.
         raise _unreadable(path, "the JPEG is cut short (its end marker is missing)")
-    # A turned image's blocks begin at the turned corner: the decoder's own must fit both.
+    # The decoder's blocks begin at the stored image's corner: in a turned image they are the same
+    # blocks only where they divide both sides.
     fits = head.orientation == 1 or not any(side % reduce for side in head.stored)
     early = reduce if head.kind == "jpeg" and fits else 1
     flags = cv2.IMREAD_UNCHANGED | STORED if head.alpha else REDUCED[early]
@@ -102,10 +103,10 @@ def image_size_of(path: str) -> tuple[int, int]:
 
 
 def read_header(path: str) -> Header:
-    """What the file's header says; an image of more than `MAX_PIXELS` is refused.
+    """The header of an image file.
 
     Raises:
-        UserError: missing, empty, too large, or no image at all.
+        UserError: missing, empty, of more than `MAX_PIXELS`, or not an image.
     """
     try:
         _check_file(path)
@@ -113,7 +114,7 @@ def read_header(path: str) -> Header:
             return _header(path, data)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except ValueError as error:  # mmap's own, of a file without bytes
+    except ValueError as error:  # of mmap, for a file without bytes
         raise _unreadable(path, "the file is empty (0 bytes)") from error
 
 
@@ -130,9 +131,9 @@ def _header(path: str, data: header.Bytes) -> Header:
 
 
 def _on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
-    """Whatever a decoder gives of a file that may have transparency, as [H, W, 3] uint8 RGB.
+    """[H, W, 3] uint8 RGB on white, from the decoded image of a file with an alpha channel.
 
-    `multiplied`: the colours come multiplied by their alpha, as libtiff gives those of 8 bits.
+    `multiplied`: its colours are multiplied by alpha already, as libtiff's are at 8 bits.
     """
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
@@ -146,7 +147,7 @@ def _on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
 
 
 def _shrink(image: np.ndarray, by: int) -> np.ndarray:
-    """The mean of each block; those over the right and lower edge repeat the last pixels."""
+    """The mean of each block of `by` x `by` pixels; the last row and column repeat to fill them."""
     down, right = (-side % by for side in image.shape[:2])
     if down or right:
         image = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
@@ -158,7 +159,7 @@ def write_rgb(path: str, image: np.ndarray) -> None:
     """Write [H, W, 3] uint8 RGB as JPEG or PNG, by the suffix of `path`; the folder must exist.
 
     Raises:
-        UserError: another suffix, or the file system refuses.
+        UserError: another suffix, or the file cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png"):
@@ -183,15 +184,15 @@ def _read_bytes(path: str) -> bytes:
 
 
 def _check_file(path: str) -> None:
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise _unreadable(path, "a pipe or a device, which could keep us waiting for ever")
-    if found.st_size > MAX_BYTES:
-        raise _unreadable(path, f"{found.st_size} bytes, more than the {MAX_BYTES} of any image")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise _unreadable(path, "a pipe or a device, which could block for ever; expected a file")
+    if status.st_size > MAX_BYTES:
+        raise _unreadable(path, f"{status.st_size} bytes, more than the {MAX_BYTES} of any image")
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether the end marker follows the pixels; phones append more behind it, which is fine."""
+    """Whether the end marker follows the pixels; phones append data behind it, which is fine."""
     if data.endswith(JPEG_END):
         return True
     # An EXIF thumbnail ends with the same marker, so step over the header, segment by segment.

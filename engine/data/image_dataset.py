@@ -43,7 +43,7 @@ class ImageDataset:
 
     def record(self, index: int) -> Record:
         """The truth about one image; its id is its name, where two are alike its path."""
-        return views.view(self.index.record(index, self.folder), self.view)
+        return views.apply_view(self.index.record(index, self.folder), self.view)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""

@@ -7,7 +7,7 @@ import numpy as np
 from engine.data.cache import Cache
 from engine.data.image import decode, open_image
 from engine.data.upright import turn_of, upright
-from engine.data.view import View
+from engine.data.viewport import Viewport
 from engine.errors import UserError
 from engine.structures import Meta
 
@@ -44,9 +44,9 @@ class ImageFile:
             raise UnreadableImage(self.path, str(error)) from error
         self.truth = upright(record, self.turn, self.size)
 
-    def step(self, view: View, size: tuple[int, int]) -> int:
+    def step(self, viewport: Viewport, size: tuple[int, int]) -> int:
         """Original pixels a side of a decoded one: as many as the view for `size` can do with."""
-        return view.reduce(size) if self.stored else 1
+        return viewport.reduce(size) if self.stored else 1
 
     def read(self, reduce: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB at this fraction of the size, rounded up; not to be written to."""

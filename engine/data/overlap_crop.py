@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.view import View
+from engine.data.viewport import Viewport
 
 SMALLEST, LONGEST, TRIES = 0.3, 2.0, 50  # side, in sides of the view; ratio of the sides; crops
 AS_IT_IS = 1.0  # the overlap that asks for no crop
 
 
 def overlap_crop(
-    rng: np.random.Generator, view: View, boxes: np.ndarray, overlaps: Sequence[float]
-) -> View:
+    rng: np.random.Generator, viewport: Viewport, boxes: np.ndarray, overlaps: Sequence[float]
+) -> Viewport:
     """A crop of an upright view by one of the minimum overlaps, drawn, or the view as it is.
 
     The middle of some object lies in the crop, and one of those overlaps it (IoU) by the minimum.
@@ -27,32 +27,32 @@ def overlap_crop(
     """
     order = rng.permutation(overlaps)
     if order[0] >= AS_IT_IS or not len(boxes):
-        return view
-    starts, sides = _tries(rng, view)
-    best = _best_overlap(starts, sides, _in_view(boxes, view))
+        return viewport
+    starts, sides = _tries(rng, viewport)
+    best = _best_overlap(starts, sides, _in_view(boxes, viewport))
     for least in order:
         if least >= AS_IT_IS:
-            return view
+            return viewport
         fits = np.flatnonzero(best >= least)
         if len(fits):
             side, start = sides[fits[0]], starts[fits[0]]
-            return view.part(side, (2 * start + side - 1) / (1 - side))
-    return view
+            return viewport.part(side, (2 * start + side - 1) / (1 - side))
+    return viewport
 
 
-def _tries(rng: np.random.Generator, view: View) -> tuple[np.ndarray, np.ndarray]:
+def _tries(rng: np.random.Generator, viewport: Viewport) -> tuple[np.ndarray, np.ndarray]:
     """Crops: (x, y) and (width, height) [T, 2], as shares of the view; long ones are shortened."""
     draws = rng.random((TRIES, 4))
     sides = SMALLEST + (1 - SMALLEST) * draws[:, :2]
-    ratio = LONGEST * view.height / view.width
+    ratio = LONGEST * viewport.height / viewport.width
     sides = np.minimum(sides, sides[:, ::-1] * (ratio, LONGEST**2 / ratio))
     return draws[:, 2:] * (1 - sides), sides
 
 
-def _in_view(boxes: np.ndarray, view: View) -> np.ndarray:
+def _in_view(boxes: np.ndarray, viewport: Viewport) -> np.ndarray:
     """Boxes [M, 2, 2], the two corners, as shares of the view."""
-    whole = np.array([view.width, view.height])
-    return (boxes.reshape(-1, 2, 2) - (view.x, view.y)) / whole + 0.5
+    whole = np.array([viewport.width, viewport.height])
+    return (boxes.reshape(-1, 2, 2) - (viewport.x, viewport.y)) / whole + 0.5
 
 
 def _best_overlap(starts: np.ndarray, sides: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from engine.data.cache import Cache
 from engine.data.image_file import ImageFile, UnreadableImage
 from engine.data.mix import LazySample
 from engine.data.sampler import Key
-from engine.data.view import View, cut, warp, warp_record
+from engine.data.viewport import Viewport, cut, warp, warp_record
 from engine.structures import Sample
 
 T = TypeVar("T")
@@ -70,12 +70,12 @@ class Samples(torch.utils.data.Dataset):
     def _whole(self, index: int, size: tuple[int, int]) -> LazySample:
         """The image as evaluation and prediction see it."""
         image, augment = ImageFile(self.dataset, index, self.cache), self.augment
-        view = augment.full_view(image.size, size)
-        plan = self._show(image, view, size, image.step(view, size))
+        viewport = augment.full_viewport(image.size, size)
+        plan = self._show(image, viewport, size, image.step(viewport, size))
         if augment.fit != "crop":
             return plan
         # To the pixel as where the weights come from, so never decoded smaller.
-        return plan._replace(draw=lambda: cut(image.read(1), view, size, augment.interpolation))
+        return plan._replace(draw=lambda: cut(image.read(1), viewport, size, augment.interpolation))
 
     def _mixed(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
         """The image, and with it another one, as drawn."""
@@ -106,15 +106,19 @@ class Samples(torch.utils.data.Dataset):
     ) -> LazySample:
         """A window of (height, width) onto a view drawn for `size`, at the view's own scale."""
         image = ImageFile(self.dataset, index, self.cache)
-        view = self.augment.random_view(rng, image.size, size, image.truth.boxes)
+        viewport = self.augment.random_viewport(rng, image.size, size, image.truth.boxes)
         if window != size:
-            view = view.part((window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2))
-        step = image.step(view, window)
-        return self._show(image, view.snap(image.size, window, step), window, step)
+            viewport = viewport.part(
+                (window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2)
+            )
+        step = image.step(viewport, window)
+        return self._show(image, viewport.snap(image.size, window, step), window, step)
 
-    def _show(self, image: ImageFile, view: View, size: tuple[int, int], step: int) -> LazySample:
+    def _show(
+        self, image: ImageFile, viewport: Viewport, size: tuple[int, int], step: int
+    ) -> LazySample:
         """The image, decoded at 1 / step, in a view of (height, width)."""
-        augment, matrix = self.augment, view.matrix(size)
+        augment, matrix = self.augment, viewport.matrix(size)
         truth = warp_record(image.truth, matrix, size, augment.min_visible, augment.centre)
         scaled = matrix * (step, step, 1)
         return LazySample(lambda: warp(image.read(step), scaled, size), truth, image.meta(matrix))

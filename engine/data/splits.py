@@ -17,7 +17,7 @@ class SplitSource(NamedTuple):
     held_out_from_train: bool  # "train" and "val" are shares of the source
 
 
-def plan(
+def find_split(
     split: str, *, root: str | Path, own: Collection[str], lists: str | None, val_share: float
 ) -> SplitSource:
     """How to get a split of a data set.

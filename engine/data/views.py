@@ -18,7 +18,7 @@ def check_view(name: str) -> str:
     return name
 
 
-def view(record: Record, name: str) -> Record:
+def apply_view(record: Record, name: str) -> Record:
     """The truth of one image as a view says it.
 
     `all` changes nothing. `largest` keeps the object of the largest box, an ignored one only where

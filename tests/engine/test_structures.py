@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.view import View
+from engine.data.viewport import Viewport
 from engine.structures import Meta, Objects, Output, Record, Sample, collate, to_original
 
 EXACT = settings(max_examples=60, deadline=None, derandomize=True)
@@ -125,14 +125,14 @@ def test_to_original_of_nothing():
     assert to_original(Objects.empty(), [meta()]).boxes.shape == (0, 4)
 
 
-def seen(box, view, size):
+def seen(box, viewport, size):
     """Where a box lies in the network's input, edge by edge: no matrix."""
     x1, y1, x2, y2 = box
-    xs = [(x - view.x + view.width / 2) / view.width * size[1] for x in (x1, x2)]
-    ys = [(y - view.y + view.height / 2) / view.height * size[0] for y in (y1, y2)]
-    if view.flip_x:
+    xs = [(x - viewport.x + viewport.width / 2) / viewport.width * size[1] for x in (x1, x2)]
+    ys = [(y - viewport.y + viewport.height / 2) / viewport.height * size[0] for y in (y1, y2)]
+    if viewport.flip_x:
         xs = [size[1] - xs[1], size[1] - xs[0]]
-    if view.flip_y:
+    if viewport.flip_y:
         ys = [size[0] - ys[1], size[0] - ys[0]]
     return xs[0], ys[0], xs[1], ys[1]
 
@@ -145,18 +145,18 @@ extent = st.floats(10, 4000)
 @given(
     size=st.tuples(side, side),
     target=st.tuples(st.integers(32, 640), st.integers(32, 640)),
-    view=st.builds(
-        View, x=extent, y=extent, width=extent, height=extent, angle=st.just(0.0),
+    viewport=st.builds(
+        Viewport, x=extent, y=extent, width=extent, height=extent, angle=st.just(0.0),
         flip_x=st.booleans(), flip_y=st.booleans(),
     ),
     corners=st.tuples(*[st.floats(-0.2, 1.2)] * 4),
 )  # fmt: skip
-def test_to_original_undoes_every_view(size, target, view, corners):
+def test_to_original_undoes_every_view(size, target, viewport, corners):
     height, width = size
     x1, x2 = sorted(width * c for c in corners[:2])
     y1, y2 = sorted(height * c for c in corners[2:])
-    there = objects(seen((x1, y1, x2, y2), view, target))
-    back = to_original(there, [meta(size, view.matrix(target))]).boxes[0].tolist()
+    there = objects(seen((x1, y1, x2, y2), viewport, target))
+    back = to_original(there, [meta(size, viewport.matrix(target))]).boxes[0].tolist()
     inside = [min(max(v, 0), m) for v, m in zip((x1, y1, x2, y2), (width, height) * 2, strict=True)]
     assert back == pytest.approx(inside, abs=0.05)
 

@@ -10,7 +10,7 @@ from torchvision.transforms.functional import InterpolationMode, resize
 from engine.data.augment import Augment
 from engine.data.colour import blot, recolour
 from engine.data.samples import Samples
-from engine.data.view import FILL, View, centre_crop, cut, warp, warp_boxes, warp_record
+from engine.data.viewport import FILL, Viewport, centre_crop, cut, warp, warp_boxes, warp_record
 from engine.errors import UserError
 from engine.structures import Meta, Objects, Record, to_original
 
@@ -78,7 +78,7 @@ def extent(channel):
 def test_boxes_and_labels_stay_with_their_pixels(augment, seed, height, width, target):
     rng = np.random.default_rng(seed)
     image, boxes = painted(rng, height, width)
-    matrix = augment.random_view(rng, (height, width), target).matrix(target)
+    matrix = augment.random_viewport(rng, (height, width), target).matrix(target)
     moved, found = warp(image, matrix, target), seen(truth(*boxes), matrix, target, 0.3)
     for box, label in zip(found.boxes, found.labels, strict=True):
         if (box[2:] - box[:2]).min() > 3:  # thinner ones may fall between the pixels
@@ -92,7 +92,7 @@ def test_boxes_and_labels_stay_with_their_pixels(augment, seed, height, width, t
 def test_a_turned_box_holds_its_turned_pixels(angle, seed, height, width, flip):
     image, boxes = painted(np.random.default_rng(seed), height, width)
     side = 1.5 * max(height, width)  # all of it stays in view
-    matrix = View(width / 2, height / 2, side, side, angle, flip).matrix((96, 96))
+    matrix = Viewport(width / 2, height / 2, side, side, angle, flip).matrix((96, 96))
     moved = warp(image, matrix, (96, 96))
     for channel, box in enumerate(warp_boxes(boxes, matrix)):
         assert extent(moved[..., channel]) == pytest.approx(box.tolist(), abs=2)
@@ -101,7 +101,7 @@ def test_a_turned_box_holds_its_turned_pixels(angle, seed, height, width, flip):
 def test_a_quarter_turn_by_hand():
     # An image of 40 x 20 seen whole by a view of 40 x 40 about its centre (20, 10), turned by 90
     # degrees: (x, y) - centre becomes (-(y - 10), x - 20), about (20, 20).
-    matrix = View(20, 10, 40, 40, 90).matrix((40, 40))
+    matrix = Viewport(20, 10, 40, 40, 90).matrix((40, 40))
     turned = warp_boxes(np.array([[2.0, 4.0, 12.0, 9.0]]), matrix)
     assert turned[0].tolist() == pytest.approx([21, 2, 26, 12])
 
@@ -120,7 +120,7 @@ def test_boxes_end_inside_and_every_field_keeps_its_length(seed, height, width, 
     augment = Augment(fit=fit, flip=0.5, scale=(0.2, 3), aspect=2, rotate=rotate)
     corners = rng.uniform(0, 1, (count, 2, 2)) * (width, height)
     boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
-    matrix = augment.random_view(rng, (height, width), target).matrix(target)
+    matrix = augment.random_viewport(rng, (height, width), target).matrix(target)
     found = seen(truth(*boxes), matrix, target, 0.3)
     x1, y1, x2, y2 = found.boxes.unbind(1)
     assert ((x1 >= 0) & (x1 < x2) & (x2 <= 72)).all() and ((y1 >= 0) & (y1 < y2)).all()
@@ -135,10 +135,10 @@ def test_a_smaller_view_lies_in_the_image_and_a_larger_one_around_it(seed, targe
     rng = np.random.default_rng(seed)
     for scale, larger in ((share, False), (1 / share, True)):
         augment = Augment(fit=fit, scale=(scale, scale))
-        view = augment.random_view(rng, (100, 200), target)
-        full = augment.full_view((100, 200), target)
-        for middle, side, whole in ((view.x, view.width, full.width),
-                                    (view.y, view.height, full.height)):  # fmt: skip
+        viewport = augment.random_viewport(rng, (100, 200), target)
+        full = augment.full_viewport((100, 200), target)
+        for middle, side, whole in ((viewport.x, viewport.width, full.width),
+                                    (viewport.y, viewport.height, full.height)):  # fmt: skip
             start = (200 if whole is full.width else 100) / 2 - whole / 2
             inside = (start - 1e-6 <= middle - side / 2, middle + side / 2 <= start + whole + 1e-6)
             around = (middle - side / 2 <= start + 1e-6, start + whole - 1e-6 <= middle + side / 2)
@@ -149,12 +149,13 @@ def test_a_smaller_view_lies_in_the_image_and_a_larger_one_around_it(seed, targe
 @given(seed=seeds)
 def test_flips_mirror_pixels_and_boxes(seed):
     image, boxes = painted(np.random.default_rng(seed), 50, 70)
-    for view, mirrored in (
+    for augment, mirrored in (
         (Augment(flip=1.0), image[:, ::-1]),
         (Augment(flip_vertical=1.0), image[::-1]),
         (Augment(flip=1.0, flip_vertical=1.0), image[::-1, ::-1]),
     ):
-        matrix = view.random_view(np.random.default_rng(seed), (50, 70), (50, 70)).matrix((50, 70))
+        viewport = augment.random_viewport(np.random.default_rng(seed), (50, 70), (50, 70))
+        matrix = viewport.matrix((50, 70))
         np.testing.assert_array_equal(warp(image, matrix, (50, 70)), mirrored)
         moved = warp_boxes(boxes, matrix)
         assert [extent(mirrored[..., c]) for c in range(3)] == pytest.approx(moved, abs=1e-9)
@@ -163,7 +164,7 @@ def test_flips_mirror_pixels_and_boxes(seed):
 def test_letterbox_keeps_the_shape_and_pads():
     # 200 x 100 into 64 x 64: 3.125 pixels become one, so 64 x 32, with 16 rows above and below.
     augment, white = Augment(fit="letterbox"), np.full((100, 200, 3), 255, np.uint8)
-    matrix = augment.full_view((100, 200), (64, 64)).matrix((64, 64))
+    matrix = augment.full_viewport((100, 200), (64, 64)).matrix((64, 64))
     seen = warp(white, matrix, (64, 64))
     assert (seen[:15] == FILL).all() and (seen[-15:] == FILL).all()
     assert (seen[17:-17, 1:-1] == 255).all()
@@ -180,8 +181,8 @@ def smooth(height, width):
 @pytest.mark.parametrize("degrees", [0, 1e-6])  # a resize, and a warp
 def test_squeeze_is_a_resize_with_antialiasing(target, degrees):
     image = smooth(60, 90)
-    view = Augment().full_view((60, 90), target)._replace(angle=degrees)
-    seen = warp(image, view.matrix(target), target)
+    viewport = Augment().full_viewport((60, 90), target)._replace(angle=degrees)
+    seen = warp(image, viewport.matrix(target), target)
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     there = resize(pixels, list(target), antialias=True).permute(1, 2, 0).numpy()
     inside = np.s_[2:-2, 2:-2]  # at the border a warp mixes in the fill, a resize repeats the edge
@@ -194,10 +195,10 @@ def test_squeeze_is_a_resize_with_antialiasing(target, degrees):
     ("side", "step"), [(64, 1), (95, 1), (97, 2), (191, 2), (193, 4), (1e4, 8)]
 )
 def test_an_image_is_decoded_smaller_where_a_third_more_fills_the_input(side, step):
-    assert View(0, 0, 3 * side, side).reduce((64, 64)) == step
-    assert View(0, 0, side, 3 * side).reduce((64, 64)) == step  # the other side decides
+    assert Viewport(0, 0, 3 * side, side).reduce((64, 64)) == step
+    assert Viewport(0, 0, side, 3 * side).reduce((64, 64)) == step  # the other side decides
     # An input half as high needs half as many rows: both sides shrink alike.
-    assert View(0, 0, side, side / 2).reduce((32, 64)) == step
+    assert Viewport(0, 0, side, side / 2).reduce((32, 64)) == step
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-7])  # turned at all, it is warped and not resized
@@ -205,17 +206,17 @@ def test_what_shrinks_along_one_side_keeps_every_line_of_the_other(angle):
     # Lines 0, 200, 0, 200, ..., 64 of them, four times as long as the input's: a shrink by four
     # along the lines must leave each line its own, an average of neighbours would be 100.
     lines = np.tile(np.array([0, 200], np.uint8).repeat(3).reshape(2, 1, 3), (32, 256, 1))
-    wide = View(128, 32, 256, 64, angle).matrix((64, 64))
+    wide = Viewport(128, 32, 256, 64, angle).matrix((64, 64))
     seen = warp(lines, wide, (64, 64))[2:-2, 2:-2].astype(int)
     assert np.abs(seen - lines[2:-2, 2:62]).max() <= 2
-    high = View(32, 128, 64, 256, angle).matrix((64, 64))
+    high = Viewport(32, 128, 64, 256, angle).matrix((64, 64))
     seen = warp(lines.transpose(1, 0, 2), high, (64, 64))[2:-2, 2:-2].astype(int)
     assert np.abs(seen - lines[2:-2, 2:62].transpose(1, 0, 2)).max() <= 2
 
 
 def test_the_same_size_is_the_same_image():
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
-    matrix = Augment().full_view((32, 48), (32, 48)).matrix((32, 48))
+    matrix = Augment().full_viewport((32, 48), (32, 48)).matrix((32, 48))
     np.testing.assert_array_equal(warp(image, matrix, (32, 48)), image)
 
 
@@ -224,7 +225,7 @@ def test_a_strong_reduction_averages_areas(size):
     # Averages of 23 x 31 random values spread by 74 / sqrt(713) = 2.8; single ones by 74.
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     image[: size[0] // 2] //= 2
-    seen = warp(image, Augment().full_view(size, (64, 64)).matrix((64, 64)), (64, 64))
+    seen = warp(image, Augment().full_viewport(size, (64, 64)).matrix((64, 64)), (64, 64))
     there = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
     assert np.abs(seen[1:-1, 1:-1].astype(int) - there[1:-1, 1:-1]).mean() < 3
 
@@ -232,15 +233,15 @@ def test_a_strong_reduction_averages_areas(size):
 def test_a_strong_reduction_stays_in_place():
     # 71 columns of 0, 3, 6 ... onto 8: column i averages those about x = (i + 1/2) 71/8: 3 x - 3/2.
     ramp = np.tile(np.arange(0, 213, 3, np.uint8)[None, :, None], (71, 1, 3))
-    seen = warp(ramp, Augment().full_view((71, 71), (8, 8)).matrix((8, 8)), (8, 8))
+    seen = warp(ramp, Augment().full_viewport((71, 71), (8, 8)).matrix((8, 8)), (8, 8))
     expected = [3 * (i + 0.5) * 71 / 8 - 1.5 for i in range(8)]
     assert seen[4, 1:-1, 0].tolist() == pytest.approx(expected[1:-1], abs=2)
 
 
 @few
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000), target=targets, fit=fits)
-def test_the_full_view_of_any_size_goes_back_exactly(height, width, target, fit):
-    matrix = Augment(fit=fit).full_view((height, width), target).matrix(target)
+def test_the_full_viewport_of_any_size_goes_back_exactly(height, width, target, fit):
+    matrix = Augment(fit=fit).full_viewport((height, width), target).matrix(target)
     whole = warp_boxes(np.array([[0.0, 0.0, width, height]]), matrix)[0]
     longest = (whole[2:] - whole[:2]) / target[::-1]
     assert longest.max() == pytest.approx(1)  # it touches the sides,
@@ -377,8 +378,8 @@ def test_the_centre_crop_is_torchvisions_to_the_bit(size, side, resize, interpol
         std=(1, 1, 1),
     )
     expected = recipe(torch.from_numpy(image).permute(2, 0, 1)) * 255
-    view = centre_crop(size, (side, side), resize / side)
-    got = cut(image, view, (side, side), interpolation)
+    viewport = centre_crop(size, (side, side), resize / side)
+    got = cut(image, viewport, (side, side), interpolation)
     assert np.array_equal(got, expected.permute(1, 2, 0).round().byte().numpy())
 
 
@@ -386,10 +387,10 @@ def test_the_centre_crop_is_torchvisions_to_the_bit(size, side, resize, interpol
 @given(seeds, sides, sides, targets)
 def test_a_random_crop_stays_in_the_image_and_keeps_its_shape(seed, height, width, target):
     augment = Augment(fit="crop", scale=(0.35, 1.0))
-    view = augment.random_view(np.random.default_rng(seed), (height, width), target)
-    assert view.x - view.width / 2 > -1e-6 and view.x + view.width / 2 < width + 1e-6
-    assert view.y - view.height / 2 > -1e-6 and view.y + view.height / 2 < height + 1e-6
-    assert view.width / view.height == pytest.approx(target[1] / target[0])
+    crop = augment.random_viewport(np.random.default_rng(seed), (height, width), target)
+    assert crop.x - crop.width / 2 > -1e-6 and crop.x + crop.width / 2 < width + 1e-6
+    assert crop.y - crop.height / 2 > -1e-6 and crop.y + crop.height / 2 < height + 1e-6
+    assert crop.width / crop.height == pytest.approx(target[1] / target[0])
 
 
 @few

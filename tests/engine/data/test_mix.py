@@ -16,7 +16,7 @@ from engine.data.colour import BLURS, salt_and_pepper
 from engine.data.mix import quarters
 from engine.data.overlap_crop import overlap_crop
 from engine.data.samples import Samples
-from engine.data.view import View, warp, warp_boxes, warp_record
+from engine.data.viewport import Viewport, warp, warp_boxes, warp_record
 from engine.errors import UserError
 from engine.structures import Record, collate, to_original
 
@@ -24,8 +24,8 @@ few = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 10**6)
 sides = st.integers(90, 260)
 targets = st.tuples(st.integers(64, 96), st.integers(64, 96))
-views = st.builds(
-    View, x=st.floats(-50, 300), y=st.floats(-50, 300), width=st.floats(20, 900),
+viewports = st.builds(
+    Viewport, x=st.floats(-50, 300), y=st.floats(-50, 300), width=st.floats(20, 900),
     height=st.floats(20, 900), angle=st.just(0.0), flip_x=st.booleans(), flip_y=st.booleans(),
 )  # fmt: skip
 geometry = st.builds(
@@ -152,11 +152,17 @@ def test_classes_of_whole_images_have_their_shares_as_scores(seed, kind):
 
 
 @few
-@given(view=views, height=sides, width=sides, target=targets, step=st.sampled_from([1, 2, 4, 8]))
-def test_a_snapped_view_is_near_and_shows_whole_pixels(view, height, width, target, step):
-    snapped = view.snap((height, width), target, step)
+@given(
+    viewport=viewports,
+    height=sides,
+    width=sides,
+    target=targets,
+    step=st.sampled_from([1, 2, 4, 8]),
+)
+def test_a_snapped_viewport_is_near_and_shows_whole_pixels(viewport, height, width, target, step):
+    snapped = viewport.snap((height, width), target, step)
     for side, axis in ((width, 0), (height, 1)):
-        pixels, middle, whole = target[1 - axis], view[axis], view[2 + axis]
+        pixels, middle, whole = target[1 - axis], viewport[axis], viewport[2 + axis]
         low, high = max(middle - whole / 2, 0), min(middle + whole / 2, side)
         if low >= high:
             continue
@@ -176,11 +182,11 @@ def test_a_snapped_view_is_near_and_shows_whole_pixels(view, height, width, targ
 
 
 @few
-@given(view=views, seed=seeds, target=targets)
-def test_a_snapped_view_is_made_as_a_warp_makes_it(view, seed, target):
+@given(viewport=viewports, seed=seeds, target=targets)
+def test_a_snapped_viewport_is_made_as_a_warp_makes_it(viewport, seed, target):
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 256, (130, 170, 3), np.uint8), (0, 0), 4)
-    matrix = view.snap((130, 170), target).matrix(target)
+    matrix = viewport.snap((130, 170), target).matrix(target)
     turned = matrix + [[0, 1e-9, 0], [0, 0, 0]]  # no longer upright, so it is warped
     seen, there = warp(image, matrix, target), warp(image, turned, target)
     difference = np.abs(seen.astype(int) - there)
@@ -188,10 +194,10 @@ def test_a_snapped_view_is_made_as_a_warp_makes_it(view, seed, target):
 
 
 @few
-@given(view=views, target=targets, angle=st.sampled_from([0.0, 3.0, -40.0]))
-def test_the_way_back_undoes_a_drawn_view(view, target, angle):
-    view = view._replace(angle=angle).snap((120, 150), target)
-    matrix = view.matrix(target)
+@given(viewport=viewports, target=targets, angle=st.sampled_from([0.0, 3.0, -40.0]))
+def test_the_way_back_undoes_a_drawn_view(viewport, target, angle):
+    viewport = viewport._replace(angle=angle).snap((120, 150), target)
+    matrix = viewport.matrix(target)
     boxes = Painted(size=(120, 150)).truth
     points = np.vstack([matrix, (0, 0, 1)])
     np.testing.assert_allclose(
@@ -210,14 +216,14 @@ def test_the_overlap_crop_keeps_its_promise(seed, least, count):
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 1, (count, 2, 2)) * (200, 140)
     boxes = np.concatenate([corners.min(1), corners.max(1) + 1], 1).astype(np.float32)
-    whole = View(100, 70, 200, 140)
-    view = overlap_crop(rng, whole, boxes, (least,))
-    crop = [view.x - view.width / 2, view.y - view.height / 2]
-    crop += [view.x + view.width / 2, view.y + view.height / 2]
+    whole = Viewport(100, 70, 200, 140)
+    viewport = overlap_crop(rng, whole, boxes, (least,))
+    crop = [viewport.x - viewport.width / 2, viewport.y - viewport.height / 2]
+    crop += [viewport.x + viewport.width / 2, viewport.y + viewport.height / 2]
     assert crop[0] > -1e-6 and crop[1] > -1e-6 and crop[2] < 200.001 and crop[3] < 140.001
-    if view == whole:
+    if viewport == whole:
         return
-    assert 0.4999 < view.width / view.height < 2.0001
+    assert 0.4999 < viewport.width / viewport.height < 2.0001
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     held = ((middles > crop[:2]) & (middles < crop[2:])).all(1)
     overlaps = box_iou(torch.tensor([crop], dtype=torch.float32), torch.from_numpy(boxes))[0]
@@ -241,9 +247,9 @@ class Draws:
 def test_the_overlap_of_a_crop_is_the_shared_area_over_the_union(least, crops):
     # Sides 0.3 + 0.7 * 2/7 = 0.5 of the view, from its corner: (0, 0, 50, 50). With the object it
     # shares 40 * 40 = 1600, of 2500 + 50 * 40 - 1600 = 2900 in all: 0.5517.
-    whole, box = View(50, 50, 100, 100), np.array([[10, 0, 60, 40]], np.float32)
-    view = overlap_crop(Draws(2 / 7, 2 / 7, 0, 0), whole, box, (least,))
-    assert view[:4] == pytest.approx((25, 25, 50, 50) if crops else whole[:4])
+    whole, box = Viewport(50, 50, 100, 100), np.array([[10, 0, 60, 40]], np.float32)
+    viewport = overlap_crop(Draws(2 / 7, 2 / 7, 0, 0), whole, box, (least,))
+    assert viewport[:4] == pytest.approx((25, 25, 50, 50) if crops else whole[:4])
 
 
 @pytest.mark.parametrize(
@@ -259,14 +265,14 @@ def test_the_overlap_of_a_crop_is_the_shared_area_over_the_union(least, crops):
     ],
 )
 def test_the_overlap_crop_is_at_most_twice_as_long_as_wide(size, draws, crop):
-    whole = View(size[0] / 2, size[1] / 2, *size)
-    view = overlap_crop(Draws(*draws, 0, 0), whole, np.array([[0, 0, 10, 10.0]]), (0.0,))
-    assert (view.width, view.height) == pytest.approx(crop)
-    assert (view.x, view.y) == pytest.approx((crop[0] / 2, crop[1] / 2))
+    whole = Viewport(size[0] / 2, size[1] / 2, *size)
+    viewport = overlap_crop(Draws(*draws, 0, 0), whole, np.array([[0, 0, 10, 10.0]]), (0.0,))
+    assert (viewport.width, viewport.height) == pytest.approx(crop)
+    assert (viewport.x, viewport.y) == pytest.approx((crop[0] / 2, crop[1] / 2))
 
 
 def test_every_overlap_is_drawn_and_one_asks_for_no_crop():
-    whole, boxes = View(100, 100, 200, 200), np.array([[60, 60, 140, 140]], np.float32)
+    whole, boxes = Viewport(100, 100, 200, 200), np.array([[60, 60, 140, 140]], np.float32)
     drawn = [
         overlap_crop(np.random.default_rng(seed), whole, boxes, (0.0, 1.0)) for seed in range(200)
     ]
@@ -277,10 +283,16 @@ def test_every_overlap_is_drawn_and_one_asks_for_no_crop():
 @few
 @given(seed=seeds)
 def test_zooming_out_shows_the_whole_image_at_up_to_four_times_its_side(seed):
-    view = Augment(zoom_out=1.0).random_view(np.random.default_rng(seed), (90, 120), (64, 64))
-    assert 1 <= view.width / 120 <= 4 and view.width / 120 == pytest.approx(view.height / 90)
-    assert view.x - view.width / 2 <= 1e-6 and view.x + view.width / 2 >= 120 - 1e-6
-    assert view.y - view.height / 2 <= 1e-6 and view.y + view.height / 2 >= 90 - 1e-6
+    viewport = Augment(zoom_out=1.0).random_viewport(
+        np.random.default_rng(seed), (90, 120), (64, 64)
+    )
+    assert 1 <= viewport.width / 120 <= 4 and viewport.width / 120 == pytest.approx(
+        viewport.height / 90
+    )
+    assert viewport.x - viewport.width / 2 <= 1e-6 and viewport.x + viewport.width / 2 >= 120 - 1e-6
+    assert (
+        viewport.y - viewport.height / 2 <= 1e-6 and viewport.y + viewport.height / 2 >= 90 - 1e-6
+    )
 
 
 @pytest.mark.parametrize(

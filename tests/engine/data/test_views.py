@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detect.datasets.voc import VOC
-from engine.data.views import VIEWS, check_view, view
+from engine.data.views import VIEWS, apply_view, check_view
 from engine.errors import UserError
 from engine.structures import Objects, Record
 
@@ -19,7 +19,7 @@ def record(rows=(0, 1, 2, 3)):
 
 def test_all_is_the_record_itself():
     whole = record()
-    assert view(whole, "all") is whole
+    assert apply_view(whole, "all") is whole
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_all_is_the_record_itself():
 )
 def test_the_largest_is_one_that_counts_where_there_is_one(rows, picked):
     # 1 and 3 are alike: the first of them. The larger 2 is ignored: only where no other counts.
-    one = view(record(rows), "largest")
+    one = apply_view(record(rows), "largest")
     assert one.boxes is not None and one.ignore is not None and one.area is not None
     assert one.labels.tolist() == [LABELS[picked]] and one.ignore.tolist() == [IGNORE[picked]]
     assert one.boxes.tolist() == [BOXES[picked].tolist()]
@@ -37,7 +37,7 @@ def test_the_largest_is_one_that_counts_where_there_is_one(rows, picked):
 
 def test_multilabel_names_each_class_once():
     # 2 stands there ignored and not: it counts. 1 is ignored only.
-    many = view(record(), "multilabel")
+    many = apply_view(record(), "multilabel")
     assert many.labels.tolist() == [0, 1, 2] and many.boxes is None and many.area is None
     assert many.ignore is not None and many.ignore.tolist() == [False, True, False]
     assert (many.id, many.path) == ("a", "a.jpg")
@@ -47,15 +47,15 @@ def test_multilabel_names_each_class_once():
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_object_stays_none(name):
-    empty = view(record(rows=()), name)
+    empty = apply_view(record(rows=()), name)
     assert len(empty.labels) == 0
     assert len(Objects.from_record(empty, (30, 40))) == 0
 
 
 def test_nothing_ignored_nothing_in_boxes():
     bare = Record(1, "a", np.array([4, 4]))
-    assert view(bare, "largest").labels.tolist() == [4]
-    many = view(bare, "multilabel")
+    assert apply_view(bare, "largest").labels.tolist() == [4]
+    many = apply_view(bare, "multilabel")
     assert many.ignore is not None and many.ignore.tolist() == [False]
 
 

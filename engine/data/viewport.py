@@ -22,7 +22,7 @@ ALIASES = 1.5  # reduction from which sampling four pixels needs a blur before
 WHOLE = 1e-4  # pixels by which an edge may miss a whole number
 
 
-class View(NamedTuple):
+class Viewport(NamedTuple):
     """A rectangle of the plane in pixels of the original image, which becomes the input."""
 
     x: float  # centre
@@ -53,7 +53,7 @@ class View(NamedTuple):
         shrink = min(self.width / size[1], self.height / size[0])
         return next((factor for factor in (8, 4, 2) if factor <= shrink * LARGER), 1)
 
-    def snap(self, image: tuple[int, int], size: tuple[int, int], step: int = 1) -> "View":
+    def snap(self, image: tuple[int, int], size: tuple[int, int], step: int = 1) -> "Viewport":
         """The near view that shows whole pixels of the image as whole pixels of the input.
 
         A resize can then make it, three times faster than a warp; a turned view stays as it is.
@@ -67,7 +67,7 @@ class View(NamedTuple):
         y, height = _snap(self.y, self.height, image[0], size[0], step)
         return self._replace(x=x, y=y, width=width, height=height)
 
-    def part(self, shares: Pair, place: Pair) -> "View":
+    def part(self, shares: Pair, place: Pair) -> "Viewport":
         """A view of (width, height) `shares` of this one, at `place`, -1..1 from end to end."""
         width, height = self.width * shares[0], self.height * shares[1]
         dx = place[0] * (self.width - width) / 2
@@ -95,7 +95,7 @@ def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tu
     return first * step + side * (0.5 - start / pixels), side
 
 
-def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -> View:
+def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -> Viewport:
     """What torchvision's presets for classification see, to the pixel.
 
     The image of (height, width) `size` is reduced until its short side is `resize` times the
@@ -106,16 +106,18 @@ def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -
     top, left = (round((r - t) / 2) for r, t in zip(reduced, target, strict=True))
     sy, sx = size[0] / reduced[0], size[1] / reduced[1]
     x, y = (left + target[1] / 2) * sx, (top + target[0] / 2) * sy
-    return View(x, y, target[1] * sx, target[0] * sy)
+    return Viewport(x, y, target[1] * sx, target[0] * sy)
 
 
-def cut(image: np.ndarray, view: View, size: tuple[int, int], interpolation: str) -> np.ndarray:
+def cut(
+    image: np.ndarray, viewport: Viewport, size: tuple[int, int], interpolation: str
+) -> np.ndarray:
     """`image` [h, w, 3] seen by `centre_crop`, resampled as torchvision does."""
-    sx, sy = size[1] / view.width, size[0] / view.height
+    sx, sy = size[1] / viewport.width, size[0] / viewport.height
     reduced = [round(image.shape[0] * sy), round(image.shape[1] * sx)]
     pixels = torch.from_numpy(image).permute(2, 0, 1)  # [3, h, w]
     pixels = resize(pixels, reduced, InterpolationMode(interpolation), antialias=True)
-    top, left = round(view.y * sy - size[0] / 2), round(view.x * sx - size[1] / 2)
+    top, left = round(viewport.y * sy - size[0] / 2), round(viewport.x * sx - size[1] / 2)
     return pixels[:, top : top + size[0], left : left + size[1]].permute(1, 2, 0).numpy()
 
 
