@@ -169,6 +169,8 @@ BAD = [
     ("trian.epochs=3", "did you mean 'trainer.epochs'"),
     ("optimizer.lr=abc", "optimizer.lr=abc: expected float"),
     ("loss=focl", "did you mean 'focal'"),
+    ("head.zooms=[1.0]", "head.zooms: this key is called head.scales now"),
+    ("head=extra", "head=extra: this is called head=stacked_linear now"),
     ("trainer=debug/fst", "trainer=debug/fst: no such trainer; did you mean 'debug/fast'"),
     ("head=linear loss=multibox", "Losses that do: bce, cross_entropy, focal"),
     ("dataset=voc dataset.root=nowhere", "dataset.root=nowhere: no such folder"),

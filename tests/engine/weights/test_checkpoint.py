@@ -1,10 +1,13 @@
+import inspect
 import os
 import pickle
 
 import pytest
 import torch
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from engine.config import renamed
 from engine.errors import UserError
 from engine.weights import checkpoint
 
@@ -195,3 +198,27 @@ def test_weights_of_this_network():
     source, target = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     checkpoint.load_weights(target, source.state_dict(), "a.pt")
     assert torch.equal(source.weight, target.weight) and torch.equal(source.bias, target.bias)
+
+
+def test_every_renamed_name_has_one_of_today():
+    table = renamed.table()
+    for prefix, now in table["targets"].items():
+        assert not now.startswith(prefix)  # or a name of today would be renamed again
+        if not now.endswith("."):
+            assert get_class(now)
+    for target, keys in table["keys"].items():
+        arguments = inspect.signature(get_class(target)).parameters
+        assert set(keys.values()) <= arguments.keys() and not keys.keys() & arguments.keys()
+
+
+def test_a_configuration_of_format_4_has_the_names_of_today(tmp_path):
+    post = {"_target_": "detect.postprocess.Postprocess", "candidates": 7, "keep": 3}
+    head = {"_target_": "detect.heads.yolo_v3.YOLOv3", "anchors": [[[1, 2]], [[3, 4]], [[5, 6]]],
+            "postprocess": post}  # fmt: skip
+    config = {"head": head, "schedule": {"_target_": "engine.schedule.Cosine", "warmup": 0.1}}
+    torch.save({**state(config=config), "format": 4}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]
+    assert got["schedule"] == {"_target_": "engine.training.schedule.Cosine", "warmup": 0.1}
+    assert got["head"]["anchors"] == [[1, 2], [3, 4], [5, 6]]
+    now = {"_target_": "detect.postprocess.Postprocess", "pre_nms": 7, "max_detections": 3}
+    assert got["head"]["postprocess"] == now
