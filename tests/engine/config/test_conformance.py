@@ -97,8 +97,8 @@ class Sets:
     requires = LOGITS
     update = compute = reset = method
 
-    def __init__(self):
-        self.primary = "f1"
+    def __init__(self, *, primary="f1"):
+        self.primary = primary
         vars(self)["protocol"] = "F1"
 
 
@@ -197,6 +197,9 @@ def test_check_and_part_hold_a_node_to_the_protocol_of_its_key():
     assert "clip: " in refusal(check, node, "clip") and " lacks __call__" in refusal(
         part, node, "clip"
     )
+    sets = OmegaConf.create({"_target_": f"{__name__}.Sets", "primary": 5})
+    check(sets, "metric")
+    assert "Sets.primary is 5, expected str; see Metric" in refusal(part, sets, "metric")
     check(node, "anything")
     assert isinstance(part(node, "anything"), Bare)
     inside = OmegaConf.create({"_target_": f"{__name__}.Holds", "coder": node})
