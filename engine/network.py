@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.protocols import Group, Layered
 from engine.structures import Objects, Output, Preprocessing
 
 IMAGENET = Preprocessing()
-Group = Sequence[nn.Module | nn.Parameter]
 
 
 class Network(nn.Module):
@@ -73,12 +73,11 @@ class Network(nn.Module):
 
 def groups(network: Any) -> list[Group]:
     """Groups by depth; a part without `groups` is one."""
-    parts = (network.backbone, network.head)
-    return [
-        group
-        for part in parts
-        for group in (part.groups() if hasattr(part, "groups") else [[part]])
-    ]
+    found: list[Group] = []
+    for part in (network.backbone, network.head):
+        layers = Layered.groups.of(part)
+        found += layers() if layers else [[part]]
+    return found
 
 
 def parameters(group: Group) -> Iterator[nn.Parameter]:

@@ -16,6 +16,7 @@ from engine.console import info
 from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
 from engine.output import draw, predictions
+from engine.protocols import HeadOptions
 from engine.training.loop import detect
 from engine.training.precision import resolve
 
@@ -54,7 +55,7 @@ def predict(cfg: DictConfig) -> None:
             writer.add(objects, batch.meta)
             for i, meta in enumerate(batch.meta):
                 mine, image = objects.of(i), data.image(meta.index)
-                if (attention := getattr(network.head, "attention", None)) is not None:
+                if (attention := HeadOptions.attention.of(network.head)) is not None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, size_of(full))
                 album.add(draw.annotate(image, mine, classes, cfg.show), meta)

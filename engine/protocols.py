@@ -1,24 +1,52 @@
 """The parts a user can add, as protocols: one file with the class, one YAML with its `_target_`.
 
-Constructors take keyword arguments only. Those named under `Given` come from
-`engine.builders.parts`, to the constructors that ask for them by name; all others come from the
-YAML. Nothing here needs Hydra.
+Constructors take keyword arguments only. Those named under `Given` are passed by
+`engine.builders.parts` to the constructors that name them; all others come from the YAML.
+
+A protocol lists what its part must have; `engine.config.conformance` checks it when the part is
+bound. The `...Options` class after it lists what the part may have besides, with the default; the
+engine reads these as `LossOptions.single.of(loss)` and in no other way. No part has to inherit from
+anything in this file.
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.structures import Assigned, Meta, Objects, Output, Record
+from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Record
 
 Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
-OutputFields = frozenset[str]  # of the fields of Output: "logits", "boxes", "objectness", "regions"
+OutputFields = frozenset[str]  # a subset of FIELDS
+FIELDS = frozenset({"logits", "boxes", "objectness", "regions"})  # of `Output`, that a loss trains
+Group = Sequence[nn.Module | nn.Parameter]  # layers that are frozen together
+T = TypeVar("T")
+
+
+class Option(Generic[T]):
+    """An attribute that a part may have, and the value that stands in where it has none."""
+
+    def __init__(self, default: T) -> None:
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def of(self, part: Any) -> T:
+        """The attribute of a part, or of its class, else the default."""
+        return getattr(part, self.name, self.default)
+
+
+class Layered:
+    """Optional for what has weights: backbones and heads."""
+
+    # The layers from shallow to deep, for finetune and trainer.shard; None: all are one group.
+    groups: Option[Callable[[], Sequence[Group]] | None] = Option(None)
 
 
 class Backbone(Protocol):
-    """Images to feature maps, fine to coarse."""
+    """Images to feature maps, fine to coarse. A `torch.nn.Module`."""
 
     channels: Sequence[int]  # of each map
     # Of each map, pixels of the network's input. They may repeat: detectors take the last map of
@@ -30,21 +58,36 @@ class Backbone(Protocol):
         ...
 
 
-class Head(Protocol):
-    """Feature maps to slots. Given: channels, strides, num_classes, activation.
+class Pretrained(NamedTuple):
+    """What came with a backbone's weights; `engine.weights.pretrained.load` returns it."""
 
-    Where arguments decide what is said, a static method `output_fields` takes those and returns it.
-    A head with `single` True has one slot an image.
+    preprocessing: Preprocessing
+    unused_tensors: dict[str, Tensor]  # that the backbone has no place for: the head, as a rule
+    classes: list[str] | None  # names of the head's outputs, where they are known
+
+
+class BackboneOptions(Layered):
+    """Optional for a backbone."""
+
+    pretrained: Option[Pretrained | None] = Option(None)  # set by the constructor
+    # Prefixes of parameters that a file of weights need not have: a detector's extra layers.
+    extra_prefixes: Option[Sequence[str]] = Option(())
+
+
+class Head(Protocol):
+    """Feature maps to slots. A `torch.nn.Module`.
+
+    Given: channels, strides, num_classes, activation.
     """
 
-    outputs: ClassVar[OutputFields]
+    outputs: ClassVar[OutputFields]  # with `output_fields` the object alone needs it
 
     def __call__(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """`image_size` is (height, width) of the network's input."""
         ...
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """Which slot answers for which object; called without gradient, batched, without a sync."""
+        """The object that each slot trains on; called without gradient, batched, without a sync."""
         ...
 
     def decode(self, output: Output) -> Objects:
@@ -52,11 +95,17 @@ class Head(Protocol):
         ...
 
 
-class Loss(Protocol):
-    """Named, weighted terms; the loop only sums. It fits when requires <= head.says <= trains.
+class HeadOptions(Layered):
+    """Optional for a head."""
 
-    One with `single` True fits heads with one slot an image alone.
-    """
+    single: Option[bool] = Option(False)  # it has one slot an image
+    # A static method: from the arguments of the constructor that it names to `outputs`.
+    output_fields: Option[Callable[..., OutputFields] | None] = Option(None)
+    attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
+
+
+class Loss(Protocol):
+    """Named, weighted terms, which the loop sums. It fits if requires <= head.outputs <= trains."""
 
     activation: Activation  # softmax over many slots makes the head add a background logit, last
     requires: OutputFields
@@ -67,21 +116,23 @@ class Loss(Protocol):
         ...
 
 
+class LossOptions:
+    """Optional for a loss."""
+
+    single: Option[bool] = Option(False)  # it fits only heads with one slot an image
+    takes_shares: Option[bool] = Option(False)  # of classes, which mixup and cutmix make
+
+
 class Ranked(NamedTuple):
-    """What a network says of one class, in any order."""
+    """All predictions of one class, in any order."""
 
     scores: np.ndarray  # [M] 0..1
-    right: np.ndarray  # [M] bool, whether each finds something
-    total: int  # how many there are to be found
+    right: np.ndarray  # [M] bool, whether each finds an object
+    total: int  # number of true objects
 
 
 class Metric(Protocol):
-    """Accumulates images, in pixels of the originals, on the CPU. Given: classes.
-
-    It may also have `images() -> {name: [H, W, 3] uint8}`; evaluation writes them. The same goes
-    for `ranked() -> {class: Ranked}`, from which come the curves of precision and recall. One with
-    `many_labels` True takes images of any number of labels.
-    """
+    """Accumulates images, in pixels of the originals, on the CPU. Given: classes."""
 
     primary: str  # the key of `compute` that a sweep and the best checkpoint go by; more is better
     requires: ClassVar[OutputFields]
@@ -96,26 +147,30 @@ class Metric(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """All numbers over what was seen since `reset`; 0.0 where nothing was predicted."""
+        """All numbers over the images since `reset`; 0.0 where nothing was predicted."""
         ...
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all images."""
         ...
 
 
-class Dataset(Protocol):
-    """Images and the truth about them, one split. Given: split.
+class MetricOptions:
+    """Optional for a metric."""
 
-    `report` holds one entry a defect found while reading (file, row, reason, action), for
-    data_report.json and the console; `notes` says what else a user should know. A constructor
-    raises UserError where it cannot go on. One with `stored` True has images in files, at
-    `record(index).path`: the loader reads those itself, decoded no larger than it needs.
-    """
+    many_labels: Option[bool] = Option(False)  # it takes images of any number of labels
+    # Images to write after an evaluation, [H, W, 3] uint8 RGB by name.
+    images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)
+    # Of each class, for the curves of precision and recall.
+    ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)
+
+
+class Dataset(Protocol):
+    """Images and their truth, one split. Given: split. Its constructor may raise UserError."""
 
     classes: list[str]
-    report: list[dict[str, Any]]
-    notes: list[str]
+    report: list[dict[str, Any]]  # a row a defect found while reading: `engine.record.defect`
+    notes: list[str]  # what else the console prints
 
     def __len__(self) -> int: ...
 
@@ -125,4 +180,83 @@ class Dataset(Protocol):
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB; raises UserError naming the file where it cannot be read."""
+        ...
+
+
+class DatasetOptions:
+    """Optional for a dataset."""
+
+    # Images are in files, at `record(index).path`, which the loader decodes no larger than needed.
+    stored: Option[bool] = Option(False)
+    # The id of each class in a predictions file; None counts from 1.
+    categories: Option[Sequence[int] | None] = Option(None)
+    # What an image that cannot be read does: "skip" leaves it out and reports it.
+    on_error: Option[Literal["fail", "skip"]] = Option("fail")
+
+
+class Schedule(Protocol):
+    """The learning rate over a run."""
+
+    def __call__(self, done: float) -> float:
+        """The share of the run that is done, 0..1 -> a factor of `optimizer.lr`."""
+        ...
+
+
+class ScheduleOptions:
+    """Optional for a schedule."""
+
+    # From the number of evaluations since the best to a factor of all later rates.
+    plateau_factor: Option[Callable[[int], float]] = Option(lambda stale: 1.0)
+
+
+class Clip(Protocol):
+    """Clips gradients in place."""
+
+    def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
+        """The global norm before, and whether anything was clipped, on the device."""
+        ...
+
+
+class ClipOptions:
+    """Optional for clipping."""
+
+    in_shards: Option[bool] = Option(True)  # it works under trainer.shard, read of the class
+
+
+class Finetune(Protocol):
+    """Which parameters train, and how fast."""
+
+    def param_groups(self, network: Any) -> Sequence[tuple[float, Sequence[nn.Parameter]]]:
+        """All parameters that train in some epoch, by the factor of their learning rate."""
+        ...
+
+    def __call__(self, network: Any, epoch: int) -> int:
+        """Freeze what does not train in this epoch, from 0; the number of parameters that do."""
+        ...
+
+
+class Augment(Protocol):
+    """Random views and colours of images; best a subclass of `engine.data.augment.Augment`."""
+
+    fit: str
+    interpolation: str
+    min_visible: float
+    centre: bool
+    mosaic: float
+    mixup: float
+    mixup_alpha: float
+    cutmix: float
+    cutmix_alpha: float
+    check_boxes: Callable[[bool], None]
+    full_view: Callable[..., Any]  # `engine.data.view.View`, as the next
+    random_view: Callable[..., Any]
+    random_colour: Callable[..., np.ndarray]
+    paint: Callable[..., np.ndarray]
+
+
+class Coder(Protocol):
+    """Boxes from the numbers that a head outputs."""
+
+    def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
+        """[.., 4] code, slots and [.., 2] cells -> boxes [.., 4] in pixels of the input."""
         ...

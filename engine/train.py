@@ -17,7 +17,7 @@ from engine.distributed import collectives, fsdp
 from engine.errors import UserError
 from engine.output import draw, draw_anchors
 from engine.output.run_log import RunLog, leaderboard, write_metrics
-from engine.protocols import Metric
+from engine.protocols import Metric, MetricOptions
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate, train_epoch
 from engine.training.precision import resolve
@@ -148,7 +148,7 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
         log.image(image, meta, run.clock.step, board=i < 4)
     draw.charts(metric, log.folder / "images")
-    log.curves(getattr(metric, "ranked", dict)(), run.clock.step)
+    log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
     info(

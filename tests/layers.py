@@ -16,8 +16,10 @@ FLOORS = (  # of engine/, the top first
     ("output", "training"),
     ("data", "weights"),
     ("distributed",),
-    ("protocols", "network", "cli"),
-    ("structures", "config"),
+    ("network", "cli"),
+    ("config",),
+    ("protocols",),
+    ("structures",),
     ("record", "console", "errors"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}

@@ -39,7 +39,7 @@ class VGGSSD(SequentialBackbone):
     channels = (512, 1024)
     strides = (8, 16)
     detectors = (SSD300,)
-    own = ("scale.", "fc6.", "fc7.")  # what no classifier's weights have
+    extra_prefixes = ("scale.", "fc6.", "fc7.")  # what no classifier's weights have
 
     def __init__(self, *, weights: str | None = None) -> None:
         super().__init__()

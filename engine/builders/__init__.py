@@ -1,1 +1,1 @@
-"""From the configuration to parts that fit each other, and to a run."""
+"""Builds the parts, the network and the run of a configuration."""

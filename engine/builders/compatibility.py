@@ -1,4 +1,4 @@
-"""Whether the parts of a configuration fit each other and their data, before anything heavy."""
+"""Checks that the parts of a configuration fit each other and their data, before training."""
 
 import inspect
 from pathlib import Path
@@ -10,29 +10,43 @@ from omegaconf import DictConfig, OmegaConf
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.protocols import Dataset, Loss, OutputFields
+from engine.protocols import (
+    Dataset,
+    HeadOptions,
+    Loss,
+    LossOptions,
+    MetricOptions,
+    OutputFields,
+)
 
 
 def check_data(cfg: DictConfig, data: Dataset) -> None:
-    """One slot answers for one object an image; slots with boxes need boxes to learn."""
+    """Check head, loss and metric against the labels and boxes of a split.
+
+    A head without boxes predicts one class an image, or with a metric of many labels any number; a
+    head with boxes needs boxes to learn from.
+
+    Raises:
+        UserError: naming the part and the first image that do not fit.
+    """
     head = hydra.utils.get_class(cfg.head["_target_"])
     metric = hydra.utils.get_class(cfg.metric["_target_"])
-    many = getattr(metric, "many_labels", False)
+    many = MetricOptions.many_labels.of(metric)
     if many and part(cfg.loss, "loss").activation == "softmax":
         raise UserError(
-            f"the metric {metric.__name__} is for images of several classes, a softmax knows "
-            "one: set loss=bce, or metric=top_k"
+            f"the metric {metric.__name__} is for images of several classes, a softmax loss "
+            "for one: set loss=bce, or metric=top_k"
         )
     if not any(len(data.record(i).labels) for i in range(len(data))):
         raise UserError(
             f"dataset: no object of the classes {', '.join(data.classes)} in {len(data)} "
-            "images: say which there are, dataset.classes=[...]"
+            "images: set dataset.classes=[...] to those that there are"
         )
     has_boxes = data.record(0).boxes is not None
     if "boxes" in outputs(cfg.head):
         if not has_boxes:
             raise UserError(
-                f"head {head.__name__} finds boxes, {type(data).__name__} has none: say "
+                f"head {head.__name__} predicts boxes, {type(data).__name__} has none: set "
                 "model=resnet18, or a dataset with boxes (dataset=voc)"
             )
         return
@@ -43,13 +57,13 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
             if has_boxes:
                 how = f"model=ssd_resnet34, dataset.view=largest, or {how} dataset.view=multilabel"
             raise UserError(
-                f"head {head.__name__} says one class an image, {record.path or record.id} has "
-                f"{len(record.labels)}: say {how}"
+                f"head {head.__name__} predicts one class an image, {record.path or record.id} "
+                f"has {len(record.labels)}: set {how}"
             )
 
 
 def check_parts(cfg: DictConfig) -> None:
-    """Hold loss, metric and augmentation against the head.
+    """Check that loss, metric and augmentation fit the head.
 
     Raises:
         UserError: naming the parts that do not fit.
@@ -57,25 +71,25 @@ def check_parts(cfg: DictConfig) -> None:
     criterion = part(cfg.loss, "loss")
     _check_loss(cfg.head, criterion)
     mixes = any(cfg.augment.get(key) for key in ("mixup", "cutmix"))
-    if mixes and "boxes" not in outputs(cfg.head) and not getattr(criterion, "takes_shares", False):
+    if mixes and "boxes" not in outputs(cfg.head) and not LossOptions.takes_shares.of(criterion):
         raise UserError(
-            f"augment.mixup and augment.cutmix ask for shares of classes, which the loss "
+            f"augment.mixup and augment.cutmix make shares of classes, which the loss "
             f"{type(criterion).__name__} does not take: set loss=cross_entropy or loss=bce"
         )
     head = hydra.utils.get_class(cfg.head["_target_"])
     metric = hydra.utils.get_class(cfg.metric["_target_"])
-    said = outputs(cfg.head)
-    if not metric.requires <= said or "boxes" in metric.requires ^ said:
+    fields = outputs(cfg.head)
+    if not metric.requires <= fields or "boxes" in metric.requires ^ fields:
         raise UserError(
-            f"the metric {metric.__name__} judges {_list(metric.requires)}, the head "
-            f"{head.__name__} says {_list(said)}: pick another metric= or head="
+            f"the metric {metric.__name__} scores {_list(metric.requires)}, the head "
+            f"{head.__name__} outputs {_list(fields)}: pick another metric= or head="
         )
 
 
 def outputs(node: DictConfig) -> OutputFields:
     """The fields of `Output` that the configured head fills."""
     head = hydra.utils.get_class(node["_target_"])
-    if not (output_fields := getattr(head, "output_fields", None)):
+    if not (output_fields := HeadOptions.output_fields.of(head)):
         return head.outputs
     return output_fields(
         **{str(k): node[k] for k in inspect.signature(output_fields).parameters if k in node}
@@ -83,21 +97,21 @@ def outputs(node: DictConfig) -> OutputFields:
 
 
 def _fit(head: DictConfig, criterion: Loss) -> bool:
-    single = getattr(hydra.utils.get_class(head["_target_"]), "single", False)
+    single = HeadOptions.single.of(hydra.utils.get_class(head["_target_"]))
     fit = criterion.requires <= outputs(head) <= criterion.trains
-    return fit and (single or not getattr(criterion, "single", False))
+    return fit and (single or not LossOptions.single.of(criterion))
 
 
 def _check_loss(head: DictConfig, criterion: Loss) -> None:
-    """Refuse a loss that needs what the head does not say, or leaves some of it untrained."""
+    """Refuse a loss that needs fields which the head lacks, or leaves some of its untrained."""
     if _fit(head, criterion):
         return
     files = sorted((CONFIGS / "loss").glob("*.yaml"))
     fitting = [p.stem for p in files if _fit(head, part(_loss_of(p), "loss"))]
-    slots = " in one slot" if getattr(criterion, "single", False) else ""
+    slots = " in one slot" if LossOptions.single.of(criterion) else ""
     raise UserError(
         f"the loss {type(criterion).__name__} needs {_list(criterion.requires)}{slots} and trains "
-        f"{_list(criterion.trains)}, the head {head['_target_'].rpartition('.')[2]} says "
+        f"{_list(criterion.trains)}, the head {head['_target_'].rpartition('.')[2]} outputs "
         f"{_list(outputs(head))}: they do not fit. Losses that do: {', '.join(fitting)}"
     )
 

@@ -1,4 +1,4 @@
-"""Networks that have learned already: from a checkpoint, or with weights from elsewhere."""
+"""Builds trained networks: from a checkpoint, or with weights from elsewhere."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from engine.config.instantiate import check
 from engine.config.schema import inherit
 from engine.errors import UserError
 from engine.network import Network
+from engine.protocols import BackboneOptions
 from engine.weights import checkpoint
 
 OURS = ("engine.", "classify.", "detect.", "torch.optim.")  # what a checkpoint may name
@@ -19,7 +20,7 @@ CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None
 
 
 def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, Any], DictConfig]:
-    """A checkpoint, and its configuration with what the user said on top.
+    """A checkpoint, and its configuration with the user's overrides applied.
 
     Raises:
         UserError: that configuration calls code outside this project; `trust=true` allows it.
@@ -31,7 +32,7 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
 
 
 def _foreign(node: Any) -> str | None:
-    """The first `_target_` in a configuration that is not ours."""
+    """The first `_target_` in a configuration that names code outside this project, or None."""
     if isinstance(node, list | tuple):
         return next(filter(None, map(_foreign, node)), None)
     if not isinstance(node, dict):
@@ -45,14 +46,14 @@ def _is_ours(name: str) -> bool:
     if not name.startswith(OURS):
         return False
     try:
-        # engine.x.os.system starts with our name too: what counts is where the class is defined
+        # engine.x.os.system starts with our name too: where the class is defined decides
         return hydra.utils.get_class(name).__module__.startswith(OURS)
     except Exception:  # no such module, no such name, not a class
         return False
 
 
 def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
-    """The checkpoint's network with its averaged weights where it has them."""
+    """The checkpoint's network, with the averaged weights if it has some."""
     net = parts.network(cfg, len(saved["classes"]), parts.backbone(cfg, pretrained=False)).to(
         device
     )
@@ -63,15 +64,18 @@ def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.dev
 
 
 def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str]]:
-    """A network whose weights, head included, come from elsewhere, and its class names.
+    """A network whose weights, head included, come from `backbone.weights`, and its class names.
 
-    What its weights expect of images replaces the configuration's own.
+    How images were prepared for these weights replaces what the configuration has.
+
+    Raises:
+        UserError: no weights are set, or the head is not filled by them.
     """
     for name in ("backbone", "head", "loss"):
         check(cfg[name], name, parts.INJECTED_ARGUMENTS[name])
     cfg.image_size, cfg.augment = "auto", OmegaConf.create(CROP)
     made = parts.backbone(cfg)
-    loaded = getattr(made, "pretrained", None)
+    loaded = BackboneOptions.pretrained.of(made)
     if loaded is None:
         raise UserError(
             "set backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
@@ -83,6 +87,6 @@ def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str
 
 
 def check_classes(trained: list[str], data: list[str], path: str) -> None:
-    """Refuse to score a network on data whose labels mean something else."""
+    """Refuse to score a network on a dataset whose classes are not those it was trained on."""
     if trained != data:
         raise UserError(f"{path} was trained on the classes {trained}, this data has {data}")

@@ -1,4 +1,4 @@
-"""From the configuration to the parts, checked to fit each other before anything heavy."""
+"""Builds the parts of a configuration and its network, checked before data is read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from engine.console import info
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
-from engine.protocols import Dataset, Metric
+from engine.protocols import BackboneOptions, Dataset, Metric
 from engine.structures import Preprocessing
 from engine.weights.pretrained import fill, shapes
 
-# What the engine gives to the constructors that ask for it.
+# Arguments that the engine passes to the constructors that name them.
 INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
     "backbone": (),
     "head": ("channels", "strides", "num_classes", "activation"),
@@ -35,7 +35,11 @@ INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
 
 
 def dataset(cfg: DictConfig, split: str) -> Dataset:
-    """The split of the configured dataset."""
+    """A split of the configured dataset.
+
+    Raises:
+        UserError: it has no image, or the head, loss or metric does not fit it.
+    """
     data = part(cfg.dataset, "dataset", split=split)
     if len(data) == 0:
         raise UserError(f"dataset: the split '{split}' has no image")
@@ -45,7 +49,7 @@ def dataset(cfg: DictConfig, split: str) -> Dataset:
 
 
 def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False) -> Loader:
-    """Batches of a dataset: augmented and shuffled for training, else whole and in order."""
+    """Batches of a dataset, with `shuffle` shuffled and augmented, else neither."""
     return Loader(
         dataset=data,
         augment=part(cfg.augment, "augment"),
@@ -70,7 +74,7 @@ def metric(cfg: DictConfig, classes: list[str]) -> Metric:
 
 
 def check_all(cfg: DictConfig) -> None:
-    """Hold every part against its constructor, and the parts against each other.
+    """Check ranges, the arguments and class of every part, and that the parts fit each other.
 
     Raises:
         UserError: naming the key, or the parts that do not fit.
@@ -83,27 +87,26 @@ def check_all(cfg: DictConfig) -> None:
 
 
 def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
-    """The configured backbone, on the CPU; what its weights expect goes into the configuration.
+    """The configured backbone, on the CPU.
 
     Args:
-        cfg: keys that are set stay as they are, those that are null or auto are filled in.
-        pretrained: False leaves `backbone.weights` unread, for weights from a checkpoint follow.
+        cfg: its keys of preprocessing that are null or auto are filled in as the weights need.
+        pretrained: False ignores `backbone.weights`, where a checkpoint's weights are loaded next.
     """
     node = cfg.backbone
     if not pretrained and "weights" in node:
         node = OmegaConf.merge(node, {"weights": None})
     made = part(node, "backbone")  # type: ignore[arg-type]
-    loaded = getattr(made, "pretrained", None)
+    loaded = BackboneOptions.pretrained.of(made)
     if pretrained and not loaded and cfg.finetune.get("last") is not None:
-        info("what finetune freezes has random weights: backbone.weights=FILE gives learned ones")
-    wanted = loaded.preprocessing if loaded else Preprocessing()
-    own = {"resize": wanted.resize / wanted.size, "interpolation": wanted.interpolation}
-    _fill_in(cfg.augment, own)
-    _fill_in(cfg.preprocessing, {key: getattr(wanted, key) for key in ("mean", "std", "colour")})
+        info("finetune freezes layers with random weights: set backbone.weights=FILE")
+    use = loaded.preprocessing if loaded else Preprocessing()
+    _fill_in(cfg.augment, {"resize": use.resize / use.size, "interpolation": use.interpolation})
+    _fill_in(cfg.preprocessing, {"mean": use.mean, "std": use.std, "colour": use.colour})
     if cfg.image_size == "auto":
-        cfg.image_size = wanted.size if loaded else WITHOUT_WEIGHTS
-    if loaded and set(size_of(cfg)) != {wanted.size}:
-        info(f"weights were trained at {wanted.size} px, image_size is {cfg.image_size}")
+        cfg.image_size = use.size if loaded else WITHOUT_WEIGHTS
+    if loaded and set(size_of(cfg)) != {use.size}:
+        info(f"weights were trained at {use.size} px, image_size is {cfg.image_size}")
     return made
 
 
@@ -114,7 +117,7 @@ def _fill_in(node: DictConfig, values: dict[str, Any]) -> None:
 
 
 def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = False) -> Network:
-    """The network of the configuration on a backbone, on the CPU.
+    """The configured network on a backbone, on the CPU.
 
     With `complete`, a head that the backbone's weights do not fill is refused.
     """
@@ -127,14 +130,14 @@ def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = F
         num_classes=num_classes,
         activation=criterion.activation,
     )
-    if pretrained := getattr(backbone, "pretrained", None):
+    if pretrained := BackboneOptions.pretrained.of(backbone):
         backbone.pretrained = None  # a large head left over would be copied with the network
         if fill(head, pretrained.unused_tensors):
-            info("the head starts from the weights' own")
+            info("the head starts from the weights of the same file")
         elif complete:
             raise UserError(
-                f"backbone.weights={cfg.backbone.weights}: what is left for a head, "
-                f"{shapes(pretrained.unused_tensors)}, does not fit {type(head).__name__}, "
+                f"backbone.weights={cfg.backbone.weights}: the tensors left for a head, "
+                f"{shapes(pretrained.unused_tensors)}, do not fit {type(head).__name__}, "
                 f"{shapes(head.state_dict())}: pick another head="
             )
     return Network(
@@ -148,7 +151,7 @@ def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = F
 
 
 def device(name: str) -> torch.device:
-    """The device of `device=`; auto takes cuda, then mps, then the cpu."""
+    """The torch device that `device=` names; auto is cuda, else mps, else cpu."""
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")

@@ -1,4 +1,4 @@
-"""A run at its first step, from the configuration and its network."""
+"""Builds a run at its first step from the configuration and its network."""
 
 import torch
 from omegaconf import DictConfig
@@ -9,6 +9,7 @@ from engine.config.schema import Precision
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
 from engine.network import Network
+from engine.protocols import ScheduleOptions
 from engine.training.ema import averaged
 from engine.training.guard import Guard
 from engine.training.optimizer import optimizer
@@ -18,7 +19,11 @@ from engine.training.timer import StepTimer
 
 
 def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
-    """A run at its first step."""
+    """The run at its first step, its network on the device; `batches` is the number in an epoch.
+
+    Raises:
+        UserError: naming the keys that do not work here.
+    """
     network = network.to(device)
     if cfg.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,6 +61,6 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
-        plateau_factor=factor.plateau_factor,
+        plateau_factor=ScheduleOptions.plateau_factor.of(factor),
         mark=StepTimer(device) if cfg.profile else lambda part: None,
     )

@@ -1,4 +1,4 @@
-"""Nodes of the configuration held against the signatures of the constructors they name."""
+"""Checks nodes of the configuration against the constructors they name, and builds parts."""
 
 import inspect
 import types
@@ -10,11 +10,12 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from engine.config import conformance
 from engine.errors import UserError, did_you_mean
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value from YAML is of an annotated type; types that YAML cannot hold pass."""
+    """Whether a value from YAML is of an annotated type; True for types that YAML cannot hold."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint in (Any, inspect.Parameter.empty) or isinstance(hint, str):
         return True
@@ -35,15 +36,16 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
-    """Hold a node, and every node inside it, against the constructor it names.
+    """Check a node, and every node inside it, against the constructor it names.
 
     Args:
         node: has `_target_`; its other keys become keyword arguments.
-        name: the node's place in the configuration, for the message.
+        name: the node's key in the configuration.
         given: arguments that the engine adds.
 
     Raises:
-        UserError: no such class, an argument unknown, missing, or of another type.
+        UserError: no such class, a class that lacks what a part at this key needs, or an argument
+            that is unknown, missing, or of another type.
     """
     if not node.get("_target_"):
         raise UserError(f"{name}: names no class (_target_); pick an option with {name}=")
@@ -53,11 +55,11 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
         raise UserError(f"{name}._target_: cannot import {node['_target_']} ({error})") from error
     params = inspect.signature(target).parameters
     hints = _hints(target)
-    free = any(p.kind is p.VAR_KEYWORD for p in params.values())
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in params.values())
     for key in (str(k) for k in node if not str(k).startswith("_")):
         if OmegaConf.is_missing(node, key):
-            raise UserError(f"{name}.{key} is needed: say {name}.{key}=...")
-        if key not in params and not free:
+            raise UserError(f"{name}.{key} is needed: set {name}.{key}=...")
+        if key not in params and not takes_any:
             raise UserError(
                 f"{name}.{key}: {target.__name__} takes no such argument{did_you_mean(key, params)}"
             )
@@ -68,6 +70,7 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
     needed = {k for k, p in params.items() if p.default is p.empty and p.kind is p.KEYWORD_ONLY}
     if lacking := needed - set(map(str, node)) - set(given):
         raise UserError(f"{name}: {target.__name__} also needs {', '.join(sorted(lacking))}")
+    conformance.check_class(target, name)
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -80,18 +83,24 @@ def _hints(target: Any) -> dict[str, Any]:
 def _check_type(value: Any, hint: Any, name: str) -> None:
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     if not fits(value, hint):
-        want = hint.__name__ if inspect.isclass(hint) else str(hint)
-        raise UserError(f"{name}={value}: expected {want}, got {type(value).__name__}")
+        expected = hint.__name__ if inspect.isclass(hint) else str(hint)
+        raise UserError(f"{name}={value}: expected {expected}, got {type(value).__name__}")
 
 
 def part(node: DictConfig, name: str, **given: Any) -> Any:
-    """Build one checked part; of `given` it gets the arguments its constructor names."""
+    """Check a node, build its part and check that; of `given` it gets what its constructor names.
+
+    Raises:
+        UserError: as `check`, by the constructor, or the part lacks what its protocol requires.
+    """
     check(node, name, tuple(given))
     params = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
-    wanted = {k: v for k, v in given.items() if k in params}
+    named = {k: v for k, v in given.items() if k in params}
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **wanted)
+        made = hydra.utils.instantiate(node, _convert_="all", **named)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
+    conformance.check_object(made, name)
+    return made

@@ -9,6 +9,7 @@ from engine.data.image import decode, open_image
 from engine.data.upright import turn_of, upright
 from engine.data.viewport import Viewport
 from engine.errors import UserError
+from engine.protocols import DatasetOptions
 from engine.structures import Meta
 
 
@@ -30,7 +31,7 @@ class ImageFile:
         self.dataset, self.index, self.cache = dataset, index, cache
         record = dataset.record(index)
         self.id, self.path = record.id, record.path
-        self.stored = getattr(dataset, "stored", False)
+        self.stored = DatasetOptions.stored.of(dataset)
         self.image: np.ndarray | None = None
         try:
             if self.stored:

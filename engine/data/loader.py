@@ -18,6 +18,7 @@ from engine.data.sampler import Batches
 from engine.data.samples import Samples
 from engine.distributed import collectives
 from engine.errors import UserError
+from engine.protocols import DatasetOptions
 from engine.record import defect
 from engine.structures import Batch, Sample, collate
 
@@ -104,7 +105,7 @@ class Loader:
         for position, (batch, errors) in enumerate(self.loader, self.sampler.start + 1):
             self.position = position
             for path, reason in (error.args for error in errors):
-                if getattr(self.dataset, "on_error", "fail") != "skip":
+                if DatasetOptions.on_error.of(self.dataset) != "skip":
                     raise UserError(f"{reason}; to leave such images out: {SKIP}")
                 entry = defect(path, reason, "left out")
                 if entry not in self.dataset.report:

@@ -24,6 +24,7 @@ from engine.config.schema import Precision
 from engine.distributed.collectives import rank, world
 from engine.errors import UserError
 from engine.network import groups
+from engine.protocols import ClipOptions
 
 # Torch warns that its gradients would be wrong were it changed in place, which no loss does.
 VIEW = "FSDP2-wrapped module .* returned a view"
@@ -47,7 +48,7 @@ def check(cfg: DictConfig, network: Any, precision: Precision) -> None:
         "trainer.l1": trainer.l1,
         "trainer.l2": trainer.l2,
         "trainer.precision=fp16": precision is Precision.fp16,
-        "a clip by value": not getattr(clip, "in_shards", True),
+        "a clip by value": not ClipOptions.in_shards.of(clip),
         "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
         "a head that finds boxes": "boxes" in network.head.outputs,
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.data.image import write_rgb
 from engine.distributed.collectives import rank_zero_only
+from engine.protocols import MetricOptions
 from engine.structures import BACKGROUND, Meta, Objects
 
 SMALLEST = 480  # images are enlarged to this side, so that labels can be read
@@ -123,7 +124,7 @@ def samples(
 @rank_zero_only
 def charts(metric: Any, folder: Path) -> None:
     """Write what a metric draws of itself, over what is there: a confusion matrix."""
-    for name, image in getattr(metric, "images", dict)().items():
+    for name, image in MetricOptions.images.of(metric)().items():
         folder.mkdir(parents=True, exist_ok=True)
         write_rgb(str(folder / f"{name}.png"), image)
 

@@ -21,7 +21,7 @@ import torch
 from engine.data.read_json import is_finite, read_json
 from engine.data.upright import as_annotated
 from engine.errors import UserError
-from engine.protocols import Dataset, Metric
+from engine.protocols import Dataset, DatasetOptions, Metric
 from engine.structures import Meta, Objects, refuse_nan
 
 NO_CLASS = 0  # in place of a category: a box alone; no data set has it
@@ -87,7 +87,8 @@ class Writer:
 
 def categories(dataset: Dataset) -> Sequence[int]:
     """The category id of each label: the dataset's own where it has some (COCO), else from 1."""
-    return getattr(dataset, "categories", range(1, len(dataset.classes) + 1))
+    ids = DatasetOptions.categories.of(dataset)
+    return range(1, len(dataset.classes) + 1) if ids is None else ids
 
 
 def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predictions:

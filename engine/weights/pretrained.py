@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torchvision
 from torch import Tensor, nn
 
 from engine.console import info
 from engine.errors import UserError, did_you_mean
-from engine.structures import Preprocessing
+from engine.protocols import BackboneOptions, Pretrained
 from engine.weights import weights_file
 from engine.weights.translate import Family
 from engine.weights.weights_file import WeightsFile
@@ -18,14 +17,6 @@ from engine.weights.weights_file import WeightsFile
 # Names in torchvision's files of ViTs -> names in its class today.
 RENAMED = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
 LEAST = 0.9  # the share of a backbone's tensors that a file must hold
-
-
-class Pretrained(NamedTuple):
-    """What a file holds besides a backbone's weights."""
-
-    preprocessing: Preprocessing
-    unused_tensors: dict[str, Tensor]  # that the backbone lacks: the head's, as a rule
-    classes: list[str] | None  # names of the head's outputs, where they are known
 
 
 def load(
@@ -38,7 +29,7 @@ def load(
 
     Args:
         backbone: its parameters are named as in the file, but for a common prefix. Those that
-            start with a name in its `own` need not be there.
+            start with a name in its `extra_prefixes` need not be there.
         weights: None leaves the backbone as it is; a file (state dict, checkpoint, legacy pickle or
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
@@ -77,8 +68,8 @@ def _fit(backbone: nn.Module, file: WeightsFile) -> dict[str, Tensor]:
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
         f"{len(unused_tensors)} of the file left over{_named(unused_tensors)}"
     )
-    own = tuple(getattr(backbone, "own", ()))  # a detector's layers, which classifiers lack
-    if len(matched) < LEAST * sum(not key.startswith(own) for key in wanted):
+    extra = tuple(BackboneOptions.extra_prefixes.of(backbone))
+    if len(matched) < LEAST * sum(not key.startswith(extra) for key in wanted):
         raise UserError(
             f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
         )

@@ -452,10 +452,10 @@ def compose(*overrides):
 @pytest.mark.parametrize(
     ("overrides", "outputs"),
     [
-        (["loss=focal"], "the head FasterRCNN says boxes + logits + regions: they do not fit. "
+        (["loss=focal"], "the head FasterRCNN outputs boxes + logits + regions: they do not fit. "
          "Losses that do: faster_rcnn"),
         (["head=ssd"], "needs boxes + logits + regions"),
-        (["metric=top_k"], "the metric TopK judges logits, the head FasterRCNN says"),
+        (["metric=top_k"], "the metric TopK scores logits, the head FasterRCNN outputs"),
         (["head.anchor_sampling.cout=1"],
          "head.anchor_sampling.cout: Sampling takes no such argument; did you"),
     ],

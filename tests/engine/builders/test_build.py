@@ -125,33 +125,33 @@ def test_the_default_configuration_passes():
     [
         (
             ["model=resnet18", "loss=multibox"],
-            ["Multibox needs boxes + logits", "Linear says logits", "bce, cross_entropy, focal"],
+            ["Multibox needs boxes + logits", "Linear outputs logits", "bce, cross_entropy, focal"],
         ),
         (
             ["head=yolo_v3", "loss=focal"],
-            ["Focal", "YOLOv3 says boxes + logits + objectness", "that do: yolo_v1, yolo_v2, yolo"],
+            ["Focal", "YOLOv3 outputs boxes + logits + objectness", "do: yolo_v1, yolo_v2, yolo"],
         ),
         (["head=ssd", "loss=cross_entropy"], ["CrossEntropy", "bce, focal, ", "multibox"]),
         (["head=ssd", "loss=yolo_v3"], ["YOLOv3 needs boxes + logits + objectness", "focal"]),
-        (["model=resnet18", "metric=voc_map"], ["VOCMap judges boxes + logits", "Linear says"]),
+        (["model=resnet18", "metric=voc_map"], ["VOCMap scores boxes + logits", "Linear outputs"]),
         (
             ["loss=single"],
-            ["Single needs boxes in one slot", "SSD says boxes", "do: bce, focal, "],
+            ["Single needs boxes in one slot", "SSD outputs boxes", "do: bce, focal, "],
         ),
         (
             ["head=single", "loss=cross_entropy", "metric=single"],
-            ["CrossEntropy", "Single says boxes + logits", "multibox, single"],
+            ["CrossEntropy", "Single outputs boxes + logits", "multibox, single"],
         ),
         (["head=single_box", "loss=focal"], ["Focal needs logits", "do: single"]),
         (["head=single_class", "loss=single"], ["Single needs boxes in one slot", "cross_entropy"]),
         (
             ["head=single_box", "loss=single", "metric=single"],
-            ["Single judges boxes + logits", "the head Single says boxes: pick another metric="],
+            ["Single scores boxes + logits", "the head Single outputs boxes: pick another metric="],
         ),
-        (["head=single_class", "loss=bce", "metric=single_box"], ["SingleBox judges boxes,"]),
+        (["head=single_class", "loss=bce", "metric=single_box"], ["SingleBox scores boxes,"]),
         (["head=single", "head.predict_classes=false", "head.predict_boxes=false"],
          ["expected at least one true"]),
-        (["metric=top_k"], ["TopK judges logits", "SSD says boxes + logits"]),
+        (["metric=top_k"], ["TopK scores logits", "SSD outputs boxes + logits"]),
         (["+loss.gama=1"], ["loss.gama: Focal takes no such argument; did you mean 'gamma'?"]),
         (["clip.max=high"], ["clip.max=high: expected float, got str"]),
         (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
@@ -194,7 +194,7 @@ def test_device():
 def test_a_head_of_one_slot_wants_one_label_an_image():
     # Shapes has images of several objects.
     message = refusal(parts.dataset, compose("model=resnet18", "dataset=shapes"), "train")
-    assert message.startswith("head Linear says one class an image, ")
+    assert message.startswith("head Linear predicts one class an image, ")
     assert message.endswith(
         "has 6: set model=ssd_resnet34, dataset.view=largest, or loss=bce metric=multi_label "
         "dataset.view=multilabel"
@@ -214,19 +214,7 @@ def test_classes_must_be_the_trained_ones():
 
 
 def load_checkpoint(path, loss, trust=False):
-    """
-
-    from engine.config.image_size import size_of
-
-
-    from engine.config.image_size import size_of
-
-
-        from engine.config.image_size import size_of
-
-
-        from engine.config.image_size import size_of
-        What eval and predict do with a checkpoint whose configuration has this loss."""
+    """A checkpoint whose configuration has this loss, as eval and predict read it."""
     config = schema.plain(compose())
     state = {"config": {**config, "loss": loss}, "classes": ["a"], "model": {}, "epoch": 0}
     checkpoint.save(path, state)
