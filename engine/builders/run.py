@@ -17,15 +17,22 @@ from engine.training.run import Clock, Run
 from engine.training.timer import StepTimer
 
 
-def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
-    """A run at its first step."""
+def prepare(
+    cfg: DictConfig,
+    network: Network,
+    batches: int,
+    device: torch.device,
+    precision: Precision | None = None,
+) -> Run:
+    """A run at its first step; `precision` is that of the configuration where it is not given."""
     network = network.to(device)
     if cfg.trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.trainer.sync_bn:
         network = collectives.sync_bn(network, device)
     collectives.broadcast_weights(network)
-    precision = resolve(cfg.trainer.precision, device)
+    if precision is None:
+        precision = resolve(cfg.trainer.precision, device)
     if device.type == "cpu" and precision is Precision.bf16:
         widen(network)
     if cfg.trainer.compile:
