@@ -83,7 +83,7 @@ def test_files_that_are_no_tables(table, tmp_path):
         table(annotations=str(tmp_path / "gone.csv"))
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(UserError, match=r"expected <split>\.csv in it, or say dataset\.annotatio"):
+    with pytest.raises(UserError, match=r"expected <split>\.csv in it, or set dataset\.annotatio"):
         CSV(root=str(empty), split="train")
 
 
