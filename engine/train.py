@@ -47,7 +47,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     classes = train_loader.dataset.classes
     metric = parts.metric(cfg, classes)
     network = parts.network(cfg, len(classes), backbone)
-    run = prepare(cfg, network, len(train_loader), device)
+    run = prepare(cfg, network, len(train_loader), device, precision)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     keep = Checkpointer(run, cfg, classes, log.folder / "checkpoints")

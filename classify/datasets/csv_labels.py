@@ -1,6 +1,5 @@
 """Labels in CSV files, a row a label of an image; of several rows the image has each."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,12 @@ import numpy as np
 from engine.data.image_dataset import (
     ImageDataset,
     check_classes,
-    escapes_root,
     label_of,
     require_dir,
 )
 from engine.data.index import Index, file_names, unique_stems
 from engine.data.splits import find_split
-from engine.data.table import csv_files, read_table
+from engine.data.table import check_image, column_values, csv_files, read_table
 
 COLUMNS = {"filename": "filename", "label": "label"}
 
@@ -55,7 +53,7 @@ class CSVLabels(ImageDataset):
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
         if classes is None:
             files = [one] if one else own.values()
-            classes = sorted({row["label"] for f in files for _, row in self._rows(f)} - {""})
+            classes = column_values(files, self._columns, "label")
         self.classes = check_classes(classes)
         self.index = self._read(one or own[how.source])
         self.select_split(how, split, val_share, seed)
@@ -65,13 +63,10 @@ class CSVLabels(ImageDataset):
                 "metric=multi_label"
             )
 
-    def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-        return read_table(file, self._columns)
-
     def _read(self, file: Path) -> Index:
         labels: dict[str, list[int]] = {}
         known = {name: label for label, name in enumerate(self.classes)}
-        for number, row in self._rows(file):
+        for number, row in read_table(file, self._columns):
             try:
                 label = self._label(row["filename"], row["label"], known)
                 if label in (image_labels := labels.setdefault(row["filename"], [])):
@@ -87,8 +82,5 @@ class CSVLabels(ImageDataset):
 
     def _label(self, name: str, label: str, known: dict[str, int]) -> int:
         """The row's label; ValueError where there is no such class or image."""
-        if not name or escapes_root(name):
-            raise ValueError(f"filename '{name}' is none below the folder of the images")
-        if not Path(self.folder, name).is_file():
-            raise ValueError(f"no image {name} in {self.folder}")
+        check_image(self.folder, name)
         return label_of(label, known)

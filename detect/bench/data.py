@@ -7,8 +7,8 @@ stands for photos: decoded no larger than asked for, beside decoded whole and re
 
 import importlib.util
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from detect.datasets.voc import VOC
+from engine.bench.alternate import alternate
 from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.console import info
@@ -58,7 +59,8 @@ def measure(
 
 
 def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[dict[str, Any]]:
-    seconds = _alternate(peers, count, repeats)
+    turns = {peer: partial(prepare, count) for peer, prepare in peers.items()}
+    _, seconds = alternate(turns, repeats)  # of the CPU: other programs hardly change them
     middle = {peer: count / median(each) for peer, each in seconds.items()}
     return [
         {
@@ -72,17 +74,6 @@ def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[d
         }
         for peer, each in seconds.items()
     ]
-
-
-def _alternate(peers: dict[str, Peer], count: int, repeats: int) -> dict[str, list[float]]:
-    """Processor seconds of each peer for all images; the first round does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in peers}
-    for _ in range(repeats + 1):
-        for name, prepare in peers.items():
-            start = time.process_time()  # other programs' turns do not count
-            prepare(count)
-            seconds[name].append(time.process_time() - start)
-    return {name: each[1:] for name, each in seconds.items()}
 
 
 def _each(one: Callable[[int], Any]) -> Peer:

@@ -6,7 +6,6 @@ which object, the loss, and its gradient by the logits and the boxes.
 
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from math import ceil
 from pathlib import Path
@@ -25,6 +24,7 @@ from detect.anchors import default_boxes, default_shapes
 from detect.heads.ssd import SSD
 from detect.losses.box import SmoothL1
 from detect.losses.multibox import Multibox
+from engine.bench.alternate import alternate
 from engine.structures import Objects, Output
 
 CLASSES, SIDE = 20, 300  # classes; pixels of the input
@@ -59,7 +59,7 @@ def measure(
     rows = []
     for count in objects:
         compared = peers(batch or BATCH, slots, count)
-        seconds = _alternate(compared, repeats)
+        seconds, _ = alternate({name: p.gradients for name, p in compared.items()}, repeats)
         whole = median(seconds["torchvision"])
         rows += [
             {
@@ -74,17 +74,6 @@ def measure(
             for name, mine in seconds.items()
         ]
     return rows
-
-
-def _alternate(compared: dict[str, Peer], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each peer's runs; the first run of each does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in compared}
-    for _ in range(repeats + 1):
-        for name, peer in compared.items():
-            start = time.perf_counter()
-            peer.gradients()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: each[1:] for name, each in seconds.items()}
 
 
 def peak(run: Callable[[], Any]) -> int:

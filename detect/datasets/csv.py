@@ -1,6 +1,6 @@
 """Boxes in CSV files, a row a box; a row of a file name alone is an image without objects."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
@@ -8,13 +8,12 @@ from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import (
     ImageDataset,
     check_classes,
-    escapes_root,
     label_of,
     require_dir,
 )
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.table import csv_files, read_table
+from engine.data.table import check_image, column_values, csv_files, read_table
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
 
@@ -60,24 +59,21 @@ class CSV(ImageDataset):
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
         if classes is None:
             files = [one] if one else own.values()
-            classes = sorted({row["class"] for f in files for _, row in self._rows(f)} - {""})
+            classes = column_values(files, self._columns, "class")
         self.classes = check_classes(classes)
         self.index = Index.of(self._entries(one or own[how.source], whole=splits is not None))
         self.select_split(how, split, val_share, seed)
-
-    def _rows(self, file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-        return read_table(file, self._columns)
 
     def _entries(self, file: Path, whole: bool) -> list[Entry]:
         """Images in the order of their first rows, then with `whole` those without a row."""
         objects: dict[str, list[Object]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
         labels = {name: label for label, name in enumerate(self.classes)}
-        for number, row in self._rows(file):
+        for number, row in read_table(file, self._columns):
             name = row["filename"]
             try:
                 if name not in objects:
-                    self._check(name)
+                    check_image(self.folder, name)
                     objects[name], sizes[name] = [], _size(row)
                 if any(row[key] for key in ("class", *CORNERS)):
                     objects[name].append(self._object(file, number, row, labels))
@@ -95,12 +91,6 @@ class CSV(ImageDataset):
         box = check_corners(numbers([row[corner] for corner in CORNERS], CORNERS))
         label = label_of(row["class"], labels)
         return box, label, is_flat(self, file, number, box, _size(row))
-
-    def _check(self, name: str) -> None:
-        if not name or escapes_root(name):
-            raise ValueError(f"filename '{name}' is none below the folder of the images")
-        if not Path(self.folder, name).is_file():
-            raise ValueError(f"no image {name} in {self.folder}")
 
     def _bare(self, known: Collection[str]) -> list[str]:
         """Images beside those that are known, sorted."""

@@ -12,7 +12,6 @@ torchvision: as its reference loop trains its own SSD300 or RetinaNet, beside ou
     backbone.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.models.detection import retinanet_resnet50_fpn, ssd300_vgg16
 
+from engine.bench.alternate import alternate
 from engine.builders import parts
 from engine.builders.run import prepare
 from engine.config.image_size import size_of
@@ -81,7 +81,7 @@ def measure(
     for model in models:
         torch.manual_seed(seed)
         images = batch or BATCH.get(model, 8)
-        wall, cpu = _alternate(peers(model, images, steps), repeats)
+        wall, cpu = alternate(peers(model, images, steps), repeats)
         rows += [
             {
                 "model": model,
@@ -98,25 +98,8 @@ def measure(
     return rows
 
 
-Seconds = dict[str, list[float]]  # of each peer's turns
-
-
 def _ratio(mine: list[float], others: list[float]) -> float:
     return median(a / b for a, b in zip(mine, others, strict=True))
-
-
-def _alternate(compared: dict[str, Callable[[], None]], repeats: int) -> tuple[Seconds, Seconds]:
-    """Seconds by the clock and of this process's CPU; the first turn does not count."""
-    wall: Seconds = {name: [] for name in compared}
-    cpu: Seconds = {name: [] for name in compared}
-    for turn in range(repeats + 1):
-        for name, steps in compared.items():
-            start, busy = time.perf_counter(), time.process_time()
-            steps()
-            if turn:
-                cpu[name].append(time.process_time() - busy)
-                wall[name].append(time.perf_counter() - start)
-    return wall, cpu
 
 
 def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:

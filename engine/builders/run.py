@@ -18,8 +18,21 @@ from engine.training.run import Clock, Run
 from engine.training.timer import StepTimer
 
 
-def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.device) -> Run:
-    """The run at its first step, its network on the device; `batches` is the number in an epoch.
+def prepare(
+    cfg: DictConfig,
+    network: Network,
+    batches: int,
+    device: torch.device,
+    precision: Precision | None = None,
+) -> Run:
+    """The run at its first step, its network on the device.
+
+    Args:
+        cfg: the whole configuration.
+        network: moved to the device.
+        batches: the number in an epoch.
+        device: where it trains.
+        precision: already resolved; None resolves the configuration's.
 
     Raises:
         UserError: naming the keys that do not work here.
@@ -30,7 +43,8 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     if cfg.trainer.sync_bn:
         network = collectives.sync_bn(network, device)
     collectives.broadcast_weights(network)
-    precision = resolve(cfg.trainer.precision, device)
+    if precision is None:
+        precision = resolve(cfg.trainer.precision, device)
     if device.type == "cpu" and precision is Precision.bf16:
         widen(network)
     if cfg.trainer.compile:

@@ -1,9 +1,10 @@
 """CSV files with a row of names on top."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from engine.data.image_dataset import escapes_root
 from engine.errors import UserError, did_you_mean
 
 
@@ -53,3 +54,16 @@ def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Pat
             f"dataset.root={root}: expected <split>.csv in it, or set dataset.annotations=FILE"
         )
     return own, None
+
+
+def check_image(folder: str, name: str) -> None:
+    """Refuse a row's file name that is no image in `folder`, by a ValueError."""
+    if not name or escapes_root(name):
+        raise ValueError(f"filename '{name}' is none below the folder of the images")
+    if not Path(folder, name).is_file():
+        raise ValueError(f"no image {name} in {folder}")
+
+
+def column_values(files: Iterable[Path], columns: Mapping[str, str], key: str) -> list[str]:
+    """The sorted values of a column of all files, empty ones left out."""
+    return sorted({row[key] for file in files for _, row in read_table(file, columns)} - {""})

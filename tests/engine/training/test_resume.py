@@ -8,7 +8,7 @@ from epochs import epoch
 
 from engine.builders import parts
 from engine.builders.run import prepare
-from engine.config.schema import CONFIGS
+from engine.config.schema import CONFIGS, Precision
 from engine.output.run_log import Silent
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import train_epoch
@@ -30,6 +30,15 @@ def start(cfg):
     loader = parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=True)
     net = parts.network(cfg, len(loader.dataset.classes), parts.backbone(cfg))
     return prepare(cfg, net, len(loader), CPU), loader
+
+
+def test_a_precision_that_is_handed_on_is_not_resolved_again(monkeypatch):
+    cfg = compose()
+    loader = parts.loader(cfg, parts.dataset(cfg, "train"), CPU)
+    net = parts.network(cfg, len(loader.dataset.classes), parts.backbone(cfg))
+    monkeypatch.setattr("engine.builders.run.resolve", lambda *_: pytest.fail("resolved again"))
+    run = prepare(cfg, net, len(loader), CPU, Precision.bf16)
+    assert run.precision is Precision.bf16
 
 
 def test_a_run_goes_on_alike_where_weights_lie_otherwise_in_memory():
