@@ -69,7 +69,7 @@ def test_other_classes_take_all_but_the_class_outputs(lite):
 
 
 def test_another_head_is_refused_where_it_must_be_complete(lite):
-    with pytest.raises(UserError, match="does not fit SSD.*pick another head="):
+    with pytest.raises(UserError, match="do not fit SSD.*pick another head="):
         from_checkpoint.pretrained(compose(f"backbone.weights={lite}", "head=ssd"), CPU)
 
 

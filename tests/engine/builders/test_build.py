@@ -171,16 +171,16 @@ def test_what_does_not_fit_is_refused_by_name(overrides, outputs):
 
 
 @pytest.mark.parametrize(
-    ("said", "size"), [(224, (224, 224)), ([64, 96], (64, 96)), (32, (32, 32))]
+    ("value", "size"), [(224, (224, 224)), ([64, 96], (64, 96)), (32, (32, 32))]
 )
-def test_size_of(said, size):
-    assert size_of(OmegaConf.create({"image_size": said})) == size
+def test_size_of(value, size):
+    assert size_of(OmegaConf.create({"image_size": value})) == size
 
 
-@pytest.mark.parametrize("said", [31, 0, -5, [64], [64, 64, 64], [64, 8], "big", None, 96.5, []])
-def test_size_of_refuses(said):
-    message = refusal(size_of, OmegaConf.create({"image_size": said}))
-    assert message.startswith(f"image_size={said}: expected pixels >= 32")
+@pytest.mark.parametrize("value", [31, 0, -5, [64], [64, 64, 64], [64, 8], "big", None, 96.5, []])
+def test_size_of_refuses(value):
+    message = refusal(size_of, OmegaConf.create({"image_size": value}))
+    assert message.startswith(f"image_size={value}: expected pixels >= 32")
 
 
 def test_device():
