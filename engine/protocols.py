@@ -3,7 +3,7 @@
 Constructors take keyword arguments only. Those named under `Given` are passed by
 `engine.builders.parts` to the constructors that name them; all others come from the YAML.
 
-A protocol lists what its part must have; `engine.config.conformance` checks it when the part is
+A protocol lists what its part must have; `engine.builders.conformance` checks it when the part is
 bound. The `...Options` class after it lists what the part may have besides, with the default; the
 engine reads these as `LossOptions.single.of(loss)` and in no other way. No part has to inherit from
 anything in this file.
@@ -248,8 +248,8 @@ class Augment(Protocol):
     cutmix: float
     cutmix_alpha: float
     check_boxes: Callable[[bool], None]
-    full_view: Callable[..., Any]  # `engine.data.view.View`, as the next
-    random_view: Callable[..., Any]
+    full_viewport: Callable[..., Any]  # `engine.data.viewport.Viewport`, as the next
+    random_viewport: Callable[..., Any]
     random_colour: Callable[..., np.ndarray]
     paint: Callable[..., np.ndarray]
 

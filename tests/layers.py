@@ -16,10 +16,9 @@ FLOORS = (  # of engine/, the top first
     ("output", "training"),
     ("data", "weights"),
     ("distributed",),
-    ("network", "cli"),
-    ("config",),
-    ("protocols",),
-    ("structures",),
+    ("network",),
+    ("protocols", "cli"),
+    ("structures", "config"),
     ("record", "console", "errors"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from detect.datasets.voc import VOC
 from engine.bench.alternate import alternate
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.console import info
 from engine.data.augment import Augment

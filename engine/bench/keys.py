@@ -24,8 +24,8 @@ from engine.bench.step import (
     torchvisions,
 )
 from engine.builders import parts
+from engine.builders.instantiate import part
 from engine.builders.run import prepare
-from engine.config.instantiate import part
 from engine.console import info
 from engine.training.precision import autocast, resolve
 

@@ -29,9 +29,9 @@ from torchvision.models.detection import retinanet_resnet50_fpn, ssd300_vgg16
 
 from engine.bench.alternate import alternate
 from engine.builders import parts
+from engine.builders.instantiate import part
 from engine.builders.run import prepare
 from engine.config.image_size import size_of
-from engine.config.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.data.loader import Loader
 from engine.output.run_log import Silent

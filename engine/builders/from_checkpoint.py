@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import parts
-from engine.config.instantiate import check
+from engine.builders.instantiate import check
 from engine.config.schema import inherit
 from engine.errors import UserError
 from engine.network import Network

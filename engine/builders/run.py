@@ -3,8 +3,9 @@
 import torch
 from omegaconf import DictConfig
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import Precision
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
@@ -37,24 +38,8 @@ def prepare(
     Raises:
         UserError: naming the keys that do not work here.
     """
-    network = network.to(device)
-    if cfg.trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cfg.trainer.sync_bn:
-        network = collectives.sync_bn(network, device)
-    collectives.broadcast_weights(network)
-    if precision is None:
-        precision = resolve(cfg.trainer.precision, device)
-    if device.type == "cpu" and precision is Precision.bf16:
-        widen(network)
-    if cfg.trainer.compile:
-        network.compile()
-    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
-    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
-    if cfg.trainer.shard:
-        fsdp.check(cfg, network, precision)
-        for net in (network,) if ema is None else (network, ema.module):
-            fsdp.shard(net, device)
+    precision = precision or resolve(cfg.trainer.precision, device)
+    network, ema = _placed(cfg, network, device, precision)
     finetune = part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
@@ -78,3 +63,26 @@ def prepare(
         plateau_factor=ScheduleOptions.plateau_factor.of(factor),
         mark=StepTimer(device) if cfg.profile else lambda part: None,
     )
+
+
+def _placed(
+    cfg: DictConfig, network: Network, device: torch.device, precision: Precision
+) -> tuple[Network, AveragedModel | None]:
+    """The network on the device, equal in all processes, in shards if asked for; its average."""
+    network = network.to(device)
+    if cfg.trainer.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.trainer.sync_bn:
+        network = collectives.sync_bn(network, device)
+    collectives.broadcast_weights(network)
+    if device.type == "cpu" and precision is Precision.bf16:
+        widen(network)
+    if cfg.trainer.compile:
+        network.compile()
+    torch.backends.cudnn.benchmark = cfg.trainer.benchmark
+    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    if cfg.trainer.shard:
+        fsdp.check(cfg, network, precision)
+        for net in (network,) if ema is None else (network, ema.module):
+            fsdp.shard(net, device)
+    return network, ema

@@ -8,12 +8,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from engine.builders import parts
+from engine.builders.instantiate import check as check_node
+from engine.builders.instantiate import part
 from engine.check import sample_page
 from engine.check.coco_writer import CocoWriter
 from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
-from engine.config.instantiate import check as check_node
-from engine.config.instantiate import part
 from engine.console import format_defect, format_table, info
 from engine.errors import UserError
 from engine.output.predictions import categories

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 
+from engine.builders.instantiate import part
 from engine.config.image_size import size_of
-from engine.config.instantiate import part
 from engine.data.image import write_rgb
 from engine.data.image_file import UnreadableImage
 from engine.data.samples import Samples

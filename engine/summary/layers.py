@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.builders import parts
+from engine.builders.instantiate import part
 from engine.config.image_size import size_of
-from engine.config.instantiate import part
 from engine.structures import Output
 from engine.summary.receptive_field import ReceptiveField, ReceptiveFields, tensors
 

@@ -22,7 +22,7 @@ from classify.backbones.vgg import VGG
 from classify.backbones.vit import ViT
 from detect.anchors import last_of_each
 from engine.builders import parts
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.network import parameters

@@ -13,7 +13,7 @@ from classify.backbones.darknet import Darknet19, Darknet53
 from classify.backbones.googlenet import GoogLeNet
 from classify.backbones.mobilenet import MobileNetV1
 from classify.backbones.vit import ViT
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 

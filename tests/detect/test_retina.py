@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from classify.backbones.resnet import ResNet
 from classify.losses import per_image_weights
 from detect.anchors import corner_anchors, sides_of
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Objects

@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from detect.anchors import default_boxes, default_shapes
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.errors import UserError
 from engine.structures import Objects, Output
 from engine.weights import pretrained

@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 
 from engine.builders import from_checkpoint, parts
+from engine.builders.instantiate import check, fits, part
 from engine.config import schema
 from engine.config.image_size import size_of
-from engine.config.instantiate import check, fits, part
 from engine.errors import UserError
 from engine.weights import checkpoint
 

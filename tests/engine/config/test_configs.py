@@ -5,9 +5,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
+from engine.builders.instantiate import check, part
 from engine.cli import _options
 from engine.config import schema
-from engine.config.instantiate import check, part
 from engine.errors import UserError
 
 CONFIGS = schema.CONFIGS

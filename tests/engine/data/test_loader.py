@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from detect.datasets.voc import VOC
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.data.augment import Augment
 from engine.data.cache import Cache

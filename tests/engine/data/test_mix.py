@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torchvision.ops import box_iou
 
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.data.augment import Augment
 from engine.data.colour import BLURS, salt_and_pepper

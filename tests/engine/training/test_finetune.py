@@ -10,7 +10,7 @@ from classify.backbones.vit import ViT
 from classify.heads.linear import Linear
 from classify.heads.stacked_linear import StackedLinear
 from classify.losses import CrossEntropy
-from engine.config.instantiate import part
+from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.network import Network, groups, parameters

@@ -10,7 +10,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from engine.config import conformance
+from engine.builders import conformance
 from engine.errors import UserError, did_you_mean
 
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from engine import protocols
-from engine.config.conformance import PARTS, check_class, check_object, is_of, optional, required
-from engine.config.instantiate import check, part
+from engine.builders.conformance import PARTS, check_class, check_object, is_of, optional, required
+from engine.builders.instantiate import check, part
 from engine.errors import UserError
 from engine.protocols import OutputFields
 
