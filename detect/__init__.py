@@ -1,1 +1,1 @@
-"""What turns a classifier into a detector."""
+"""Object detection on top of classification: heads, losses, metrics and datasets with boxes."""

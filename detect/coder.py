@@ -1,4 +1,7 @@
-"""Box coders: between boxes and the numbers a network learns. Both ways, elementwise, any shape."""
+"""Box coders: boxes to regression targets (`encode`) and predictions to boxes (`decode`).
+
+Boxes are [.., 4], with any leading shape; slots are anchors or cells.
+"""
 
 from collections.abc import Sequence
 
@@ -7,39 +10,43 @@ from torch import Tensor
 
 from engine.errors import UserError
 
-MAX_LOG_SIZE = 4.135  # log(1000 / 16): a wild code must not overflow exp
-EPS = 1e-6  # how near a code's sigmoid or tanh comes to its ends
+MAX_LOG_SIZE = 4.135  # log(1000 / 16): a large prediction must not overflow exp
+EPS = 1e-6  # distance kept from the ends of sigmoid and tanh, where their inverses are infinite
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre (x, y) and (width, height), [.., 2] each."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 class CentreSize:
-    """Offset in anchor sizes, log of the ratio of sizes, over variances (arXiv 1512.02325, 2.2)."""
+    """SSD's and Faster R-CNN's code (arXiv 1512.02325, 2.2).
+
+    The centre's offset in anchor sizes and the log of the size ratio, each divided by its variance.
+    """
 
     def __init__(self, *, variances: Sequence[float] = (0.1, 0.2)) -> None:
         if len(variances) != 2 or min(variances) <= 0:
-            raise UserError(f"head.coder.variances={list(variances)}: expected two above 0")
-        self.centre, self.size = variances
+            raise UserError(f"head.coder.variances={list(variances)}: expected two numbers above 0")
+        self.centre_variance, self.size_variance = variances
 
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """Boxes [.., 4] relative to anchors [.., 4]."""
         (c, s), (anchor_c, anchor_s) = _centre_size(boxes), _centre_size(slots)
-        offset = (c - anchor_c) / anchor_s / self.centre
-        scale = torch.log(s.clamp(min=1e-3) / anchor_s) / self.size
+        offset = (c - anchor_c) / anchor_s / self.centre_variance
+        scale = torch.log(s.clamp(min=1e-3) / anchor_s) / self.size_variance
         return torch.cat([offset, scale], -1)
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """The inverse of `encode`."""
         anchor_c, anchor_s = _centre_size(slots)
-        c = anchor_c + code[..., :2] * self.centre * anchor_s
-        s = anchor_s * torch.exp((code[..., 2:] * self.size).clamp(max=MAX_LOG_SIZE))
+        c = anchor_c + code[..., :2] * self.centre_variance * anchor_s
+        s = anchor_s * torch.exp((code[..., 2:] * self.size_variance).clamp(max=MAX_LOG_SIZE))
         return torch.cat([c - s / 2, c + s / 2], -1)
 
 
 class YOLOCoder:
-    """A centre that cannot leave its cell, by a sigmoid, and log of the ratio of sizes.
+    """YOLOv2 and v3: a sigmoid keeps the centre in its cell; log of the size ratio.
 
     arXiv 1804.02767, 2.1: bx = sigmoid(tx) + cx, bw = pw * exp(tw).
     """
@@ -47,8 +54,8 @@ class YOLOCoder:
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """Boxes [.., 4] relative to anchors [.., 4] in cells [.., 2] (width, height)."""
         (c, s), (anchor_c, anchor_s) = _centre_size(boxes), _centre_size(slots)
-        inside = (c - anchor_c) / cells + 0.5
-        offset = torch.logit(inside, eps=EPS)  # eps: a centre exactly on the border
+        in_cell = (c - anchor_c) / cells + 0.5  # 0..1
+        offset = torch.logit(in_cell, eps=EPS)  # eps: a centre exactly on the border
         return torch.cat([offset, torch.log(s.clamp(min=1e-3) / anchor_s)], -1)
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
@@ -60,50 +67,50 @@ class YOLOCoder:
 
 
 class TanhCoder:
-    """A tanh of every number: the centre within half a cell, the size 0.5 to 1.5 of the anchor's.
+    """tanh of every output: the centre moves half a cell at most, the size is 0.5 to 1.5 anchors.
 
-    The decoding of the single-shot detector of fast.ai's lesson 9 (2018). A box out of reach is
-    encoded as the nearest that is not.
+    From the single-shot detector of fast.ai's lesson 9 (2018). A box outside that range is encoded
+    as the nearest one inside.
     """
 
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """Boxes [.., 4] relative to anchors [.., 4] in cells [.., 2] (width, height)."""
         (c, s), (anchor_c, anchor_s) = _centre_size(boxes), _centre_size(slots)
-        shares = torch.cat([(c - anchor_c) / cells, s / anchor_s - 1], -1) * 2
-        return torch.atanh(shares.clamp(EPS - 1, 1 - EPS))
+        relative = torch.cat([(c - anchor_c) / cells, s / anchor_s - 1], -1) * 2  # -1..1
+        return torch.atanh(relative.clamp(EPS - 1, 1 - EPS))
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
-        """The inverse of `encode` where a box can be reached."""
+        """The inverse of `encode` for boxes in range."""
         anchor_c, anchor_s = _centre_size(slots)
-        offset, change = (torch.tanh(code) / 2).split(2, -1)
-        c, s = anchor_c + offset * cells, anchor_s * (1 + change)
+        offset, growth = (torch.tanh(code) / 2).split(2, -1)
+        c, s = anchor_c + offset * cells, anchor_s * (1 + growth)
         return torch.cat([c - s / 2, c + s / 2], -1)
 
 
 class SigmoidCoder:
-    """Corners as sigmoid shares of the slot's sides; no box leaves its slot."""
+    """Corners relative to the slot's sides, by a sigmoid, so that no box leaves its slot."""
 
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """Boxes [.., 4] relative to slots [.., 4]."""
         low, sides = slots[..., :2], slots[..., 2:] - slots[..., :2]
-        shares = (boxes.unflatten(-1, (2, 2)) - low[..., None, :]) / sides[..., None, :]
-        return torch.logit(shares.flatten(-2), eps=EPS)  # eps: a corner on the border
+        relative = (boxes.unflatten(-1, (2, 2)) - low[..., None, :]) / sides[..., None, :]  # 0..1
+        return torch.logit(relative.flatten(-2), eps=EPS)  # eps: a corner on the border
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
-        """The inverse of `encode`; corners that come crossed are put in order."""
+        """The inverse of `encode`; crossed corners are put in order."""
         low, sides = slots[..., :2], slots[..., 2:] - slots[..., :2]
-        a, b = (low + share * sides for share in code.sigmoid().split(2, -1))
+        a, b = (low + relative * sides for relative in code.sigmoid().split(2, -1))
         return torch.cat([torch.minimum(a, b), torch.maximum(a, b)], -1)
 
 
 class SqrtCoder:
-    """The centre in cells from the cell's corner, and the roots of the sizes (arXiv 1506.02640, 2).
+    """YOLOv1: the centre relative to its cell, square roots of the sizes (arXiv 1506.02640, 2).
 
-    Sizes are shares of the image, so that a difference of roots weighs more in a small box. The
-    sign of a root that was said does not matter.
+    Sizes are fractions of the image. An error in the root weighs more in a small box than in a
+    large one. The sign of a predicted root does not matter.
 
     Args:
-        grid: cells a side of the image.
+        grid: cells per side of the image.
     """
 
     def __init__(self, *, grid: int) -> None:
@@ -112,8 +119,8 @@ class SqrtCoder:
     def encode(self, boxes: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """Boxes [.., 4] relative to their cells: `slots` [.., 4] of sides `cells` [.., 2]."""
         offset = ((boxes[..., :2] + boxes[..., 2:]) / 2 - slots[..., :2]) / cells
-        share = (boxes[..., 2:] - boxes[..., :2]) / (cells * self.grid)
-        return torch.cat([offset, share.clamp(min=0).sqrt()], -1)
+        size = (boxes[..., 2:] - boxes[..., :2]) / (cells * self.grid)  # of the image
+        return torch.cat([offset, size.clamp(min=0).sqrt()], -1)
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """The inverse of `encode`."""

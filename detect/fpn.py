@@ -1,4 +1,4 @@
-"""The feature pyramid (arXiv 1612.03144, 3), RetinaNet's coarser maps on top (1708.02002, 4)."""
+"""Feature pyramid network (arXiv 1612.03144, 3) with RetinaNet's extra levels (1708.02002, 4)."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from engine.errors import UserError
 
 
 class Pyramid(FeaturePyramidNetwork):
-    """Maps of one out_channels; each sees what the coarser ones see.
+    """Maps of equal numbers of channels; each has the coarser ones, upsampled, added to it.
 
     Args:
         channels: of the backbone's maps, fine to coarse.
         out_channels: channels of the pyramid's maps.
-        levels: how many maps; those beyond the backbone's by stride-2 convolutions.
-        extra_from: the first of these reads "p", the pyramid's coarsest map (torchvision's
-            RetinaNet), or "c", the backbone's (the paper's).
+        levels: number of maps; those beyond the backbone's are made by stride-2 convolutions.
+        extra_from: input of the first of these: "p", the pyramid's coarsest map (as torchvision's
+            RetinaNet), or "c", the backbone's coarsest map (as the paper).
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class Pyramid(FeaturePyramidNetwork):
         super().__init__(list(channels), out_channels)
         self.extra_from = extra_from
         self.extras = nn.ModuleList()
-        before = out_channels if extra_from == "p" else channels[-1]
+        in_channels = out_channels if extra_from == "p" else channels[-1]
         for _ in range(levels - len(channels)):
-            layer = nn.Conv2d(before, out_channels, 3, stride=2, padding=1)
+            layer = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
             nn.init.kaiming_uniform_(layer.weight, a=1)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
             self.extras.append(layer)
-            before = out_channels
+            in_channels = out_channels
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """The backbone's maps -> `levels` maps [B, out_channels, h, w], fine to coarse."""

@@ -1,4 +1,4 @@
-"""From scored boxes to objects: threshold, suppression, the best few an image."""
+"""From scored boxes to detections: score threshold, NMS, at most so many per image."""
 
 import torch
 from torch import Tensor
@@ -7,23 +7,23 @@ from torchvision.ops import batched_nms, box_iou, nms
 from engine.errors import UserError
 from engine.structures import Objects
 
-WAYS = ("class_wise", "agnostic", "soft")
+NMS_METHODS = ("class_wise", "agnostic", "soft")
 
 
 class Postprocess:
-    """Non-maximum suppression, image by image.
+    """Score threshold and non-maximum suppression (NMS).
 
-    Images are done one at a time so that what is found in one never depends on its batch.
+    Images are processed one by one so that the detections of one never depend on its batch.
 
     Args:
-        score: slots below it are dropped.
-        nms: `class_wise`, of two boxes of one class that overlap by more than `iou` the lower score
-            goes; `agnostic`, of any two boxes; `soft`, no box goes, but each one found lowers the
-            scores of its class by exp(-overlap ** 2 / sigma) (arXiv 1704.04503, 3).
-        iou: of `class_wise` and `agnostic`.
+        score: boxes with a score at or below it are dropped.
+        nms: `class_wise`: of two boxes of the same class with an IoU above `iou`, the one with the
+            lower score is dropped; `agnostic`: also across classes; `soft`: each detection scales
+            the other scores of its class by exp(-IoU ** 2 / sigma) (arXiv 1704.04503, 3).
+        iou: threshold of `class_wise` and `agnostic`.
         sigma: of `soft`.
-        pre_nms: of an image's slot-class pairs, only so many best enter suppression.
-        max_detections: most objects an image.
+        pre_nms: at most so many (box, class) pairs of an image enter NMS, those of highest score.
+        max_detections: per image, at most.
     """
 
     def __init__(
@@ -37,24 +37,26 @@ class Postprocess:
         max_detections: int = 100,
     ) -> None:
         if not 0 <= score < 1 or not 0 < iou <= 1:
-            raise UserError(f"postprocess score={score} iou={iou}: expected shares in 0..1")
-        if nms not in WAYS:
-            raise UserError(f"postprocess nms={nms}: expected one of {', '.join(WAYS)}")
+            raise UserError(
+                f"postprocess score={score} iou={iou}: expected 0 <= score < 1 and 0 < iou <= 1"
+            )
+        if nms not in NMS_METHODS:
+            raise UserError(f"postprocess nms={nms}: expected one of {', '.join(NMS_METHODS)}")
         if not sigma > 0:
-            raise UserError(f"postprocess sigma={sigma}: expected more than 0")
+            raise UserError(f"postprocess sigma={sigma}: expected a number above 0")
         self.score, self.nms, self.iou, self.sigma = score, nms, iou, sigma
         self.pre_nms, self.max_detections = pre_nms, max_detections
 
     def __call__(self, boxes: Tensor, scores: Tensor) -> Objects:
-        """Boxes [B, A, 4] and scores [B, A, K] in 0..1 -> objects, best first in each image."""
-        return Objects.cat([self._one(b, s) for b, s in zip(boxes, scores, strict=True)])
+        """Detections of boxes [B, A, 4] and scores [B, A, K] in 0..1; best first in each image."""
+        return Objects.cat([self._image(b, s) for b, s in zip(boxes, scores, strict=True)])
 
-    def _one(self, boxes: Tensor, scores: Tensor) -> Objects:
+    def _image(self, boxes: Tensor, scores: Tensor) -> Objects:
         flat = scores.flatten()  # [A * K]
         best, index = flat.topk(min(self.pre_nms, len(flat)))
         index = index[best > self.score]
         slot, label = index // scores.shape[1], index % scores.shape[1]
-        above_zero = (boxes[slot] - boxes.amin()).float()  # batched_nms mixes classes below 0
+        above_zero = (boxes[slot] - boxes.amin()).float()  # below 0 batched_nms mixes up classes
         if self.nms == "soft":
             kept, best = self._soft(above_zero, flat[index], label)
         else:
@@ -63,20 +65,20 @@ class Postprocess:
         return Objects(boxes[slot[kept]], label[kept], scores=best)
 
     def _hard(self, boxes: Tensor, scores: Tensor, label: Tensor) -> Tensor:
-        """Rows that stay, best first."""
+        """Indices of the boxes that are kept, best first."""
         if self.nms == "agnostic":
             return nms(boxes, scores, self.iou)
         return batched_nms(boxes, scores, label, self.iou)
 
     def _soft(self, boxes: Tensor, scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and their lowered scores, best first; those that fall to `score` go."""
-        overlap = box_iou(boxes, boxes) * (label[:, None] == label)  # [N, N]
-        decay = torch.exp(-overlap.square() / self.sigma).fill_diagonal_(0)  # found only once
+        """Indices and lowered scores, best first; boxes that fall to `score` are dropped."""
+        iou = box_iou(boxes, boxes) * (label[:, None] == label)  # [N, N]
+        decay = torch.exp(-iou.square() / self.sigma).fill_diagonal_(0)  # each is found once
         rows, best = [label[:0]], [scores[:0]]
         for _ in range(min(self.max_detections, len(scores))):
             top, row = scores.max(0, keepdim=True)  # [1]: an index that stays on the device
             rows.append(row)
             best.append(top)
             scores = scores * decay[row[0]]
-        found = torch.cat(best)
-        return torch.cat(rows)[found > self.score], found[found > self.score]
+        lowered = torch.cat(best)
+        return torch.cat(rows)[lowered > self.score], lowered[lowered > self.score]

@@ -1,6 +1,6 @@
-"""What passes between the two stages of a detector: proposals, and what is asked about them.
+"""The parts of a two-stage detector between its stages: sampling, proposals, regions.
 
-torchvision's modules of the second stage count classes from 1, 0 is the background.
+In torchvision's modules of the second stage, classes count from 1 and 0 is the background.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,26 +21,26 @@ from engine.structures import Objects
 
 
 class Sampling:
-    """Which slots of a stage are compared with the objects.
+    """Matching thresholds of a stage, and how many of its slots are sampled for the loss.
 
     Args:
-        positive: overlap from which a slot answers for an object.
-        negative: overlap below which it is background; in between it is left out.
-        count: a random few of an image, so many at most.
-        share: of positives among them, at most.
+        positive: IoU from which a slot is assigned to an object.
+        negative: IoU below which it is background; in between it is left out of the loss.
+        count: slots drawn at random per image, at most.
+        share: fraction of positives among them, at most.
     """
 
     def __init__(self, *, positive: float, negative: float, count: int, share: float) -> None:
         if not 0 <= negative <= positive <= 1 or not 0 < share <= 1 or count < 1:
             raise UserError(
                 f"head: positive={positive} negative={negative} share={share} count={count}: "
-                "expected shares in 0..1, negative at most positive, and a slot at least"
+                "expected numbers in 0..1, negative at most positive, and count at least 1"
             )
         self.positive, self.negative, self.count, self.share = positive, negative, count, share
 
     @property
-    def named(self) -> dict[str, Any]:
-        """As torchvision calls them."""
+    def torchvision_arguments(self) -> dict[str, Any]:
+        """The numbers under the names of torchvision's arguments."""
         return {
             "fg_iou_thresh": self.positive,
             "bg_iou_thresh": self.negative,
@@ -50,12 +50,12 @@ class Sampling:
 
 
 class Proposals:
-    """Which boxes of the first stage the second looks at; pairs: in training, in evaluation.
+    """How many boxes of the first stage become proposals; pairs: (in training, in evaluation).
 
     Args:
-        pre_nms_top_n: of each level, before suppression.
-        post_nms_top_n: of each image, after it.
-        iou: of two boxes of a level that overlap by more, the lower score goes.
+        pre_nms_top_n: boxes kept per level before NMS.
+        post_nms_top_n: boxes kept per image after NMS.
+        iou: threshold of NMS, which is done level by level.
     """
 
     def __init__(
@@ -73,22 +73,20 @@ class Proposals:
             raise UserError(
                 f"head.proposals: pre_nms_top_n={list(pre_nms_top_n)} "
                 f"post_nms_top_n={list(post_nms_top_n)}: expected pairs of "
-                "numbers above 0, in training and in evaluation"
+                "numbers above 0, [in training, in evaluation]"
             )
         self.pre_nms_top_n = {"training": pre_nms_top_n[0], "testing": pre_nms_top_n[1]}
-        self.post_nms_top_n, self.iou = (
-            {"training": post_nms_top_n[0], "testing": post_nms_top_n[1]},
-            iou,
-        )
+        self.post_nms_top_n = {"training": post_nms_top_n[0], "testing": post_nms_top_n[1]}
+        self.iou = iou
 
-    def network(
+    def build_rpn(
         self, anchors: rpn.AnchorGenerator, head: rpn.RPNHead, sampling: Sampling
     ) -> rpn.RegionProposalNetwork:
-        """The first stage of torchvision, with these numbers."""
+        """The first stage of torchvision with these numbers."""
         return rpn.RegionProposalNetwork(
             anchors,
             head,
-            **sampling.named,
+            **sampling.torchvision_arguments,
             pre_nms_top_n=self.pre_nms_top_n,
             post_nms_top_n=self.post_nms_top_n,
             nms_thresh=self.iou,
@@ -97,13 +95,13 @@ class Proposals:
 
 @dataclass
 class Regions:
-    """Where the second stage may look, and what it looks with.
+    """Proposals of a batch, and the second stage to classify and refine them.
 
     Args:
-        boxes: of each image, best first, [P, 4] in pixels of the input, without gradient.
-        maps: of the pyramid, [B, width, h, w] a level.
+        boxes: proposals of each image, best first, [P, 4] in pixels of the input, no gradient.
+        maps: the pyramid's maps by level, [B, C, h, w] each.
         size: (height, width) of the input.
-        stage: pools the maps under boxes and says what is there.
+        stage: the second stage: RoI pooling and the predictor.
     """
 
     boxes: list[Tensor]
@@ -112,21 +110,21 @@ class Regions:
     stage: RoIHeads
 
     def __call__(self, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits [R, 1 + K], background first, and box code [R, 1 + K, 4] of all images' boxes.
+        """Logits [R, 1 + K], background first, and box code [R, 1 + K, 4] of boxes of the maps.
 
         Args:
-            boxes: of each image, R together.
+            boxes: of each image, R in total.
         """
         pooled = self.stage.box_roi_pool(self.maps, boxes, [self.size] * len(boxes))
         logits, code = self.stage.box_predictor(self.stage.box_head(pooled))
         return logits, code.view(*logits.shape, 4)
 
     def of(self, image: int) -> Self:
-        """Those of one image, as a batch of one."""
+        """The regions of one image, as a batch of one."""
         return self._rows(slice(image, image + 1))
 
     def first(self, images: int) -> Self:
-        """Those of the first few images of the batch."""
+        """The regions of the first `images` images of the batch."""
         return self._rows(slice(images))
 
     def _rows(self, rows: slice) -> Self:
@@ -134,17 +132,17 @@ class Regions:
         return replace(self, boxes=self.boxes[rows], maps=maps)
 
     def float(self) -> Self:
-        """The same in float32."""
+        """A copy with the maps in float32."""
         return replace(self, maps={name: x.float() for name, x in self.maps.items()})
 
     def decode(self) -> Objects:
-        """What stands in the proposals: refined, suppressed, best first in each image.
+        """Detections: proposals classified and refined, after NMS; best first in each image.
 
-        Images are done one at a time so that what is found in one never depends on its batch.
+        Images are processed one by one so that the detections of one never depend on its batch.
         """
-        return Objects.cat([self.of(i)._one() for i in range(len(self.boxes))])
+        return Objects.cat([self.of(i)._decode_single() for i in range(len(self.boxes))])
 
-    def _one(self) -> Objects:
+    def _decode_single(self) -> Objects:
         logits, code = self(self.boxes)
         boxes, scores, labels = self.stage.postprocess_detections(
             logits, code.flatten(1), self.boxes, [self.size]
@@ -153,26 +151,30 @@ class Regions:
 
 
 class SampledRois(NamedTuple):
-    """The regions that are compared, of all images together, and what should be said of them."""
+    """The regions sampled for the loss, of all images, and their targets."""
 
-    boxes: list[Tensor]  # of each image, R together
+    boxes: list[Tensor]  # of each image, R in total
     labels: Tensor  # [R] in 0..K-1 or BACKGROUND
     code: Tensor  # [R, 4]
 
 
 def ignore_overlapping(labels: Tensor, boxes: Tensor, ignored: Tensor, overlap: float) -> Tensor:
-    """Labels [A] where boxes [A, 4] on an ignored object [I, 4] are no longer negative.
+    """Labels [A] with -1, which is never sampled, for negatives on an ignored object.
 
-    In labels 0 is a negative, and -1 is never sampled.
+    Args:
+        labels: [A], 0 for a negative.
+        boxes: [A, 4].
+        ignored: boxes of the ignored objects [I, 4].
+        overlap: IoU with an ignored object from which a box is no negative.
     """
     best = F.pad(box_iou(boxes, ignored), (1, 0)).amax(1)  # a column of 0: there may be no object
     return labels.masked_fill((labels == 0) & (best >= overlap), -1)
 
 
-def pooler(strides: Sequence[int], resolution: int) -> MultiScaleRoIAlign:
-    """Takes a region of 224 pixels a side from the map of stride 16 (arXiv 1612.03144, 4.2).
+def roi_pooler(strides: Sequence[int], resolution: int) -> MultiScaleRoIAlign:
+    """RoIAlign from the level that fits a region's size: stride 16 at 224 x 224 (1612.03144, 4.2).
 
-    It is told the strides: it would guess them, once, from the first images it sees.
+    The strides are set here; torchvision would guess them, once, from the first images it sees.
     """
     pooler = MultiScaleRoIAlign([str(i) for i in range(len(strides))], resolution, 2)
     levels = [s.bit_length() - 1 for s in (strides[0], strides[-1])]
@@ -182,8 +184,8 @@ def pooler(strides: Sequence[int], resolution: int) -> MultiScaleRoIAlign:
 
 
 @contextmanager
-def repeatable(device: torch.device, fixed: bool) -> Iterator[None]:
-    """Where `fixed`, what is drawn is always the same, and training's draws do not move on."""
+def fixed_seed(device: torch.device, fixed: bool) -> Iterator[None]:
+    """If `fixed`, draw with seed 0 inside, and restore the random state of training after."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices, enabled=fixed):
         if fixed:

@@ -1,1 +1,1 @@
-"""One file a head: its layers, its assignment, its decoding."""
+"""Detection heads, one per file: layers, assignment of objects to slots, decoding."""

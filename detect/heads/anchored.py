@@ -1,4 +1,4 @@
-"""What heads with anchors share: a slot answers for what its anchor overlaps."""
+"""Base class of heads with anchors, which are assigned to objects by IoU."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,35 +7,35 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from detect.anchors import last_of_each
+from detect.anchors import last_map_per_stride
 from detect.coder import CentreSize
 from detect.matching import box_loss_rows, gather_boxes, match
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
-Said = tuple[Tensor, Tensor]  # of one level, the code [B, a, 4] and logits [B, a, C]
+LevelOutput = tuple[Tensor, Tensor]  # of one level: box code [B, a, 4] and logits [B, a, C]
 
 
-def maps_from(strides: Sequence[int], first: int, levels: int) -> list[int]:
-    """Which of a backbone's maps a head reads: from stride `first` on, at most `levels`."""
-    maps = [i for i in last_of_each(strides) if strides[i] >= first][:levels]
+def select_maps(strides: Sequence[int], first: int, levels: int) -> list[int]:
+    """Indices of the maps that a head reads: at most `levels`, of stride `first` or more."""
+    maps = [i for i in last_map_per_stride(strides) if strides[i] >= first][:levels]
     if not maps:
         raise UserError(
-            f"this head needs a map of stride {first} or more (head.first_stride), the backbone's "
+            f"this head needs a map of stride {first} or more (head.first_stride); the backbone's "
             f"have {list(strides)}: pick another backbone="
         )
     return maps
 
 
 class Anchored(nn.Module):
-    """Class and box of every anchor; a subclass makes them.
+    """Assignment and decoding of anchors; a subclass computes class logits and box code.
 
     Args:
-        activation: softmax, with a background logit, last; or sigmoid.
-        coder: between boxes and code; `detect.coder.CentreSize` unless given.
-        positive, negative: overlaps, see `detect.matching.match`.
-        clip: whether boxes end at the image's border before suppression.
+        activation: `softmax`, whose last logit is the background; or `sigmoid`.
+        coder: box coder; `detect.coder.CentreSize` unless given.
+        positive, negative: IoU thresholds, see `detect.matching.match`.
+        clip: whether boxes are clipped to the image before NMS.
     """
 
     outputs = frozenset({"logits", "boxes"})
@@ -54,21 +54,30 @@ class Anchored(nn.Module):
         super().__init__()
         if not 0 <= negative <= positive <= 1:
             raise UserError(
-                f"head: positive={positive}, negative={negative}: expected overlaps in 0..1, the "
-                "negative at most the positive"
+                f"head: positive={positive}, negative={negative}: expected IoUs in 0..1, "
+                "negative at most positive"
             )
         if coder is not None and not hasattr(coder, "decode"):
-            raise UserError(f"head.coder={coder}: expected a part, as CentreSize in detect.coder")
+            raise UserError(f"head.coder={coder}: expected a coder, as detect.coder.CentreSize")
         self.activation, self.clip = activation, clip
         self.positive, self.negative = positive, negative
         self.num_logits = num_classes + (activation == "softmax")
         self.coder, self.postprocess = coder or CentreSize(), postprocess or Postprocess()
 
     def to_output(
-        self, said: list[Said], anchors: list[tuple[Tensor, Tensor]], image_size: tuple[int, int]
+        self,
+        levels: list[LevelOutput],
+        anchors: list[tuple[Tensor, Tensor]],
+        image_size: tuple[int, int],
     ) -> Output:
-        """All levels as one; `anchors` are of each level the boxes [a, 4] and cells [a, 2]."""
-        boxes, logits = (torch.cat(parts, 1) for parts in zip(*said, strict=True))
+        """The Output of all levels together.
+
+        Args:
+            levels: box code and logits of each.
+            anchors: boxes [a, 4] and cells [a, 2] of each level.
+            image_size: (height, width).
+        """
+        boxes, logits = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
         slots, cells = (torch.cat(parts).to(boxes.device) for parts in zip(*anchors, strict=True))
         return Output(
             logits,
@@ -81,25 +90,28 @@ class Anchored(nn.Module):
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """By overlap of anchors and objects."""
-        owner, labels = match(
+        """Assign objects to anchors by IoU."""
+        matched_gt, labels = match(
             output.slots,
             objects,
             batch=len(output.logits),
             positive=self.positive,
             negative=self.negative,
         )
-        return Assigned(labels, self._encode(output, objects, owner, labels))
+        return Assigned(labels, self._encode(output, objects, matched_gt, labels))
 
-    def _encode(self, output: Output, objects: Objects, owner: Tensor, labels: Tensor) -> Tensor:
-        """Code [B, A, 4]; what it says of a slot without an object is nothing to go by."""
+    def _encode(
+        self, output: Output, objects: Objects, matched_gt: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Box code [B, A, 4] of each slot's object; meaningless for slots without one."""
         rows = box_loss_rows(labels)  # [P]
-        boxes, slot = gather_boxes(objects, owner.flatten()[rows]), rows % owner.shape[1]
+        boxes, slot = gather_boxes(objects, matched_gt.flatten()[rows]), rows % matched_gt.shape[1]
         code = self.coder.encode(boxes, output.slots[slot], output.cells[slot])
-        return code.new_zeros(owner.numel(), 4).index_copy_(0, rows, code).view(*owner.shape, 4)
+        every = code.new_zeros(matched_gt.numel(), 4).index_copy_(0, rows, code)
+        return every.view(*matched_gt.shape, 4)
 
     def decode(self, output: Output) -> Objects:
-        """Every anchor's box and class scores, suppressed."""
+        """Detections: boxes and class scores of all anchors, after NMS."""
         boxes = output.decoded(output.boxes)
         if self.clip:
             assert output.size is not None
@@ -112,18 +124,18 @@ class Anchored(nn.Module):
         return output.logits.sigmoid()
 
     def keep_best(self, scores: Tensor, output: Output) -> Tensor:
-        """Scores [B, A, K] with 0 for what a head keeps out of suppression: nothing."""
+        """Scores [B, A, K], with 0 for those that a subclass keeps out of NMS; here none."""
         return scores
 
 
-def best(scores: Tensor, count: int, dim: int) -> Tensor:
-    """Scores with 0 for all but the `count` best along a dimension, and their equals."""
+def keep_top(scores: Tensor, count: int, dim: int) -> Tensor:
+    """Scores, with 0 for all below the `count`-th highest along a dimension; ties are kept."""
     if scores.shape[dim] <= count:
         return scores
     least = scores.topk(count, dim).values.amin(dim, keepdim=True)
     return scores * (scores >= least)
 
 
-def columns(x: Tensor, each: int) -> Tensor:
-    """A map [B, n * each, h, w] as [B, h * w * n, each]: cells row by row, a cell's n together."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, each)
+def permute_and_flatten(x: Tensor, size: int) -> Tensor:
+    """[B, n * size, h, w] -> [B, h * w * n, size]: cells row by row, those n of a cell adjacent."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1, size)

@@ -1,9 +1,9 @@
 """The RetinaNet head (arXiv 1708.02002, 4): a feature pyramid under two towers of convolutions.
 
-Anchors, layers and numbers are torchvision's `retinanet_resnet50_fpn`, which the tests hold equal;
-with `group_norm` and `extra_from: c` they are its second version's. Where the two differ from the
-paper: anchors stand on the corners of cells, in whole pixels; the map after the coarsest is made
-from the pyramid (the paper: from the backbone, which is `extra_from: c`).
+Anchors, layers and numbers equal torchvision's `retinanet_resnet50_fpn`, as the tests check; with
+`group_norm` and `extra_from: c` those of its version 2. It deviates from the paper: anchors are
+centred on the corners of cells, in whole pixels; the map after the coarsest is made from the
+pyramid (in the paper from the backbone, which is `extra_from: c`).
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from detect.anchors import check_anchors, corner_anchors, sides_of
+from detect.anchors import anchor_sizes, check_anchors, corner_anchors
 from detect.coder import CentreSize
 from detect.fpn import Pyramid
-from detect.heads.anchored import Anchored, best, columns, maps_from
-from detect.matching import compare, labels
+from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
+from detect.matching import assign_labels, best_matches
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
 
 def _branch(width: int, towers: int, group_norm: bool, outputs: int, bias: float) -> nn.Sequential:
-    """Convolutions of one width and a last one, shared by all levels; small weights."""
+    """`towers` convolutions and a last one, shared by all levels; small initial weights."""
     norm = partial(nn.GroupNorm, gcd(32, width)) if group_norm else None
     tower = [Conv2dNormActivation(width, width, norm_layer=norm) for _ in range(towers)]
     last = nn.Conv2d(width, outputs, 3, padding=1)
@@ -44,25 +44,26 @@ def _branch(width: int, towers: int, group_norm: bool, outputs: int, bias: float
 def _sides(
     strides: list[int], levels: int, scales: Sequence[float], ratios: Sequence[float]
 ) -> list[Tensor]:
-    """(width, height) [n, 2] of a cell's anchors, level by level; strides go on doubling."""
-    every = strides + [strides[-1] * 2**i for i in range(1, levels - len(strides) + 1)]
-    return [sides_of([int(stride * scale) for scale in scales], ratios) for stride in every]
+    """(width, height) [n, 2] in pixels of a cell's anchors, by level; extra strides double."""
+    strides = strides + [strides[-1] * 2**i for i in range(1, levels - len(strides) + 1)]
+    return [anchor_sizes([int(stride * scale) for scale in scales], ratios) for stride in strides]
 
 
 class Retina(Anchored):
     """Class and box of every anchor of a pyramid's levels.
 
     Args:
-        levels: maps; the backbone's from stride `first_stride` on, then stride-2 convolutions.
+        levels: number of maps; the backbone's from `first_stride` on, then stride-2 convolutions.
         pyramid_channels: channels of the pyramid and the towers.
-        towers: convolutions before the last one; 1, with 64 channels and 3 levels, is light.
-        group_norm: normalise in the towers (arXiv 1803.08494).
+        towers: convolutions before the last one; 1, with 64 channels and 3 levels, is fast.
+        group_norm: whether the towers have group normalisation (arXiv 1803.08494).
         extra_from: see `detect.fpn.Pyramid`.
-        scales: anchor sides in cells of their level, in pixels rounded down; ratios: height /
-            width.
-        prior: the score every slot starts with under a sigmoid (section 4.1).
-        positive, negative: overlaps from which, and below which, a slot is an object's or nobody's.
-        pre_nms_per_level: slot-class pairs of a level that enter suppression, at most.
+        scales: anchor sides in cells of their level; in pixels they are rounded down.
+        ratios: height / width of anchors.
+        prior: initial score of every slot, with a sigmoid (section 4.1).
+        positive, negative: IoU from which a slot is assigned to an object, and below which it is
+            background.
+        pre_nms_per_level: (anchor, class) pairs of a level that enter NMS, at most.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Retina(Anchored):
         check_anchors(scales, ratios, levels)
         if towers < 0:
             raise UserError(f"head.towers={towers}: expected 0 or more")
-        self.maps = maps_from(strides, first_stride, levels)
+        self.maps = select_maps(strides, first_stride, levels)
         self.sides = _sides([strides[i] for i in self.maps], levels, scales, ratios)
         self.pre_nms_per_level = pre_nms_per_level
         anchors = len(scales) * len(ratios)
@@ -117,34 +118,34 @@ class Retina(Anchored):
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Anchors of the finest map first."""
-        said, anchors = [], []
+        outputs, anchors = [], []
         maps = self.pyramid([features[i] for i in self.maps])
         for x, sides in zip(maps, self.sides, strict=True):
-            said.append((columns(self.boxes(x), 4), columns(self.classes(x), self.num_logits)))
+            logits = permute_and_flatten(self.classes(x), self.num_logits)
+            outputs.append((permute_and_flatten(self.boxes(x), 4), logits))
             anchors.append(corner_anchors((x.shape[2], x.shape[3]), sides, image_size))
-        return self.to_output(said, anchors, image_size)
+        return self.to_output(outputs, anchors, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """By overlap; an object's best slots are positive too, equals all of them.
+        """Assign objects to anchors by IoU; an object's best anchors, ties too, are positive.
 
-        Each slot answers for the object it overlaps most. So an object whose best slots another
-        object overlaps more is left without one, as in torchvision.
+        Each anchor is assigned to the object it overlaps most. So an object is left without one
+        if another overlaps its best anchors more, as in torchvision.
         """
         batch = len(output.logits)
-        iou, owner, claims = compare(output.slots, objects, batch, equals=True)
-        found = labels(
-            torch.where(claims >= 0, 1.0, iou),
-            owner,
+        iou, matched_gt, forced_gt = best_matches(output.slots, objects, batch, ties=True)
+        labels = assign_labels(
+            torch.where(forced_gt >= 0, 1.0, iou),
+            matched_gt,
             objects,
             positive=self.positive,
             negative=self.negative,
         )
-        return Assigned(found, self._encode(output, objects, owner, found))
+        return Assigned(labels, self._encode(output, objects, matched_gt, labels))
 
     def keep_best(self, scores: Tensor, output: Output) -> Tensor:
-        """The best few of each level."""
+        """Scores, with 0 for all but the `pre_nms_per_level` highest of each level."""
         assert output.levels is not None
-        kept = [
-            best(x.flatten(1), self.pre_nms_per_level, 1) for x in scores.split(output.levels, 1)
-        ]
+        levels = scores.split(output.levels, 1)
+        kept = [keep_top(x.flatten(1), self.pre_nms_per_level, 1) for x in levels]
         return torch.cat(kept, 1).view_as(scores)

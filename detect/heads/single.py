@@ -1,8 +1,8 @@
-"""A head of one slot an image: what the largest object is, where it is, or both.
+"""A head of one slot per image, which predicts class, box, or both of the largest object.
 
-The two-layer head of fast.ai's lesson 8 (2018). Deviations: the map is averaged to a grid, so that
-any image size fits (7 flattens the last map of a 224 x 224 image), and the first box is the
-middle half of the image.
+The two-layer head of fast.ai's lesson 8 (2018). Deviations: the map is average-pooled to a grid, so
+that any image size fits (grid 7 keeps the last map of a 224 x 224 image as it is), and the initial
+box is the middle half of the image.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class Single(nn.Module):
 
     Args:
         predict_classes: whether it predicts a class.
-        predict_boxes: whether it predicts a box, corners in sigmoid shares of the image.
-        grid: side of the grid; 1 pools globally, which leaves little to place a box by.
+        predict_boxes: whether it predicts a box, by `detect.coder.SigmoidCoder`.
+        grid: side of the grid; 1 is global pooling, which loses most of where things are.
         hidden: width of the hidden layer.
-        dropout: share dropped before each linear layer.
-        top: classes an image in predictions, all with the one box.
+        dropout: probability of dropout before each linear layer.
+        top: number of classes per image that are decoded, all with the same box.
     """
 
     single = True
@@ -68,7 +68,7 @@ class Single(nn.Module):
 
     @staticmethod
     def output_fields(*, predict_classes: bool = True, predict_boxes: bool = True) -> OutputFields:
-        """What it says, by its arguments; UserError where that is nothing."""
+        """Fields of Output that a head with these arguments fills; UserError if none."""
         if not predict_classes and not predict_boxes:
             raise UserError(
                 "head.predict_classes=false, head.predict_boxes=false: expected at least one true"
@@ -77,34 +77,38 @@ class Single(nn.Module):
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """One slot, the whole image."""
-        said = self.layers(features[-1])[:, None]  # [B, 1, K + 4]
+        y = self.layers(features[-1])[:, None]  # [B, 1, K + 4]
         height, width = image_size
         return Output(
-            said[..., : self.num_logits] if "logits" in self.outputs else None,  # type: ignore[arg-type]
-            said[..., self.num_logits :] if "boxes" in self.outputs else None,  # type: ignore[arg-type]
-            slots=said.new_tensor([[0.0, 0.0, width, height]]),
-            cells=said.new_tensor([[width, height]]),
+            y[..., : self.num_logits] if "logits" in self.outputs else None,  # type: ignore[arg-type]
+            y[..., self.num_logits :] if "boxes" in self.outputs else None,  # type: ignore[arg-type]
+            slots=y.new_tensor([[0.0, 0.0, width, height]]),
+            cells=y.new_tensor([[width, height]]),
             coder=self.coder,
             size=image_size,
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """The largest object; where all are ignored IGNORE, where there is none BACKGROUND."""
+        """Assign each image its largest object.
+
+        IGNORE where all its objects are ignored, BACKGROUND where it has none.
+        """
         batch = next(len(x) for x in output[:2] if x is not None)
-        owner = largest(objects, batch)[:, None]  # [B, 1]
-        none = owner.new_full((batch,), BACKGROUND)
+        matched_gt = largest_object(objects, batch)[:, None]  # [B, 1]
+        unmatched = matched_gt.new_full((batch,), BACKGROUND)
         ignored = torch.where(objects.ignore, IGNORE, BACKGROUND)
-        none.scatter_reduce_(0, objects.batch_index, ignored, "amin")  # one is enough
+        unmatched.scatter_reduce_(0, objects.batch_index, ignored, "amin")
         stub = objects.labels.new_zeros(1)
-        labels = torch.where(owner < 0, none[:, None], torch.cat([objects.labels, stub])[owner])
+        labels = torch.cat([objects.labels, stub])[matched_gt]
+        labels = torch.where(matched_gt < 0, unmatched[:, None], labels)
         if "boxes" not in self.outputs:
             return Assigned(labels)
-        truth = gather_boxes(objects, owner)  # [B, 1, 4]
+        truth = gather_boxes(objects, matched_gt)  # [B, 1, 4]
         return Assigned(labels, self.coder.encode(truth, output.slots, output.cells))
 
     def decode(self, output: Output) -> Objects:
-        """The best few classes of each image, best first; without classes one box, BACKGROUND."""
-        scores, labels = self._ranked(output)  # [B, top]
+        """The `top` classes of each image, best first; without classes one box of BACKGROUND."""
+        scores, labels = self._top_classes(output)  # [B, top]
         batch, top = labels.shape
         image = torch.arange(batch, device=labels.device).repeat_interleave(top)
         boxes = output.slots.expand(batch, 4)
@@ -112,20 +116,20 @@ class Single(nn.Module):
             boxes = output.decoded(output.boxes)[:, 0]  # [B, 4]
         return Objects(boxes[image], labels.flatten(), image, scores.flatten())
 
-    def _ranked(self, output: Output) -> tuple[Tensor, Tensor]:
+    def _top_classes(self, output: Output) -> tuple[Tensor, Tensor]:
         if "logits" not in self.outputs:
-            sure = output.boxes.new_ones(len(output.boxes), 1)
-            return sure, torch.full_like(sure, BACKGROUND, dtype=torch.int64)
+            ones = output.boxes.new_ones(len(output.boxes), 1)
+            return ones, torch.full_like(ones, BACKGROUND, dtype=torch.int64)
         logits = output.logits[:, 0]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
         scores, labels = scores.topk(self.top)
         return scores, labels
 
 
-def largest(objects: Objects, batch: int) -> Tensor:
+def largest_object(objects: Objects, batch: int) -> Tensor:
     """The row [B] of each image's largest object, -1 where it has none.
 
-    By the box's area; ignored objects are passed over, of equal ones the first is taken.
+    By area of the box; ignored objects do not count, and of equal areas the first wins.
     """
     count = len(objects)
     area = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1).masked_fill(objects.ignore, -1)

@@ -1,8 +1,8 @@
 """The single-shot multibox head (arXiv 1512.02325): anchors on the maps of several strides.
 
-Deviations: any backbone, batch normalisation in the extra layers, anchors stated in cells of their
-grid, and slots between `negative` and `positive` overlap are left out of the loss as in RetinaNet
-(arXiv 1708.02002, 4.1); equal numbers give SSD's own rule.
+Deviations: any backbone, batch normalisation in the extra layers, anchor sizes in cells of their
+grid, and anchors with an IoU between `negative` and `positive` are left out of the loss as in
+RetinaNet (arXiv 1708.02002, 4.1); if the two are equal, matching is SSD's.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.anchors import check_anchors, grid_anchors, shapes
-from detect.heads.anchored import Anchored, columns, maps_from
+from detect.anchors import anchor_shapes, check_anchors, grid_anchors
+from detect.heads.anchored import Anchored, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Output
@@ -31,7 +31,7 @@ def _extra(channels: int, width: int) -> nn.Sequential:
 
 
 def _predictor(width: int, anchors: int, logits: int, prior: float | None) -> nn.Conv2d:
-    """Box code and logits of every anchor; with a prior, all logits start at its log-odds."""
+    """3x3 convolution to box code and logits of every anchor; logits start at the prior's."""
     layer = nn.Conv2d(width, anchors * (4 + logits), 3, padding=1)
     nn.init.normal_(layer.weight, std=0.01)
     bias = torch.zeros(anchors, 4 + logits)
@@ -42,13 +42,13 @@ def _predictor(width: int, anchors: int, logits: int, prior: float | None) -> nn
 
 
 class SSD(Anchored):
-    """One 3x3 convolution a level says class and box of every anchor.
+    """One 3x3 convolution per level predicts class and box of every anchor.
 
     Args:
         levels: number of maps from stride `first_stride` on: the backbone's, then those of stride-2
-            convolutions of `extra_channels`; all of these where the backbone has none so coarse.
+            convolutions of `extra_channels`; only the latter if the backbone has none so coarse.
         scales: anchor sides in cells; ratios: height / width.
-        prior: the score every slot starts with under a sigmoid (arXiv 1708.02002, 4.1).
+        prior: initial score of every slot, with a sigmoid (arXiv 1708.02002, 4.1).
         coder, positive, negative: see `detect.heads.anchored.Anchored`.
     """
 
@@ -83,13 +83,13 @@ class SSD(Anchored):
         check_anchors(scales, ratios, levels)
         coarsest = max(strides)
         self.finer = ceil(log2(first_stride / coarsest)) if 0 < coarsest < first_stride else 0
-        self.maps = maps_from(strides, coarsest if self.finer else first_stride, levels)
+        self.maps = select_maps(strides, coarsest if self.finer else first_stride, levels)
         widths = [channels[i] for i in self.maps]
         self.extras = nn.ModuleList()
         while len(widths) < self.finer + levels:
             self.extras.append(_extra(widths[-1], extra_channels))
             widths.append(extra_channels)
-        self.register_buffer("shapes", shapes(scales, ratios), persistent=False)
+        self.register_buffer("shapes", anchor_shapes(scales, ratios), persistent=False)
         anchors = len(scales) * len(ratios)
         start = prior if activation == "sigmoid" else None
         self.predictors = nn.ModuleList(
@@ -103,16 +103,16 @@ class SSD(Anchored):
             if features[-1].shape[2:].numel() == 1:
                 left = max(len(features) - self.finer, 1)
                 raise UserError(
-                    f"image_size={list(image_size)} leaves one cell before level {left} "
+                    f"image_size={list(image_size)} leaves a single cell before level {left} "
                     f"of {len(self.predictors)}: set head.levels={left} or a larger size"
                 )
             features = [*features, extra(features[-1])]
-        said, anchors = [], []
+        outputs, anchors = [], []
         for feature, predictor in zip(features[self.finer :], self.predictors, strict=True):
-            x = columns(predictor(feature), 4 + self.num_logits)
-            said.append((x[..., :4], x[..., 4:]))
+            x = permute_and_flatten(predictor(feature), 4 + self.num_logits)
+            outputs.append((x[..., :4], x[..., 4:]))
             anchors.append(self._anchors(feature, image_size))
-        return self.to_output(said, anchors, image_size)
+        return self.to_output(outputs, anchors, image_size)
 
     def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         rows, wide = feature.shape[2:]

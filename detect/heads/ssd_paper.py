@@ -1,7 +1,7 @@
 """SSD as published (arXiv 1512.02325), and SSDlite (arXiv 1801.04381, 6.2): extras, default boxes.
 
-Numbers and layers are torchvision's `ssd300_vgg16` and `ssdlite320_mobilenet_v3_large`, which the
-tests hold equal. The extra layers of SSD512 are the paper's: padded, so that the grids halve.
+Numbers and layers equal torchvision's `ssd300_vgg16` and `ssdlite320_mobilenet_v3_large`, as the
+tests check. The extra layers of SSD512 are the paper's: padded, so that the grids halve.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from detect.anchors import default_boxes, default_shapes
-from detect.heads.anchored import Anchored, best, columns, maps_from
+from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Output
@@ -26,7 +26,7 @@ _light = partial(
 
 
 def _extra(channels: int, width: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
-    """A 1x1 convolution of half the width, and one that shrinks the map."""
+    """A 1x1 convolution to half the width, and one that reduces the map."""
     inner = width // 2
     return nn.Sequential(
         nn.Conv2d(channels, inner, 1),
@@ -54,20 +54,20 @@ def _light_predictor(width: int, outputs: int) -> nn.Module:
 
 
 class SSDPaper(Anchored):
-    """Separate convolutions a level say class and box of every default box.
+    """Two convolutions per level predict class and box of every default box.
 
     Args:
-        first_stride: of the backbone's finest map that is read.
+        first_stride: stride of the finest of the backbone's maps that is read.
         extras: [width, kernel, stride, padding] of each layer on top of the backbone's maps.
-        scales: of each level, the side of its square default box as a share of the image, and
-            one more: each level also has a square between its own and the next.
-        ratios: of each level; each stands for itself and its inverse.
-        steps: of each level, pixels from one box to the next; None divides the image evenly.
-        light: SSDlite's depthwise layers, normalised.
-        prior: the score every slot starts with, under a sigmoid.
-        coder, positive, negative: see `detect.heads.anchored.Anchored`; equal overlaps leave no
-            slot out, as published.
-        per_class: slots of a class that enter suppression, at most.
+        scales: side of each level's square default box as a fraction of the image, and one more:
+            each level also has a square between its scale and the next.
+        ratios: of each level; each gives two boxes, the ratio and its inverse.
+        steps: pixels from box to box, of each level; None divides the image evenly.
+        light: whether layers are SSDlite's, depthwise with batch normalisation.
+        prior: initial score of every slot, with a sigmoid.
+        coder, positive, negative: see `detect.heads.anchored.Anchored`; with equal thresholds no
+            slot is left out of the loss, as published.
+        per_class: boxes of a class that enter NMS, at most.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SSDPaper(Anchored):
             clip=True,
             postprocess=postprocess,
         )
-        self.maps = maps_from(strides, first_stride, len(ratios) - len(extras))
+        self.maps = select_maps(strides, first_stride, len(ratios) - len(extras))
         self._check(len(self.maps) + len(extras), scales, ratios, steps)
         self.shapes = default_shapes(scales, ratios)
         self.steps = steps or [None] * len(ratios)
@@ -120,12 +120,12 @@ class SSDPaper(Anchored):
         if counts != (levels,) * 3:
             raise UserError(
                 f"head: {levels} maps of the backbone and extras, {len(ratios)} ratios, "
-                f"{len(scales)} scales, {counts[2]} steps; expected one of each a map, and one "
-                "scale more: say other lists, or a backbone= with more maps"
+                f"{len(scales)} scales, {counts[2]} steps; expected one of each per map, and one "
+                "more scale: set other lists, or a backbone= with more maps"
             )
 
     def _start(self, light: bool, prior: float) -> None:
-        """Xavier's weights, or normal ones for SSDlite; no bias but the prior's."""
+        """Initialise: Xavier, or normal for SSDlite; biases 0, of class logits by the prior."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 weight = layer.weight
@@ -142,19 +142,19 @@ class SSDPaper(Anchored):
         for extra in self.extras:
             try:
                 maps.append(extra(maps[-1]))
-            except RuntimeError as error:  # torch has no other word for a map that is too small
+            except RuntimeError as error:  # what torch raises if a map is too small
                 raise UserError(
                     f"image_size={list(image_size)} leaves no map for level {len(maps) + 1} of "
-                    f"{len(self.classes)} ({error}): say a larger size"
+                    f"{len(self.classes)} ({error}): set a larger size"
                 ) from error
-        said, anchors = [], []
+        outputs, anchors = [], []
         for i, x in enumerate(maps):
-            code = columns(self.boxes[i](x), 4)
-            said.append((code, columns(self.classes[i](x), self.num_logits)))
+            code = permute_and_flatten(self.boxes[i](x), 4)
+            outputs.append((code, permute_and_flatten(self.classes[i](x), self.num_logits)))
             grid = (x.shape[2], x.shape[3])
             anchors.append(default_boxes(grid, self.shapes[i], image_size, self.steps[i]))
-        return self.to_output(said, anchors, image_size)
+        return self.to_output(outputs, anchors, image_size)
 
     def keep_best(self, scores: Tensor, output: Output) -> Tensor:
-        """The best few of each class."""
-        return best(scores, self.per_class, 1)
+        """Scores, with 0 for all but the `per_class` highest of each class."""
+        return keep_top(scores, self.per_class, 1)

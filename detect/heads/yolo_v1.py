@@ -1,8 +1,8 @@
-"""The YOLOv1 head (arXiv 1506.02640, 2): fully connected, a grid of cells, two boxes a cell.
+"""The YOLOv1 head (arXiv 1506.02640, 2): fully connected, a grid of cells, two boxes per cell.
 
-Deviations: any backbone, its map averaged onto the grid where it is of another size; batch
+Deviations: any backbone, its map average-pooled to the grid if it has another size; batch
 normalisation in the extra convolutions. With loss=yolo_v1 all outputs are linear, as published;
-objectness and classes are then read as shares, cut to 0..1. Under another loss they are logits.
+objectness and classes are then probabilities, clamped to 0..1. With another loss they are logits.
 """
 
 from collections.abc import Sequence
@@ -13,21 +13,28 @@ from torch import Tensor, nn
 
 from detect.anchors import grid_anchors
 from detect.coder import SqrtCoder
-from detect.heads.yolo_slots import assign_closest, center_in_cell, conv, overlap, scores
-from detect.matching import gather_boxes, labels
+from detect.heads.yolo_slots import (
+    assign_closest,
+    center_in_cell,
+    class_scores,
+    conv,
+    elementwise_iou,
+)
+from detect.matching import assign_labels, gather_boxes
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
 class YOLOv1(nn.Module):
-    """Each cell says one class, and several boxes with their objectness.
+    """Each cell predicts one class, and several boxes with their objectness.
 
     Args:
-        grid: cells a side (S); boxes_per_cell: B.
-        convolutions: 3x3, before the fully connected layers; the second has stride 2.
-        conv_channels: of these; hidden: of the first fully connected layer.
-        dropout: behind it.
+        grid: cells per side (S); boxes_per_cell: B.
+        convolutions: number of 3x3 convolutions before the fully connected layers; the second has
+            stride 2.
+        conv_channels: their channels; hidden: width of the first fully connected layer.
+        dropout: probability of dropout after that layer.
     """
 
     outputs = frozenset({"logits", "boxes", "objectness"})
@@ -55,14 +62,14 @@ class YOLOv1(nn.Module):
                 "expected at least 1 (convolutions: 0)"
             )
         if not 0 <= dropout < 1:
-            raise UserError(f"head.dropout={dropout}: expected a share from 0 to below 1")
+            raise UserError(f"head.dropout={dropout}: expected a probability from 0 to below 1")
         if not strides[-1]:
             raise UserError(
-                "head yolo_v1 needs a map of cells, the backbone's last has one cell: pick another "
+                "head yolo_v1 needs a map of cells; the backbone's last has one cell: pick another "
                 "backbone="
             )
         self.activation, self.num_classes = activation, num_classes
-        self.grid, self.each = grid, boxes_per_cell
+        self.grid, self.boxes_per_cell = grid, boxes_per_cell
         self.coder, self.postprocess = SqrtCoder(grid=grid), postprocess or Postprocess()
         widths = [channels[-1], *[conv_channels] * convolutions]
         self.convolutions = nn.Sequential(
@@ -77,45 +84,48 @@ class YOLOv1(nn.Module):
         )
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
-        """Cells row by row, the boxes of a cell together; they share its class logits."""
+        """Slots are cells row by row, each with its boxes in turn, which share its class logits."""
         x = F.adaptive_avg_pool2d(self.convolutions(features[-1]), self.grid)  # [B, D, S, S]
         y = self.connected(x).view(len(x), self.grid**2, -1)  # [B, S * S, K + 5 n]
-        logits = y[..., : self.num_classes].repeat_interleave(self.each, 1)  # [B, A, K]
-        said = y[..., self.num_classes :].reshape(len(x), -1, 5)  # [B, A, 5]
+        logits = y[..., : self.num_classes].repeat_interleave(self.boxes_per_cell, 1)  # [B, A, K]
+        boxes = y[..., self.num_classes :].reshape(len(x), -1, 5)  # [B, A, 5]
         cell = torch.tensor([side / self.grid for side in image_size[::-1]])
-        slots, cells = grid_anchors((self.grid, self.grid), cell.expand(self.each, 2), image_size)
+        sizes = cell.expand(self.boxes_per_cell, 2)
+        slots, cells = grid_anchors((self.grid, self.grid), sizes, image_size)
         slots, cells = slots.to(y.device), cells.to(y.device)
-        code, objectness = said[..., :4], said[..., 4]
+        code, objectness = boxes[..., :4], boxes[..., 4]
         return Output(logits, code, objectness, slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """The cell that holds an object's centre answers for it, by the best of its boxes.
+        """Assign each object to the cell of its centre; the cell's best box is responsible for it.
 
-        Of the objects in a cell the last holds it; where only ignored ones are, the cell is left
-        out. `iou` is each predicted box's overlap with its cell's object.
+        Of objects in the same cell the last gets it; a cell with ignored objects only is IGNORE.
+        `iou` is that of each predicted box with its cell's object.
         """
         batch = len(output.logits)
-        held = center_in_cell(output, objects).float()  # [M, A]
-        owner, ignored = (self._cell(x) for x in assign_closest(held, objects, batch))  # [B, A]
-        truth, predicted = gather_boxes(objects, owner), output.decoded(output.boxes)  # [B, A, 4]
-        iou = overlap(predicted, truth)
-        positive = self._responsible(predicted, truth, iou) & (owner >= 0)
-        found = labels(positive.float(), owner, objects, positive=0.5, negative=0.5)
-        spared = (found == BACKGROUND) & (owner < 0) & (ignored >= 0)
+        in_cell = center_in_cell(output, objects).float()  # [M, A]
+        matches = assign_closest(in_cell, objects, batch)
+        matched_gt, ignored_gt = (self._whole_cell(x) for x in matches)  # [B, A]
+        truth, predicted = gather_boxes(objects, matched_gt), output.decoded(output.boxes)
+        iou = elementwise_iou(predicted, truth)  # [B, A]
+        matched = matched_gt >= 0
+        positive = (self._responsible(predicted, truth, iou) & matched).float()
+        labels = assign_labels(positive, matched_gt, objects, positive=0.5, negative=0.5)
+        ignored = (labels == BACKGROUND) & ~matched & (ignored_gt >= 0)
         code = self.coder.encode(truth, output.slots, output.cells)
-        return Assigned(torch.where(spared, IGNORE, found), code, iou=iou * (owner >= 0))
+        return Assigned(torch.where(ignored, IGNORE, labels), code, iou=iou * matched)
 
-    def _cell(self, owner: Tensor) -> Tensor:
-        """What is said of a cell's first slot [B, A], said of all of its slots."""
-        return owner[:, :: self.each].repeat_interleave(self.each, 1)
+    def _whole_cell(self, x: Tensor) -> Tensor:
+        """[B, A] with the value of each cell's first slot for all slots of the cell."""
+        return x[:, :: self.boxes_per_cell].repeat_interleave(self.boxes_per_cell, 1)
 
     def _responsible(self, predicted: Tensor, truth: Tensor, iou: Tensor) -> Tensor:
-        """Mask [B, A]: the best box of each cell; where none overlaps, the nearest by corners."""
-        far = (predicted - truth).square().sum(-1).sqrt()
-        close = torch.where(iou > 0, iou, -far)
-        best = close.view(len(iou), -1, self.each).argmax(-1)  # [B, S * S]
-        return F.one_hot(best, self.each).flatten(1).bool()
+        """Mask [B, A]: the box of highest IoU in each cell; if none overlaps, the nearest one."""
+        distance = (predicted - truth).square().sum(-1).sqrt()  # of corners
+        closeness = torch.where(iou > 0, iou, -distance)
+        best = closeness.view(len(iou), -1, self.boxes_per_cell).argmax(-1)  # [B, S * S]
+        return F.one_hot(best, self.boxes_per_cell).flatten(1).bool()
 
     def decode(self, output: Output) -> Objects:
-        """Objectness times class score of every box, suppressed."""
-        return self.postprocess(output.decoded(output.boxes), scores(output, self.activation))
+        """Detections: boxes scored by objectness times class score, after NMS."""
+        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))

@@ -1,7 +1,7 @@
-"""The YOLOv2 head (arXiv 1612.08242, 2): anchors on stride 32, finer features passed through.
+"""The YOLOv2 head (arXiv 1612.08242, 2): anchors on stride 32, with a pass-through layer.
 
-Deviations: any backbone with maps at strides 16 and 32; the finer map is padded or cut to twice the
-coarser one's cells where the image's sides are no multiples of 32.
+Deviations: any backbone with maps at strides 16 and 32; the finer map is padded or cropped to twice
+the cells of the coarser one if the image's sides are no multiples of 32.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detect.anchors import grid_anchors, last_of_each
+from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
-from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
+from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
@@ -23,11 +23,11 @@ class YOLOv2(nn.Module):
 
     Args:
         anchors: (width, height) in cells.
-        conv_channels: of the 3x3 convolutions.
-        passthrough: channels to which a 1x1 convolution brings the stride-16 map before its 2x2
-            cells are stacked; None stacks them as they are.
-        ignore: a slot whose predicted box overlaps an object by more than this is no negative.
-        prior: the objectness every slot starts with.
+        conv_channels: channels of the 3x3 convolutions.
+        passthrough: channels of the 1x1 convolution of the stride-16 map before space-to-depth;
+            None for no such convolution.
+        ignore: a slot whose predicted box has an IoU above this with an object is no negative.
+        prior: initial objectness of every slot.
     """
 
     outputs = frozenset({"logits", "boxes", "objectness"})
@@ -50,17 +50,19 @@ class YOLOv2(nn.Module):
         super().__init__()
         if missing := {16, 32} - set(strides):
             raise UserError(
-                f"head yolo_v2 needs maps of stride 16 and 32; {missing} are missing: pick another "
-                "backbone="
+                f"head yolo_v2 needs maps of stride 16 and 32; {sorted(missing)} are missing: pick "
+                "another backbone="
             )
         if not anchors or any(len(sides) != 2 or min(sides) <= 0 for sides in anchors):
-            raise UserError(f"head.anchors={anchors}: expected [width, height] of each, in cells")
+            raise UserError(
+                f"head.anchors={anchors}: expected [width, height] of each, above 0, in cells"
+            )
         if not 0 < prior < 1:
-            raise UserError(f"head.prior={prior}: expected a share between 0 and 1")
+            raise UserError(f"head.prior={prior}: expected a probability between 0 and 1")
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
         self.register_buffer("sizes", torch.tensor(anchors, dtype=torch.float32), persistent=False)
-        last = {strides[i]: i for i in last_of_each(strides)}
+        last = {strides[i]: i for i in last_map_per_stride(strides)}
         self.fine, self.coarse = last[16], last[32]
         fine = channels[self.fine]
         self.through = conv(fine, passthrough, 1) if passthrough else nn.Identity()
@@ -75,10 +77,10 @@ class YOLOv2(nn.Module):
         self.predictor.bias = nn.Parameter(bias.flatten())
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
-        """Cells row by row, the anchors of a cell together."""
+        """Slots are cells row by row, each with its anchors in turn."""
         deep = self.deep(features[self.coarse])
         rows, columns = deep.shape[2:]
-        fine = stacked(self.through(features[self.fine]), (rows, columns))
+        fine = space_to_depth(self.through(features[self.fine]), (rows, columns))
         y = self.predictor(self.joined(torch.cat([fine, deep], 1)))
         y = y.unflatten(1, (len(self.sizes), -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
         cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
@@ -87,16 +89,21 @@ class YOLOv2(nn.Module):
         return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """See `detect.heads.yolo_slots.assign`."""
-        return assign(output, objects, self.ignore)
+        """See `detect.heads.yolo_slots.assign_best_anchor`."""
+        return assign_best_anchor(output, objects, self.ignore)
 
     def decode(self, output: Output) -> Objects:
-        """Objectness times class score, suppressed."""
-        return self.postprocess(output.decoded(output.boxes), scores(output, self.activation))
+        """Detections: boxes scored by objectness times class score, after NMS."""
+        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))
 
 
-def stacked(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """[B, D, 2 h, 2 w] -> [B, 4 D, h, w]: each 2x2 cells become one; `grid` is (h, w)."""
+def space_to_depth(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """[B, D, 2 h, 2 w] -> [B, 4 D, h, w]: each 2 x 2 cells become one.
+
+    Args:
+        x: padded or cropped at the right and bottom if it is not [B, D, 2 h, 2 w].
+        grid: (h, w).
+    """
     rows, columns = (2 * side for side in grid)
-    x = F.pad(x, (0, columns - x.shape[3], 0, rows - x.shape[2]))  # negative: cut
+    x = F.pad(x, (0, columns - x.shape[3], 0, rows - x.shape[2]))  # negative padding crops
     return F.pixel_unshuffle(x, 2)

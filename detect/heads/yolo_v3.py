@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detect.anchors import grid_anchors, last_of_each
+from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
-from detect.heads.yolo_slots import assign, conv, objectness_bias, scores
+from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
@@ -32,9 +32,9 @@ class YOLOv3(nn.Module):
 
     Args:
         anchors: (width, height) in pixels of an input whose side is `anchors_at`, small to large: a
-            third for each stride, fine to coarse; they scale with the input.
-        ignore: a slot whose predicted box overlaps an object by more than this is no negative.
-        prior: the objectness every slot starts with.
+            third for each stride, fine to coarse. They are scaled to the input.
+        ignore: a slot whose predicted box has an IoU above this with an object is no negative.
+        prior: initial objectness of every slot.
     """
 
     outputs = frozenset({"logits", "boxes", "objectness"})
@@ -55,44 +55,47 @@ class YOLOv3(nn.Module):
     ) -> None:
         super().__init__()
         if missing := set(STRIDES) - set(strides):
-            raise UserError(f"head yolo_v3 needs maps of stride 8, 16, 32; {missing} are missing")
+            raise UserError(
+                f"head yolo_v3 needs maps of stride 8, 16 and 32; {sorted(missing)} are missing: "
+                "pick another backbone="
+            )
         if not anchors or len(anchors) % 3 or any(len(sides) != 2 for sides in anchors):
             raise UserError(
-                f"head.anchors={anchors}: expected [width, height] of each, three or a multiple, "
-                f"in pixels of an input of {anchors_at}"
+                f"head.anchors={anchors}: expected [width, height] of three anchors or a "
+                f"multiple, in pixels of an input of {anchors_at}"
             )
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
         sizes = torch.tensor(anchors, dtype=torch.float32).view(3, -1, 2) / anchors_at  # [3, n, 2]
         self.register_buffer("sizes", sizes, persistent=False)
-        self.levels = [i for i in last_of_each(strides) if strides[i] in STRIDES]
+        self.levels = [i for i in last_map_per_stride(strides) if strides[i] in STRIDES]
         self.num_classes = num_classes
         self.sets, self.laterals, self.predictors = (
             nn.ModuleList(),
             nn.ModuleList(),
             nn.ModuleList(),
         )
-        above = 0
-        for level in reversed(self.levels):  # coarse to fine, each adds the one above, upsampled
+        coarser = 0  # channels of the level before
+        for level in reversed(self.levels):  # coarse to fine; each takes the one before, upsampled
             width = channels[level] // 2
-            if above:
-                self.laterals.append(conv(above, above // 2, 1))
-            self.sets.append(_convolutional_set(channels[level] + above // 2, width))
+            if coarser:
+                self.laterals.append(conv(coarser, coarser // 2, 1))
+            self.sets.append(_convolutional_set(channels[level] + coarser // 2, width))
             self.predictors.append(self._predictor(width, sizes.shape[1], prior))
-            above = width
+            coarser = width
 
     def _predictor(self, width: int, anchors: int, prior: float) -> nn.Sequential:
-        each = 5 + self.num_classes
-        last = nn.Conv2d(2 * width, anchors * each, 1)
+        outputs = 5 + self.num_classes
+        last = nn.Conv2d(2 * width, anchors * outputs, 1)
         nn.init.normal_(last.weight, std=0.01)
-        bias = torch.zeros(anchors, each)
+        bias = torch.zeros(anchors, outputs)
         bias[:, 4] = objectness_bias(prior, self.activation)
         last.bias = nn.Parameter(bias.flatten())
         return nn.Sequential(conv(width, 2 * width, 3), last)
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
-        """Anchors of the coarsest map first."""
-        said, slots, cells = [], [], []
+        """Slots are anchors, those of the coarsest map first."""
+        outputs, slots, cells = [], [], []
         x: Tensor | None = None
         for i, level in enumerate(reversed(self.levels)):
             feature = features[level]
@@ -102,20 +105,20 @@ class YOLOv3(nn.Module):
                 feature = torch.cat([up, feature], 1)
             x = self.sets[i](feature)
             y = self.predictors[i](x).permute(0, 2, 3, 1)  # [B, h, w, n * (5 + C)]
-            said.append(y.reshape(len(y), -1, 5 + self.num_classes))
+            outputs.append(y.reshape(len(y), -1, 5 + self.num_classes))
             sides = self.sizes[-1 - i].cpu() * torch.tensor(image_size[::-1])
             grid = (feature.shape[2], feature.shape[3])
             boxes, cell = grid_anchors(grid, sides, image_size)
             slots.append(boxes.to(y.device))
             cells.append(cell.to(y.device))
-        y = torch.cat(said, 1)  # [B, A, 5 + C]
+        y = torch.cat(outputs, 1)  # [B, A, 5 + C]
         slots, cells = torch.cat(slots), torch.cat(cells)
         return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
-        """See `detect.heads.yolo_slots.assign`."""
-        return assign(output, objects, self.ignore)
+        """See `detect.heads.yolo_slots.assign_best_anchor`."""
+        return assign_best_anchor(output, objects, self.ignore)
 
     def decode(self, output: Output) -> Objects:
-        """Objectness times class score, suppressed."""
-        return self.postprocess(output.decoded(output.boxes), scores(output, self.activation))
+        """Detections: boxes scored by objectness times class score, after NMS."""
+        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))

@@ -1,1 +1,1 @@
-"""What detection adds to the losses of classification."""
+"""Losses of detection, beside those of classification."""

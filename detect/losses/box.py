@@ -1,7 +1,7 @@
-"""Losses of the positive slots' boxes: of their code, or of the boxes that it decodes to.
+"""Box regression losses of the positive slots, on the box code or on the decoded boxes.
 
-Each is summed over a box, times the slot's weight where the head gives one, and averaged over the
-positive slots.
+A loss is summed over the four numbers of a box, multiplied by the slot's weight if the head gives
+one, and averaged over the positive slots.
 """
 
 from math import pi
@@ -17,11 +17,11 @@ from engine.errors import UserError
 from engine.structures import Assigned, Output
 
 SPACES = ("code", "box")
-EPS = 1e-6  # pixels or square pixels: a box without area must not divide by 0
+EPS = 1e-6  # pixels or square pixels: no division by 0 for a box without area
 
 
 class BoxLoss(nn.Module):
-    """What the losses share; a subclass says the loss of every slot.
+    """Base class of the box losses; a subclass computes the loss of each slot.
 
     Args:
         weight: of the term.
@@ -32,43 +32,44 @@ class BoxLoss(nn.Module):
         self.weight = weight
 
     def forward(self, output: Output, assigned: Assigned) -> Tensor:
-        """A scalar; 0 where no slot is positive."""
+        """The loss, a scalar; 0 if no slot is positive."""
         positive = assigned.labels >= 0  # [B, A]
         rows = box_loss_rows(assigned.labels)  # [P]
-        output, assigned = _only(output, assigned, rows)
-        losses = self.slots(output, assigned) * positive.flatten()[rows]
+        output, assigned = _select(output, assigned, rows)
+        losses = self.per_slot(output, assigned) * positive.flatten()[rows]
         if assigned.weight is not None:
             losses = losses * assigned.weight
         return self.weight * losses.sum() / mean_count(positive.sum())
 
-    def slots(self, output: Output, assigned: Assigned) -> Tensor:
-        """The loss [P], finite for all; of both, what there is a slot of is [P, ..]."""
+    def per_slot(self, output: Output, assigned: Assigned) -> Tensor:
+        """The loss [P] of each slot, finite for all; fields of the arguments are [P, ..]."""
         raise NotImplementedError
 
 
-def _only(output: Output, assigned: Assigned, rows: Tensor) -> tuple[Output, Assigned]:
-    """What the box term reads, at rows [P] of the flattened [B, A]."""
+def _select(output: Output, assigned: Assigned, rows: Tensor) -> tuple[Output, Assigned]:
+    """Rows [P] of the flattened [B, A] of all fields that a box loss reads."""
 
-    def of(x: Tensor | None) -> Tensor | None:
+    def of_batch(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.flatten(0, 1).index_select(0, rows)
 
-    def placed(x: Tensor | None) -> Tensor | None:
+    def shared(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.index_select(0, rows % len(x))
 
-    said: dict[str, Any] = {"boxes": of(output.boxes)}
-    said |= {name: placed(getattr(output, name)) for name in ("slots", "cells")}
-    wanted: dict[str, Any] = {n: of(getattr(assigned, n)) for n in ("labels", "boxes", "weight")}
-    return output._replace(**said), assigned._replace(**wanted)
+    pred: dict[str, Any] = {"boxes": of_batch(output.boxes)}
+    pred |= {name: shared(getattr(output, name)) for name in ("slots", "cells")}
+    fields = ("labels", "boxes", "weight")
+    target: dict[str, Any] = {name: of_batch(getattr(assigned, name)) for name in fields}
+    return output._replace(**pred), assigned._replace(**target)
 
 
 class Distance(BoxLoss):
-    """Four numbers held against four numbers, by a subclass's `gap`.
+    """Base class of losses that compare the four numbers of a box, by a subclass's `elementwise`.
 
     Args:
-        space: `code`, what the network says; or `box`, the corners that it decodes to, in shares
-            of the image's sides.
-        side: in `box`, what a side counts: 1 for shares, 224 for pixels of a 224 x 224 image.
-        weight: of the term; .25 makes the sum over a box its mean.
+        space: `code`, the network's output; or `box`, the decoded corners, relative to the image's
+            sides.
+        side: in `box`, the length of a side: 1, or 224 for pixels of a 224 x 224 image.
+        weight: of the term; .25 makes the sum over a box a mean.
     """
 
     def __init__(self, *, space: str = "code", side: float = 1.0, weight: float = 1.0) -> None:
@@ -77,42 +78,42 @@ class Distance(BoxLoss):
             raise UserError(f"loss.box.space={space}: expected one of {', '.join(SPACES)}")
         self.space, self.side = space, side
 
-    def slots(self, output: Output, assigned: Assigned) -> Tensor:
-        """The sum over a box [P]."""
-        said, want = output.boxes, assigned.boxes
+    def per_slot(self, output: Output, assigned: Assigned) -> Tensor:
+        """The sum [P] over each box."""
+        pred, target = output.boxes, assigned.boxes
         if self.space == "box":
             assert output.size is not None
             height, width = output.size
             scale = self.side / output.slots.new_tensor([width, height, width, height])
-            said, want = output.decoded(said) * scale, output.decoded(want) * scale
-        return self.gap(said, want).sum(-1)
+            pred, target = output.decoded(pred) * scale, output.decoded(target) * scale
+        return self.elementwise(pred, target).sum(-1)
 
-    def gap(self, said: Tensor, want: Tensor) -> Tensor:
-        """Elementwise."""
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss of each number; same shape as both arguments."""
         raise NotImplementedError
 
 
 class L1(Distance):
     """The absolute difference."""
 
-    def gap(self, said: Tensor, want: Tensor) -> Tensor:
-        """|said - want|."""
-        return (said - want).abs()
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        """|pred - target|."""
+        return (pred - target).abs()
 
 
 class MSE(Distance):
     """The squared difference."""
 
-    def gap(self, said: Tensor, want: Tensor) -> Tensor:
-        """(said - want) ** 2."""
-        return (said - want).square()
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        """(pred - target) ** 2."""
+        return (pred - target).square()
 
 
 class SmoothL1(Distance):
     """Huber's loss over `beta` (arXiv 1504.08083, 2.3).
 
     Args:
-        beta: where the square turns into a line, in units of the space.
+        beta: difference at which the square becomes a line, in units of the space.
         space, side, weight: as in Distance.
     """
 
@@ -122,62 +123,63 @@ class SmoothL1(Distance):
         super().__init__(space=space, side=side, weight=weight)
         self.beta = beta
 
-    def gap(self, said: Tensor, want: Tensor) -> Tensor:
-        """Elementwise."""
-        return F.smooth_l1_loss(said, want, beta=self.beta, reduction="none")
+    def elementwise(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Smooth L1."""
+        return F.smooth_l1_loss(pred, target, beta=self.beta, reduction="none")
 
 
 class Overlap:
-    """What two boxes [.., 4] share, xyxy; every field is [..]."""
+    """IoU and related measures [..] of two boxes [.., 4], xyxy."""
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
         self.a, self.b = a, b
         inner = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
         outer = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-        both = area(inner.clamp(min=0))
-        self.union = area(sides(a)) + area(sides(b)) - both
-        self.iou = both / self.union.clamp(min=EPS)
+        inter = area(inner.clamp(min=0))
+        self.union = area(sides(a)) + area(sides(b)) - inter
+        self.iou = inter / self.union.clamp(min=EPS)
         self.hull = area(outer)  # of the smallest box around both
         self.diagonal = outer.square().sum(-1)  # of that box, squared
+        # of the centres, squared
         self.distance = ((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2).square().sum(-1)
 
 
 def sides(boxes: Tensor) -> Tensor:
-    """(width, height) [.., 2]."""
+    """(width, height) [.., 2] of boxes [.., 4]."""
     return boxes[..., 2:] - boxes[..., :2]
 
 
 def area(sides: Tensor) -> Tensor:
-    """[..] from (width, height) [.., 2]; the gradient of `prod` would sync the device."""
+    """Area [..] of (width, height) [.., 2]; not by `prod`, whose gradient syncs the device."""
     return sides[..., 0] * sides[..., 1]
 
 
 class GIoU(BoxLoss):
-    """1 - IoU + the share of the boxes' hull that neither covers (arXiv 1902.09630, alg. 1)."""
+    """1 - IoU + the fraction of the boxes' hull that neither covers (arXiv 1902.09630, alg. 1)."""
 
-    def slots(self, output: Output, assigned: Assigned) -> Tensor:
-        """In 0..2."""
-        return self.compare(Overlap(output.decoded(output.boxes), output.decoded(assigned.boxes)))
+    def per_slot(self, output: Output, assigned: Assigned) -> Tensor:
+        """The loss [P], in 0..2."""
+        return self.of_pair(Overlap(output.decoded(output.boxes), output.decoded(assigned.boxes)))
 
-    def compare(self, pair: Overlap) -> Tensor:
-        """Of one pair of boxes a slot [P]."""
+    def of_pair(self, pair: Overlap) -> Tensor:
+        """The loss [P] of predicted and true boxes, one pair per slot."""
         return 1 - pair.iou + (pair.hull - pair.union) / pair.hull.clamp(min=EPS)
 
 
 class DIoU(GIoU):
-    """1 - IoU + the centres' distance over the hull's diagonal (arXiv 1911.08287, eq. 7)."""
+    """1 - IoU + (centres' distance / hull's diagonal) ** 2 (arXiv 1911.08287, eq. 7)."""
 
-    def compare(self, pair: Overlap) -> Tensor:
-        """In 0..2."""
+    def of_pair(self, pair: Overlap) -> Tensor:
+        """The loss [P], in 0..2."""
         return 1 - pair.iou + pair.distance / pair.diagonal.clamp(min=EPS)
 
 
 class CIoU(DIoU):
-    """DIoU and how far apart the ratios of the sides are (arXiv 1911.08287, eq. 8 to 11)."""
+    """DIoU + a term for the difference of aspect ratios (arXiv 1911.08287, eq. 8 to 11)."""
 
-    def compare(self, pair: Overlap) -> Tensor:
-        """In 0..3."""
+    def of_pair(self, pair: Overlap) -> Tensor:
+        """The loss [P], in 0..3."""
         (w, h), (true_w, true_h) = (sides(x).clamp(min=EPS).unbind(-1) for x in (pair.a, pair.b))
-        apart = 4 / pi**2 * (torch.atan(w / h) - torch.atan(true_w / true_h)).square()
-        share = (apart / (1 - pair.iou + apart).clamp(min=EPS)).detach()  # a factor, not a term
-        return super().compare(pair) + share * apart
+        v = 4 / pi**2 * (torch.atan(w / h) - torch.atan(true_w / true_h)).square()
+        alpha = (v / (1 - pair.iou + v).clamp(min=EPS)).detach()  # a weight, without gradient
+        return super().of_pair(pair) + alpha * v

@@ -1,6 +1,6 @@
 """Faster R-CNN's loss (arXiv 1506.01497, 3.1.2; arXiv 1504.08083, 2.3), four terms.
 
-Both stages divide by how many anchors or regions they compare, as torchvision does.
+Both stages divide by the number of sampled anchors or regions, as torchvision does.
 """
 
 import torch
@@ -12,11 +12,11 @@ from engine.structures import IGNORE, Assigned, Output
 
 
 class FasterRCNN(nn.Module):
-    """Object or none and box of the anchors; class and box of the regions.
+    """Objectness and box of the anchors; class and box of the regions.
 
     Args:
         objectness, proposal, classes, box: weights of the terms.
-        beta: where smooth L1's square turns into a line, in units of the code.
+        beta: difference at which smooth L1's square becomes a line, in units of the code.
     """
 
     activation = "softmax"
@@ -41,24 +41,25 @@ class FasterRCNN(nn.Module):
         return self._anchors(output, assigned) | self._regions(output, assigned)
 
     def _anchors(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        compared, positive = assigned.labels != IGNORE, assigned.labels >= 0  # [B, A]
-        count = mean_count(compared.sum())
-        said = output.logits[..., 0]
-        losses = F.binary_cross_entropy_with_logits(said, positive.float(), reduction="none")
+        sampled, positive = assigned.labels != IGNORE, assigned.labels >= 0  # [B, A]
+        count = mean_count(sampled.sum())
+        logits = output.logits[..., 0]
+        losses = F.binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
         code = self._smooth_l1(output.boxes, assigned.boxes)
         return {
-            "objectness": self.objectness * (losses * compared).sum() / count,
+            "objectness": self.objectness * (losses * sampled).sum() / count,
             "proposal": self.proposal * (code * positive).sum() / count,
         }
 
     def _regions(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        boxes, labels, wanted = assigned.regions
+        boxes, labels, target = assigned.regions
         logits, code = output.regions(boxes)  # [R, 1 + K], [R, 1 + K, 4]
         count = mean_count(torch.full((), len(labels), device=labels.device))
         classes = F.cross_entropy(logits, labels + 1, reduction="sum") / count
-        own = code[torch.arange(len(labels), device=labels.device), labels + 1]  # [R, 4]
-        box = (self._smooth_l1(own, wanted) * (labels >= 0)).sum() / count
+        of_class = code[torch.arange(len(labels), device=labels.device), labels + 1]  # [R, 4]
+        box = (self._smooth_l1(of_class, target) * (labels >= 0)).sum() / count
         return {"class": self.classes * classes, "box": self.box * box}
 
-    def _smooth_l1(self, said: Tensor, wanted: Tensor) -> Tensor:
-        return F.smooth_l1_loss(said, wanted, beta=self.beta, reduction="none").sum(-1)
+    def _smooth_l1(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Summed over the four numbers of a box."""
+        return F.smooth_l1_loss(pred, target, beta=self.beta, reduction="none").sum(-1)

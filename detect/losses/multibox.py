@@ -10,11 +10,11 @@ from engine.structures import BACKGROUND, Assigned, Output
 
 
 class Multibox(nn.Module):
-    """Cross-entropy of the positives and of each image's worst negatives, and the box term.
+    """Cross-entropy of the positives and of each image's hard negatives, and the box term.
 
     Args:
-        negatives: so many negatives a positive, the ones with the highest loss. An image without
-            a positive gives none, as in the paper's own code.
+        negatives: number of negatives per positive, those of highest loss. An image without a
+            positive gives none, as in the authors' code.
         weight: of the class term.
         box: the box term; smooth L1 with beta 1 unless given.
     """
@@ -30,35 +30,35 @@ class Multibox(nn.Module):
         self.negatives, self.weight, self.box = negatives, weight, box or SmoothL1()
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        """Terms `class` and `box`, both over the number of positives."""
+        """Terms `class` and `box`, both divided by the number of positives."""
         labels, background = assigned.labels, output.logits.shape[-1] - 1
         targets = torch.where(labels >= 0, labels, background)
         losses = F.cross_entropy(output.logits.flatten(0, 1), targets.flatten(), reduction="none")
         losses = losses.view_as(labels)  # [B, A]
         positive = labels >= 0
-        chosen = positive | self.hard(losses.detach(), labels)
+        chosen = positive | self.hard_negatives(losses.detach(), labels)
         total = (losses * chosen).sum() / mean_count(positive.sum())
         return {"class": self.weight * total, "box": self.box(output, assigned)}
 
-    def hard(self, losses: Tensor, labels: Tensor) -> Tensor:
-        """Mask [B, A]: each image's background slots of highest loss, `negatives` a positive."""
-        free = labels == BACKGROUND
-        wanted = (self.negatives * (labels >= 0).sum(1, keepdim=True)).ceil()
-        return largest(losses.masked_fill(~free, -1), wanted) & free
+    def hard_negatives(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """Mask [B, A]: each image's negatives of highest loss, `negatives` per positive."""
+        negative = labels == BACKGROUND
+        count = (self.negatives * (labels >= 0).sum(1, keepdim=True)).ceil()
+        return top_k_mask(losses.masked_fill(~negative, -1), count) & negative
 
 
-def largest(values: Tensor, count: Tensor) -> Tensor:
-    """Mask [B, A] of the `count` [B, 1] largest values >= 0 of each row, of equals the first.
+def top_k_mask(values: Tensor, count: Tensor) -> Tensor:
+    """Mask [B, A] of the `count` [B, 1] largest values >= 0 of each row, the first of ties.
 
-    The least of them is found bit by bit, for floats >= 0 have the order of their bits: on a CPU a
-    tenth of the time of sorting.
+    The least of them is found bit by bit, as floats >= 0 sort like their bits: on a CPU in a tenth
+    of the time of sorting.
     """
     least = torch.zeros_like(count, dtype=torch.int32)
-    reach = torch.empty_like(values)  # 1 and 0; to bool, comparing would take four times as long
+    at_least = torch.empty_like(values)  # 1 and 0; bool would take four times as long
     for bit in reversed(range(31)):
-        more = least + (1 << bit)
-        torch.ge(values, more.view(torch.float32), out=reach)
-        least = torch.where(reach.sum(1, keepdim=True) >= count, more, least)
+        higher = least + (1 << bit)
+        torch.ge(values, higher.view(torch.float32), out=at_least)
+        least = torch.where(at_least.sum(1, keepdim=True) >= count, higher, least)
     above, equal = values > least.view(torch.float32), values == least.view(torch.float32)
-    left = count - above.sum(1, keepdim=True)
-    return above | (equal & (equal.cumsum(1) <= left))
+    remaining = count - above.sum(1, keepdim=True)
+    return above | (equal & (equal.cumsum(1) <= remaining))

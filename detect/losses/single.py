@@ -1,4 +1,4 @@
-"""The loss of one object an image: L1 in pixels and 20 x cross-entropy (fast.ai's lesson 8)."""
+"""Loss of one object per image: L1 in pixels and 20 x cross-entropy (fast.ai's lesson 8)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ from engine.structures import BACKGROUND, Assigned, Output
 
 
 class Single(nn.Module):
-    """A box term, and a softmax class term where the head says classes.
+    """A box term, and cross-entropy of the class if the head predicts one.
 
     Args:
         classes: weight of the class term; 20 makes it about as large as an L1 in pixels.
-        box: the box term; the mean L1 of the corners in pixels of a 224 side unless given.
+        box: the box term; the mean L1 of the corners in pixels of a 224 x 224 image unless given.
     """
 
     activation = "softmax"
@@ -27,7 +27,7 @@ class Single(nn.Module):
         self.box = box or L1(space="box", side=224.0, weight=0.25)
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        """Terms `box` and, where the head says classes, `class`; over images with an object."""
+        """Terms `box` and, with logits, `class`; means over images with an object."""
         terms = {"box": self.box(output, assigned)}
         if output.logits is not None:
             labels = assigned.labels  # [B, 1]

@@ -1,7 +1,8 @@
-"""YOLOv2's loss: the paper (arXiv 1612.08242) names none; this is its Darknet region layer's.
+"""YOLOv2's loss: the paper (arXiv 1612.08242) gives none; this is the one of its code, Darknet.
 
-Objectness learns the predicted box's overlap with its object. Deviations: terms divided by the
-number of positives instead of the batch; nothing pulls boxes to their anchors in the first steps.
+The target of objectness is the IoU of the predicted box and its object. Deviations: terms are
+divided by the number of positives instead of the batch size; no term pulls boxes to their anchors
+in the first steps.
 """
 
 import torch.nn.functional as F
@@ -11,24 +12,24 @@ from classify.losses import num_positives
 from engine.structures import BACKGROUND, Assigned, Output
 
 
-def confidence(assigned: Assigned) -> Tensor:
-    """What objectness should be [B, A]: a positive slot's overlap (1 if not assigned), else 0."""
+def objectness_target(assigned: Assigned) -> Tensor:
+    """Target of objectness [B, A]: a positive slot's IoU (1 if the head gives none), else 0."""
     positive = (assigned.labels >= 0).float()
     return positive if assigned.iou is None else positive * assigned.iou
 
 
 def box_weight(assigned: Assigned) -> Tensor:
-    """A positive slot's weight [B, A] (1 where the head does not assign any), else 0."""
+    """Weight [B, A] of a positive slot (1 if the head gives none), else 0."""
     positive = (assigned.labels >= 0).float()
     return positive if assigned.weight is None else positive * assigned.weight
 
 
 class YOLOv2(nn.Module):
-    """Half the squared errors of box and objectness, cross-entropy of the class.
+    """Half the squared errors of box and objectness, and cross-entropy of the class.
 
     Args:
         box, classes: weights of the terms.
-        objects, no_object: of objectness, where a slot answers for an object and where it does not.
+        objects, no_object: weights of the objectness of slots with and without an object.
     """
 
     activation = "softmax"
@@ -50,15 +51,15 @@ class YOLOv2(nn.Module):
         """Terms `box`, `objectness` and `class`."""
         labels, count = assigned.labels, num_positives(assigned.labels)
         positive = (labels >= 0).float()  # [B, A]
-        said, want = output.boxes, assigned.boxes  # [B, A, 4]
-        centre = (said[..., :2].sigmoid() - want[..., :2].sigmoid()).square().sum(-1)
-        size = (said[..., 2:] - want[..., 2:]).square().sum(-1)
-        objectness = (output.objectness.sigmoid() - confidence(assigned)).square() / 2
-        counted = self.objects * positive + self.no_object * (labels == BACKGROUND)
+        pred, target = output.boxes, assigned.boxes  # [B, A, 4]
+        centre = (pred[..., :2].sigmoid() - target[..., :2].sigmoid()).square().sum(-1)
+        size = (pred[..., 2:] - target[..., 2:]).square().sum(-1)
+        objectness = (output.objectness.sigmoid() - objectness_target(assigned)).square() / 2
+        weight = self.objects * positive + self.no_object * (labels == BACKGROUND)
         logits = output.logits.transpose(1, 2)  # [B, K, A]
         classes = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")  # [B, A]
         return {
             "box": self.box * ((centre + size) / 2 * box_weight(assigned)).sum() / count,
-            "objectness": (objectness * counted).sum() / count,
+            "objectness": (objectness * weight).sum() / count,
             "class": self.classes * (classes * positive).sum() / count,
         }

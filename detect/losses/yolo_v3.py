@@ -1,7 +1,8 @@
 """YOLOv3's loss (arXiv 1804.02767, 2.1 and 2.2, with the constants of its Darknet code).
 
-Deviations: the centre's offset by binary cross-entropy, whose gradient is the paper's "ground truth
-minus prediction"; terms divided by the number of positives instead of the batch.
+Deviations: the loss of the centre's offset is binary cross-entropy, whose gradient is the paper's
+"ground truth minus prediction"; terms are divided by the number of positives instead of the batch
+size.
 """
 
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from engine.structures import IGNORE, Assigned, Output
 
 
 class YOLOv3(nn.Module):
-    """Box, objectness and independent class terms.
+    """Box, objectness, and a binary cross-entropy for each class.
 
     Args:
         box, objectness, classes: weights of the terms.
@@ -28,12 +29,12 @@ class YOLOv3(nn.Module):
         self.box, self.objectness, self.classes = box, objectness, classes
 
     def forward(self, output: Output, assigned: Assigned) -> dict[str, Tensor]:
-        """Terms `box`, `objectness` and `class`; boxes weigh 2 - w * h, small ones most."""
+        """Terms `box` (weighted by `Assigned.weight`), `objectness` and `class`."""
         positive = (assigned.labels >= 0).float()  # [B, A]
         count = num_positives(assigned.labels)
-        said, want = output.boxes, assigned.boxes
-        centre = _bce(said[..., :2], want[..., :2].sigmoid()).sum(-1)
-        size = (said[..., 2:] - want[..., 2:]).square().sum(-1) / 2
+        pred, target = output.boxes, assigned.boxes
+        centre = _bce(pred[..., :2], target[..., :2].sigmoid()).sum(-1)
+        size = (pred[..., 2:] - target[..., 2:]).square().sum(-1) / 2
         objectness = _bce(output.objectness, positive) * (assigned.labels != IGNORE)
         classes = _bce(output.logits, one_hot(assigned.labels, output.logits.shape[-1])).sum(-1)
         return {

@@ -1,7 +1,7 @@
-"""COCO's twelve numbers, computed by hotcoco (https://derekallman.github.io/hotcoco).
+"""COCO's twelve metrics, computed by hotcoco (https://derekallman.github.io/hotcoco).
 
-The tests hold them equal to pycocotools', bit for bit. hotcoco's StreamingEval would give the same,
-but it can be asked only once, so the columns are kept and evaluated in `compute`.
+They equal pycocotools' bit for bit, as the tests check. hotcoco's StreamingEval can be evaluated
+only once, so boxes are collected here and evaluated in `compute`.
 """
 
 import contextlib
@@ -17,70 +17,71 @@ from engine.structures import Meta, Objects, refuse_nan
 
 
 class COCOMap:
-    """COCO AP and AR. Ignored objects count as crowds: any number of detections may fall on one.
+    """COCO AP and AR. Ignored objects are crowds: any number of detections may match one.
 
-    A number about objects that the truth has none of (APl where nothing is large) is NaN, since 0
-    would look like a result; only AP, by which checkpoints are chosen, is then 0.
+    A metric of objects that the ground truth lacks (APl if no object is large) is NaN, since 0
+    would look like a result; except AP, by which checkpoints are chosen, which is 0.
     """
 
     primary = "AP"
     requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
-    protocol = "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections an image and class"
+    protocol = "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections per image and class"
 
     def __init__(self, *, classes: list[str]) -> None:
         self.categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all images."""
         self.num_images = 0
         self.predicted = [np.zeros((0, 7))]  # image, x, y, w, h, score, category
         self.true = [np.zeros((0, 8))]  # image, x, y, w, h, category, area, crowd
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Keep a batch; boxes in pixels of the originals."""
+        """Add a batch; boxes in pixels of the original images."""
         refuse_nan(predicted, meta)
         refuse_nan(true, meta)
         first = self.num_images + 1
         self.num_images += len(meta)
-        said, is_so = _columns(predicted, first), _columns(true, first)
-        self.predicted.append(np.column_stack([*said, predicted.scores, predicted.labels + 1]))
-        self.true.append(np.column_stack([*is_so, true.labels + 1, true.area, true.ignore]))
+        columns, true_columns = _columns(predicted, first), _columns(true, first)
+        self.predicted.append(np.column_stack([*columns, predicted.scores, predicted.labels + 1]))
+        rows = [*true_columns, true.labels + 1, true.area, true.ignore]
+        self.true.append(np.column_stack(rows))
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl."""
-        judge = self._judge()
-        judge.evaluate()
-        judge.accumulate()
+        evaluator = self._evaluator()
+        evaluator.evaluate()
+        evaluator.accumulate()
         with contextlib.redirect_stdout(io.StringIO()):
-            judge.summarize()  # prints a table
-        stats = zip(judge.metric_keys(), judge.stats, strict=True)
-        # hotcoco says -1 for "no such object in the truth"
+            evaluator.summarize()  # prints a table
+        stats = zip(evaluator.metric_keys(), evaluator.stats, strict=True)
+        # hotcoco gives -1 if the ground truth has no such object
         numbers = {key: float(x) if x >= 0 else float("nan") for key, x in stats}
         return {**numbers, self.primary: float(np.nan_to_num(numbers[self.primary]))}
 
     def ranked(self) -> dict[str, Ranked]:
-        """The detections of each class with objects, judged at IoU 0.50; on crowds none counts."""
-        judge = self._judge()
-        rules = judge.params
-        rules.iou_thrs, rules.area_rng, rules.area_rng_lbl = [0.5], rules.area_rng[:1], ["all"]
-        judge.evaluate()
+        """Detections of each class with objects, matched at IoU 0.50; those on crowds left out."""
+        evaluator = self._evaluator()
+        params = evaluator.params
+        params.iou_thrs, params.area_rng, params.area_rng_lbl = [0.5], params.area_rng[:1], ["all"]
+        evaluator.evaluate()
         parts: dict[int, list[np.ndarray]] = {k["id"]: [np.zeros((2, 0))] for k in self.categories}
-        for image in filter(None, judge.eval_imgs):
-            said = np.array([image["dtScores"], image["dtMatched"][0]])  # [2, M]
-            parts[image["category_id"]].append(said[:, ~np.array(image["dtIgnore"][0], bool)])
+        for image in filter(None, evaluator.eval_imgs):
+            columns = np.array([image["dtScores"], image["dtMatched"][0]])  # [2, M]
+            parts[image["category_id"]].append(columns[:, ~np.array(image["dtIgnore"][0], bool)])
         *_, category, _, crowd = np.concatenate(self.true).T
         total = {k: int((category[crowd == 0] == k).sum()) for k in parts}
-        found = {k: np.hstack(columns) for k, columns in parts.items() if total[k]}
+        detections = {k: np.hstack(part) for k, part in parts.items() if total[k]}
         names = {k["id"]: k["name"] for k in self.categories}
-        return {names[k]: Ranked(s, right > 0, total[k]) for k, (s, right) in found.items()}
+        return {names[k]: Ranked(s, right > 0, total[k]) for k, (s, right) in detections.items()}
 
-    def _judge(self) -> COCOeval:
-        truth = self._truth()
+    def _evaluator(self) -> COCOeval:
+        truth = self._ground_truth()
         return COCOeval(truth, truth.load_res(np.concatenate(self.predicted)), "bbox")
 
-    def _truth(self) -> COCO:
-        """The truth as a COCO dataset; ids from 1, since pycocotools takes 0 for "no match"."""
+    def _ground_truth(self) -> COCO:
+        """The ground truth as a COCO dataset; ids from 1, as 0 means "no match" to pycocotools."""
         image, x, y, w, h, category, area, crowd = np.concatenate(self.true).T
         return COCO.from_arrays(
             [{"id": i + 1} for i in range(self.num_images)],
@@ -95,7 +96,7 @@ class COCOMap:
 
 
 def _columns(objects: Objects, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image number [M] and xywh [M, 4]; float64 keeps the difference of float32 corners."""
+    """Image number [M] and xywh [M, 4], in float64 so that sides of float32 corners are exact."""
     boxes = objects.boxes.double().numpy()
     return objects.batch_index.numpy() + first, np.hstack(
         [boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]

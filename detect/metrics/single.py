@@ -1,4 +1,4 @@
-"""How well one box and class an image fit the largest object (fast.ai's lesson 8)."""
+"""Metrics of one box and class per image against the largest object (fast.ai's lesson 8)."""
 
 from typing import ClassVar
 
@@ -11,19 +11,19 @@ from engine.structures import BACKGROUND, Objects
 
 
 class Single(SingleBox):
-    """SingleBox's numbers, and how often the best scored class is the largest object's."""
+    """SingleBox's metrics, and the accuracy of the class of highest score."""
 
     requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all images."""
         super().reset()
-        self.right = [torch.zeros(0, dtype=torch.bool)]  # [N] of each image
+        self.right = [torch.zeros(0, dtype=torch.bool)]  # [N], is the class right
 
-    def note(self, predicted: Objects, true: Objects, best: Tensor, there: Tensor) -> None:
-        """Whether the class is right."""
-        said = torch.cat([predicted.labels, torch.tensor([BACKGROUND])])[best]
-        self.right.append(said == true.labels[there])
+    def add(self, predicted: Objects, true: Objects, best: Tensor, largest: Tensor) -> None:
+        """Add whether each class is right."""
+        labels = torch.cat([predicted.labels, torch.tensor([BACKGROUND])])[best]
+        self.right.append(labels == true.labels[largest])
 
     def compute(self) -> dict[str, float]:
         """`iou` and `accuracy` in 0..1, `corner_error` in pixels."""

@@ -1,4 +1,4 @@
-"""How well one box an image fits the largest object (fast.ai's lesson 8)."""
+"""Metrics of one box per image against the largest object (fast.ai's lesson 8)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,14 +15,14 @@ from engine.structures import Meta, Objects, refuse_nan
 class SingleBox:
     """Mean IoU, and the mean absolute error of the corners in pixels of the network's input.
 
-    Each image's best scored box is held against the largest object that is not ignored; images
-    without one do not count. Where nothing was predicted, the box is a point in the corner.
+    The box of highest score in each image is compared with the largest object that is not ignored;
+    images without one do not count. If nothing is predicted, the box is [0, 0, 0, 0].
     """
 
     primary = "iou"
     requires: ClassVar[OutputFields] = frozenset({"boxes"})
     protocol = (
-        "the best scored box against the largest object, images with an object; corners in "
+        "box of highest score against the largest object, images with an object; corners in "
         "pixels of the network's input"
     )
 
@@ -30,25 +30,27 @@ class SingleBox:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
-        self.iou, self.corners = [torch.zeros(0)], [torch.zeros(0)]  # [N], [N] of each image
+        """Discard all images."""
+        self.iou, self.corners = [torch.zeros(0)], [torch.zeros(0)]  # [N] each, N images
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Note each image of a batch; boxes in pixels of the originals."""
+        """Add a batch; boxes in pixels of the original images."""
         refuse_nan(predicted, meta)
         refuse_nan(true, meta)
         area = (true.boxes[:, 2:] - true.boxes[:, :2]).prod(1)
-        there = first_of_each(true, area.masked_fill(true.ignore, -1), len(meta))
-        seen = ~torch.cat([true.ignore, torch.tensor([True])])[there]  # -1, none, is the last
-        best = first_of_each(predicted, predicted.scores, len(meta))
-        self.note(predicted, true, best[seen], there[seen])
-        say, want = with_nothing(predicted)[best[seen]], true.boxes[there[seen]]  # [N, 4]
-        self.iou.append(box_iou(say, want).diagonal())
-        matrix = torch.as_tensor(np.stack([m.matrix for m in meta])).float()[seen]  # [N, 2, 3]
-        self.corners.append((moved(say, matrix) - moved(want, matrix)).abs().mean(1))
+        largest = highest_per_image(true, area.masked_fill(true.ignore, -1), len(meta))
+        counts = ~torch.cat([true.ignore, torch.tensor([True])])[largest]  # [B]; row -1: no object
+        best = highest_per_image(predicted, predicted.scores, len(meta))[counts]
+        largest = largest[counts]
+        self.add(predicted, true, best, largest)
+        boxes, truth = _with_zero_box(predicted)[best], true.boxes[largest]  # [N, 4]
+        self.iou.append(box_iou(boxes, truth).diagonal())
+        matrix = torch.as_tensor(np.stack([m.matrix for m in meta])).float()[counts]  # [N, 2, 3]
+        error = transform_boxes(boxes, matrix) - transform_boxes(truth, matrix)
+        self.corners.append(error.abs().mean(1))
 
-    def note(self, predicted: Objects, true: Objects, best: Tensor, there: Tensor) -> None:
-        """Room for a subclass: rows [N] of the predicted (-1 for none) and of the true objects."""
+    def add(self, predicted: Objects, true: Objects, best: Tensor, largest: Tensor) -> None:
+        """Hook for a subclass: rows [N] of predicted (-1 for none) and true objects to compare."""
 
     def compute(self) -> dict[str, float]:
         """`iou` in 0..1 and `corner_error` in pixels."""
@@ -57,8 +59,8 @@ class SingleBox:
         return {"iou": float(iou.sum()) / count, "corner_error": float(corners.sum()) / count}
 
 
-def first_of_each(objects: Objects, key: Tensor, batch: int) -> Tensor:
-    """The row [B] of each image's object of the highest key, the first of equals; else -1."""
+def highest_per_image(objects: Objects, key: Tensor, batch: int) -> Tensor:
+    """The row [B] of each image's object of highest key, the first of ties; -1 without any."""
     order = np.lexsort((-key.numpy(), objects.batch_index.numpy()))  # stable
     images, first = np.unique(objects.batch_index.numpy()[order], return_index=True)
     rows = torch.full((batch,), -1)
@@ -66,12 +68,12 @@ def first_of_each(objects: Objects, key: Tensor, batch: int) -> Tensor:
     return rows
 
 
-def with_nothing(objects: Objects) -> Tensor:
-    """The boxes [M + 1, 4], the last, at -1, a point in the corner."""
+def _with_zero_box(objects: Objects) -> Tensor:
+    """The boxes [M + 1, 4], with [0, 0, 0, 0] at row -1."""
     return torch.cat([objects.boxes, torch.zeros(1, 4)])
 
 
-def moved(boxes: Tensor, matrix: Tensor) -> Tensor:
-    """Corners [N, 4] by the affine maps [N, 2, 3] to the network's input."""
+def transform_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
+    """Boxes [N, 4] with the corners mapped by the affine matrices [N, 2, 3]."""
     corners = boxes.view(-1, 2, 2) @ matrix[:, :, :2].mT + matrix[:, :, 2][:, None]  # [N, 2, xy]
     return corners.flatten(1)

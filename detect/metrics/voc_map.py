@@ -1,8 +1,8 @@
 """Mean average precision by the rules of PASCAL VOC.
 
 The matching of the VOC development kit's VOCevaldet.m (Everingham et al., IJCV 2010, section 4.2):
-a detection goes to the truth of its image and class that it overlaps most; it is right where that
-overlap reaches the threshold and no better scored detection has taken the same truth.
+a detection is matched to the object of its image and class that it overlaps most. It is a true
+positive if that IoU reaches the threshold and no detection of higher score has the same object.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from engine.structures import Meta, Objects, refuse_nan
 
 
 class Matches(NamedTuple):
-    """What is kept of each detection: which truth it falls on does not depend on the others."""
+    """The match of each detection, which does not depend on other detections."""
 
     label: np.ndarray  # [M] int64
     score: np.ndarray  # [M] float32
-    truth: np.ndarray  # [M] int64, number of the truth it overlaps enough, -1 where there is none
-    ignore: np.ndarray  # [M] bool, that truth is difficult
+    truth: np.ndarray  # [M] int64, number of the object that it matches, -1 for none
+    ignore: np.ndarray  # [M] bool, whether that object is difficult
 
 
 class VOCMap:
-    """VOC's mAP. Difficult objects are not counted, and finding one is not penalised.
+    """VOC's mAP. Difficult objects do not count; a detection of one is left out, not penalised.
 
-    `inclusive` takes a box's corners for its first and last pixel, as VOC's own files do: sides are
-    x2 - x1 + 1. A class without a countable object has no AP and no part in the mean.
+    With `inclusive`, a box's corners are its first and last pixels, as in VOC's files: sides are
+    x2 - x1 + 1. A class without an object that counts has no AP and is left out of the mean.
     """
 
     primary = "mAP"
@@ -51,24 +51,24 @@ class VOCMap:
 
     @property
     def protocol(self) -> str:
-        """The rules in one line."""
+        """The rules of evaluation in one line."""
         iou = max(f"{self.iou:.2f}", str(self.iou), key=len)
         pixels = "inclusive pixels (+1)" if self.inclusive else "continuous coordinates"
         return f"VOC AP, IoU {iou}, {RULES[self.rule]}, {pixels}"
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Discard all images."""
         self.matches: list[Matches] = []
-        self.num_seen = 0  # truths, difficult ones too
-        self.num_true = np.zeros(len(self.classes), np.int64)  # [K] truths that count
+        self.num_seen = 0  # objects, difficult ones too
+        self.num_true = np.zeros(len(self.classes), np.int64)  # [K] objects that count
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
-        """Match the detections of a batch; boxes in pixels of the originals."""
+        """Add a batch; boxes in pixels of the original images."""
         refuse_nan(predicted, meta)
         refuse_nan(true, meta)
         overlap, best = self._best(predicted, true)
         hit = overlap >= self.iou
-        difficult = np.append(true.ignore.numpy(), False)[best]  # best is -1 where there is none
+        difficult = np.append(true.ignore.numpy(), False)[best]  # row -1: no object
         self.matches.append(
             Matches(
                 predicted.labels.numpy(),
@@ -82,8 +82,8 @@ class VOCMap:
         self.num_true += np.bincount(counted, minlength=len(self.classes))
 
     def compute(self) -> dict[str, float]:
-        """mAP, the mean of the highest recalls, and the AP of each class with objects."""
-        label, _, right, wrong = self._judge()
+        """`mAP`, `recall` (mean of the final recalls), and `AP/NAME` of each class with objects."""
+        label, _, right, wrong = self._positives()
         numbers = {
             k: self._average(right[label == k], wrong[label == k], self.num_true[k])
             for k in np.flatnonzero(self.num_true)
@@ -93,42 +93,45 @@ class VOCMap:
         return {"mAP": float(ap), "recall": float(recall), **each}
 
     def ranked(self) -> dict[str, Ranked]:
-        """The detections of each class with objects; those of difficult objects do not count."""
-        label, score, right, wrong = self._judge()
+        """Detections of each class with objects; those of difficult objects left out."""
+        label, score, right, wrong = self._positives()
         counts = right | wrong
-        mine = {k: counts & (label == k) for k in np.flatnonzero(self.num_true)}
+        masks = {k: counts & (label == k) for k in np.flatnonzero(self.num_true)}
         return {
             self.classes[k]: Ranked(score[m], right[m], int(self.num_true[k]))
-            for k, m in mine.items()
+            for k, m in masks.items()
         }
 
     def _best(self, predicted: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray]:
-        """Each detection's largest overlap with a truth of its image and class, and which."""
+        """Each detection's highest IoU with an object of its image and class, and its row."""
         detection, truth = _pairs(self._key(predicted), self._key(true))  # [P], [P]
-        overlap = self._overlap(
+        overlap = self._iou(
             predicted.boxes.double().numpy()[detection], true.boxes.double().numpy()[truth]
         )
-        order = np.lexsort((-overlap, detection))  # stable: of equal overlaps, the first truth
+        order = np.lexsort((-overlap, detection))  # stable: of equal IoUs, the first object
         detection, first = np.unique(detection[order], return_index=True)
         most, best = np.zeros(len(predicted)), np.full(len(predicted), -1)
         most[detection], best[detection] = overlap[order][first], truth[order][first]
         return most, best
 
     def _key(self, objects: Objects) -> np.ndarray:
-        """One number for an image and a class."""
+        """A number [M] for each pair of image and class."""
         return (objects.batch_index * len(self.classes) + objects.labels).numpy()
 
-    def _overlap(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """IoU of boxes a[i] and b[i], [P, 4] each; 0 where they do not meet."""
+    def _iou(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """IoU [P] of boxes a[i] and b[i], [P, 4] each."""
         low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
         inter = (high - low + self.inclusive).clip(0).prod(1)
         areas = [(x[:, 2:] - x[:, :2] + self.inclusive).prod(1) for x in (a, b)]
         return np.divide(inter, areas[0] + areas[1] - inter, np.zeros(len(a)), where=inter > 0)
 
-    def _judge(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Label, score, right, wrong of all by falling score; on a difficult truth neither."""
-        nothing = Matches(*(np.zeros(0, t) for t in (np.int64, np.float32, np.int64, bool)))
-        every = Matches(*map(np.concatenate, zip(nothing, *self.matches, strict=True)))
+    def _positives(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Label, score, true positive and false positive of each detection, highest score first.
+
+        On a difficult object a detection is neither.
+        """
+        empty = Matches(*(np.zeros(0, t) for t in (np.int64, np.float32, np.int64, bool)))
+        every = Matches(*map(np.concatenate, zip(empty, *self.matches, strict=True)))
         order = np.argsort(-every.score, kind="stable")
         label, score, truth, ignore = (column[order] for column in every)
         first = np.zeros(len(order), bool)
@@ -137,15 +140,15 @@ class VOCMap:
         return label, score, right, ~right & ~ignore
 
     def _average(self, right: np.ndarray, wrong: np.ndarray, total: int) -> tuple[float, float]:
-        """Average precision and highest recall of one class."""
-        found, lost = right.cumsum(), wrong.cumsum()
-        precision = found / (found + lost).clip(1)
+        """Average precision and final recall of one class."""
+        tp, fp = right.cumsum(), wrong.cumsum()
+        precision = tp / (tp + fp).clip(1)
         ap = average_precision(precision, right, total, self.rule)
         return ap, float(right.sum() / total)
 
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (i, j) of all pairs with a[i] == b[j], by i, then j; no other pair is looked at."""
+    """Indices (i, j) of all pairs with a[i] == b[j], sorted by i, then j; not by comparing all."""
     order = np.argsort(b, kind="stable")
     start = np.searchsorted(b[order], a)
     count = np.searchsorted(b[order], a, "right") - start

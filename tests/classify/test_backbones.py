@@ -20,7 +20,7 @@ from classify.backbones.resnet import ResNet
 from classify.backbones.timm_features import Timm
 from classify.backbones.vgg import VGG
 from classify.backbones.vit import ViT
-from detect.anchors import last_of_each
+from detect.anchors import last_map_per_stride
 from engine.builders import parts
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
@@ -119,9 +119,9 @@ def test_trains_under_an_ssd_and_every_parameter_gets_a_gradient(name):
 
 
 def test_a_detector_takes_the_last_map_of_each_stride():
-    assert last_of_each((4, 8, 16, 32)) == [0, 1, 2, 3]
-    assert last_of_each((4, 8, 16, 16, 16, 32)) == [0, 1, 4, 5]
-    assert last_of_each((16, 16)) == [1]
+    assert last_map_per_stride((4, 8, 16, 32)) == [0, 1, 2, 3]
+    assert last_map_per_stride((4, 8, 16, 16, 16, 32)) == [0, 1, 4, 5]
+    assert last_map_per_stride((16, 16)) == [1]
     backbone = shapes_only("googlenet")
     given = {"channels": backbone.channels, "strides": backbone.strides, "num_classes": 3}
     nodes = {name: OmegaConf.load(CONFIGS / f"head/{name}.yaml") for name in ("ssd", "yolo_v3")}

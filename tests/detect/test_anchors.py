@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detect.anchors import grid_anchors, shapes
+from detect.anchors import anchor_shapes, grid_anchors
 
 
 @pytest.mark.parametrize(
@@ -12,13 +12,13 @@ from detect.anchors import grid_anchors, shapes
         (3.0, 0.25, (6.0, 1.5)),  # area 3 * 3 = 6 * 1.5, height / width = 1.5 / 6
     ],
 )
-def test_shape_keeps_the_scales_area(scale, ratio, side):
-    assert shapes([scale], [ratio]).tolist() == [list(side)]
+def test_an_anchors_area_is_its_scale_squared(scale, ratio, side):
+    assert anchor_shapes([scale], [ratio]).tolist() == [list(side)]
 
 
-def test_shapes_are_every_zoom_with_every_ratio_zoom_by_scale():
-    found = shapes([1.0, 2.0], [1.0, 4.0])
-    assert found.tolist() == [[1, 1], [0.5, 2], [2, 2], [1, 4]]
+def test_shapes_are_every_scale_with_every_ratio():
+    shapes = anchor_shapes([1.0, 2.0], [1.0, 4.0])
+    assert shapes.tolist() == [[1, 1], [0.5, 2], [2, 2], [1, 4]]
 
 
 def test_a_grid_of_two_by_two():

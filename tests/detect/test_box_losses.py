@@ -10,12 +10,12 @@ from detect.losses.box import L1, MSE, CIoU, DIoU, GIoU, SmoothL1
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
-JUDGES = {
+TORCHVISION = {
     GIoU: generalized_box_iou_loss,
     DIoU: distance_box_iou_loss,
     CIoU: complete_box_iou_loss,
 }
-ON_BOXES = [*JUDGES, *(lambda kind=kind: kind(space="box") for kind in (L1, MSE, SmoothL1))]
+ON_BOXES = [*TORCHVISION, *(lambda kind=kind: kind(space="box") for kind in (L1, MSE, SmoothL1))]
 
 
 class Plain:
@@ -25,15 +25,15 @@ class Plain:
         return code
 
 
-def pair(said, want, labels=None, weight=None):
-    """Boxes said and wanted [A, 4] for one image of 160 x 80, whose slots are its two halves."""
-    said, want = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (said, want))
-    labels = torch.zeros(said.shape[:2], dtype=torch.int64) if labels is None else labels
+def pair(pred, target, labels=None, weight=None):
+    """Predicted and true boxes [A, 4] of one image of 160 x 80, whose slots are its two halves."""
+    pred, target = (torch.as_tensor(x, dtype=torch.float32)[None] for x in (pred, target))
+    labels = torch.zeros(pred.shape[:2], dtype=torch.int64) if labels is None else labels
     slots = torch.tensor([[0.0, 0, 80, 80], [80, 0, 160, 80]])
     output = Output(
-        None, said, slots=slots, cells=torch.full((2, 2), 80.0), coder=Plain(), size=(80, 160)
+        None, pred, slots=slots, cells=torch.full((2, 2), 80.0), coder=Plain(), size=(80, 160)
     )
-    return output, Assigned(labels, want, weight)
+    return output, Assigned(labels, target, weight)
 
 
 def boxes(count, seed):
@@ -42,28 +42,28 @@ def boxes(count, seed):
     return torch.cat([low, low + size + 1], 1)
 
 
-@pytest.mark.parametrize("kind", JUDGES)
+@pytest.mark.parametrize("kind", TORCHVISION)
 def test_overlap_losses_equal_torchvisions(kind):
-    said, want = boxes(200, 0), boxes(200, 1)
-    losses = kind().slots(*pair(said, want))[0]
-    torch.testing.assert_close(losses, JUDGES[kind](said, want), atol=2e-6, rtol=2e-6)
-    assert kind()(*pair(said, want)).item() == pytest.approx(losses.mean().item())
-    leaf = said.clone().requires_grad_()
-    output, assigned = pair(said, want)
+    pred, target = boxes(200, 0), boxes(200, 1)
+    losses = kind().per_slot(*pair(pred, target))[0]
+    torch.testing.assert_close(losses, TORCHVISION[kind](pred, target), atol=2e-6, rtol=2e-6)
+    assert kind()(*pair(pred, target)).item() == pytest.approx(losses.mean().item())
+    leaf = pred.clone().requires_grad_()
+    output, assigned = pair(pred, target)
     kind()(output._replace(boxes=leaf[None]), assigned).backward()
-    judged = said.clone().requires_grad_()
-    JUDGES[kind](judged, want, reduction="mean").backward()
-    torch.testing.assert_close(leaf.grad, judged.grad, atol=1e-7, rtol=1e-4)
+    leaf_of_torchvision = pred.clone().requires_grad_()
+    TORCHVISION[kind](leaf_of_torchvision, target, reduction="mean").backward()
+    torch.testing.assert_close(leaf.grad, leaf_of_torchvision.grad, atol=1e-7, rtol=1e-4)
 
 
 def test_overlap_losses_by_hand():
-    # [0, 0, 2, 2] and [1, 0, 3, 2]: 2 of 6 shared, IoU 1/3; hull 3 x 2 = 6, so nothing is spare;
+    # [0, 0, 2, 2] and [1, 0, 3, 2]: 2 of 6 shared, IoU 1/3; hull 3 x 2 = 6, all of it covered;
     # centres 1 apart, diagonal 9 + 4: 1/13; the ratios of the sides are equal.
     near = pair([[0, 0, 2, 2]], [[1, 0, 3, 2]])
     assert GIoU()(*near).item() == pytest.approx(2 / 3)
     assert DIoU()(*near).item() == pytest.approx(2 / 3 + 1 / 13)
     assert CIoU()(*near).item() == pytest.approx(2 / 3 + 1 / 13)
-    # Two unit squares 9 apart: IoU 0, hull 10 of which 8 are spare; 81 of 101.
+    # Two unit squares 9 apart: IoU 0, hull 10 of which 8 are uncovered; 81 of 101.
     far = pair([[0, 0, 1, 1]], [[9, 0, 10, 1]])
     assert GIoU()(*far).item() == pytest.approx(1.8)
     assert DIoU(weight=2.0)(*far).item() == pytest.approx(2 * (1 + 81 / 101))
@@ -77,31 +77,31 @@ def test_overlap_losses_by_hand():
 
 def test_distances_by_hand():
     # Gaps of (16, 8, -16, 0) pixels are (.1, .1, -.1, 0) of 160 x 80.
-    said = pair([[26, 18, 14, 50]], [[10, 10, 30, 50]])
-    assert L1(space="box")(*said).item() == pytest.approx(0.3)
-    assert MSE(space="box")(*said).item() == pytest.approx(0.03)
+    pred = pair([[26, 18, 14, 50]], [[10, 10, 30, 50]])
+    assert L1(space="box")(*pred).item() == pytest.approx(0.3)
+    assert MSE(space="box")(*pred).item() == pytest.approx(0.03)
     # Pixels of a 224 side: 22.4 each of three; their mean over four.
-    assert L1(space="box", side=224.0, weight=0.25)(*said).item() == pytest.approx(16.8)
-    assert SmoothL1(space="box", side=224.0, weight=0.25)(*said).item() == pytest.approx(
+    assert L1(space="box", side=224.0, weight=0.25)(*pred).item() == pytest.approx(16.8)
+    assert SmoothL1(space="box", side=224.0, weight=0.25)(*pred).item() == pytest.approx(
         3 * 21.9 / 4
     )
-    assert MSE(space="box", side=224.0, weight=0.25)(*said).item() == pytest.approx(3 * 22.4**2 / 4)
-    # The code is what it is: 16 + 8 + 16, 256 + 64 + 256.
-    assert L1()(*said).item() == 40
-    assert MSE(weight=0.5)(*said).item() == 288
+    assert MSE(space="box", side=224.0, weight=0.25)(*pred).item() == pytest.approx(3 * 22.4**2 / 4)
+    # On the code itself: 16 + 8 + 16, 256 + 64 + 256.
+    assert L1()(*pred).item() == 40
+    assert MSE(weight=0.5)(*pred).item() == 288
 
 
-@pytest.mark.parametrize("make", [*JUDGES, L1, MSE, SmoothL1])
+@pytest.mark.parametrize("make", [*TORCHVISION, L1, MSE, SmoothL1])
 def test_only_positives_count_each_by_its_weight(make):
-    said, want = boxes(4, 2), boxes(4, 3)
+    pred, target = boxes(4, 2), boxes(4, 3)
     labels = torch.tensor([[2, BACKGROUND, IGNORE, 0]])
     loss = make()
-    each = loss.slots(*pair(said, want))[0]
-    assert loss(*pair(said, want, labels)).item() == pytest.approx((each[0] + each[3]).item() / 2)
+    each = loss.per_slot(*pair(pred, target))[0]
+    assert loss(*pair(pred, target, labels)).item() == pytest.approx((each[0] + each[3]).item() / 2)
     weight = torch.tensor([[0.5, 9, 9, 2]])
     wanted = (0.5 * each[0] + 2 * each[3]).item() / 2
-    assert loss(*pair(said, want, labels, weight)).item() == pytest.approx(wanted)
-    output, assigned = pair(said, want, torch.full((1, 4), BACKGROUND))
+    assert loss(*pair(pred, target, labels, weight)).item() == pytest.approx(wanted)
+    output, assigned = pair(pred, target, torch.full((1, 4), BACKGROUND))
     leaf = output.boxes.clone().requires_grad_()
     nothing = loss(output._replace(boxes=leaf), assigned)
     nothing.backward()
@@ -110,19 +110,19 @@ def test_only_positives_count_each_by_its_weight(make):
 
 @pytest.mark.parametrize("all_rows", [False, True])
 @pytest.mark.parametrize("make", [*ON_BOXES, SmoothL1])
-def test_the_positives_alone_cost_what_all_slots_masked_do(make, all_rows, monkeypatch):
+def test_the_loss_of_the_positives_equals_that_of_all_slots_masked(make, all_rows, monkeypatch):
     if all_rows:  # as where a GPU would have to wait
         monkeypatch.setattr(box, "box_loss_rows", lambda labels: torch.arange(labels.numel()))
     random = torch.Generator().manual_seed(5)
-    said, want = torch.randn(2, 3, 5, 4, generator=random)  # three images of five slots
+    pred, target = torch.randn(2, 3, 5, 4, generator=random)  # three images of five slots
     weight = torch.rand(3, 5, generator=random)
     labels = torch.tensor([[0, -1, -2, 3, -1], [-1] * 5, [-2, 1, 1, -1, 0]])  # 5 positives
     slots, cells = boxes(5, 6), torch.full((5, 2), 8.0)
-    leaf = said.requires_grad_()
+    leaf = pred.requires_grad_()
     output = Output(None, leaf, slots=slots, cells=cells, coder=CentreSize(), size=(80, 160))
-    assigned, term = Assigned(labels, want, weight), make()
-    judge = (term.slots(output, assigned) * weight * (labels >= 0)).sum() / 5
-    found, wanted = ((x, *torch.autograd.grad(x, leaf)) for x in (term(output, assigned), judge))
+    assigned, term = Assigned(labels, target, weight), make()
+    masked = (term.per_slot(output, assigned) * weight * (labels >= 0)).sum() / 5
+    found, wanted = ((x, *torch.autograd.grad(x, leaf)) for x in (term(output, assigned), masked))
     torch.testing.assert_close(found, wanted)
     assert torch.equal(found[1].any(-1), labels >= 0)
 
@@ -143,15 +143,15 @@ WILD = [
 ]
 
 
-@pytest.mark.parametrize(("said", "want"), WILD)
+@pytest.mark.parametrize(("pred", "target"), WILD)
 @pytest.mark.parametrize("make", ON_BOXES)
-def test_degenerate_and_far_boxes_are_finite_and_pull(make, said, want):
-    output, assigned = pair([said], [want])
+def test_degenerate_and_far_boxes_are_finite_and_pull(make, pred, target):
+    output, assigned = pair([pred], [target])
     leaf = output.boxes.clone().requires_grad_()
     loss = make()(output._replace(boxes=leaf), assigned)
     loss.backward()
     assert loss.isfinite() and leaf.grad.isfinite().all()
-    inside = POINT in (said, want) and make is GIoU  # 1 wherever a point inside a box lies
+    inside = POINT in (pred, target) and make is GIoU  # 1 wherever a point inside a box lies
     assert leaf.grad.any() != inside
 
 

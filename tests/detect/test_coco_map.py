@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO as Judge
+from pycocotools.coco import COCO as ReferenceCOCO
 from pycocotools.cocoeval import COCOeval
 
 from detect.datasets.coco import COCO
@@ -26,7 +26,7 @@ def metas(count=1):
 
 
 def random_data(seed, num_images=20):
-    """Truth with crowds and areas of its own; detections near it, with equal scores among them."""
+    """Objects with crowds and given areas; detections near them, some with equal scores."""
     rng = np.random.default_rng(seed)
     count = 5 * num_images
     low, size = rng.uniform(0, 300, (count, 2)), np.exp(rng.uniform(1, 5.5, (count, 2)))
@@ -45,7 +45,7 @@ def random_data(seed, num_images=20):
 
 
 def rows(objects):
-    """COCO's rows, one an object."""
+    """COCO's annotations, one per object."""
     boxes = objects.boxes.numpy().astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     return [
@@ -64,7 +64,7 @@ def rows(objects):
 
 def pycocotools_stats(predicted, true, num_images):
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = Judge()
+        truth = ReferenceCOCO()
         truth.dataset = {
             "info": {},
             "images": [{"id": i + 1} for i in range(num_images)],
@@ -72,11 +72,11 @@ def pycocotools_stats(predicted, true, num_images):
             "annotations": rows(true),
         }
         truth.createIndex()
-        judge = COCOeval(truth, truth.loadRes(rows(predicted)), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return np.array(judge.stats)
+        evaluator = COCOeval(truth, truth.loadRes(rows(predicted)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return np.array(evaluator.stats)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -43,7 +43,7 @@ def test_centre_size_by_hand():
     torch.testing.assert_close(code, torch.tensor([[2.0, -1.0, 3.465736, -3.465736]]))
 
 
-def test_cell_by_hand():
+def test_yolo_coder_by_hand():
     # Centre 4 right of the middle of a cell 16 wide: 4 / 16 + .5 = .75, whose logit is ln 3;
     # 2 above the middle of 8: .25, -ln 3. Sides (40, 20) of (20, 40): ln 2, -ln 2.
     code = YOLOCoder().encode(box(24.0, 38.0, 40.0, 20.0), ANCHOR, CELL)
@@ -60,7 +60,7 @@ def test_a_centre_cannot_leave_its_cell(wild):
 
 
 @pytest.mark.parametrize("coder", CODERS)
-def test_wild_codes_and_empty_boxes_stay_finite(coder):
+def test_large_codes_and_empty_boxes_stay_finite(coder):
     assert coder.decode(torch.full((1, 4), 1e4), ANCHOR, CELL).isfinite().all()
     assert coder.encode(box(20.0, 40.0, 0.0, 0.0), ANCHOR, CELL).isfinite().all()
     on_the_border = box(28.0, 44.0, 5.0, 5.0)
@@ -77,7 +77,7 @@ def test_a_side_is_at_most_62_times_the_anchors(coder):
 
 
 @pytest.mark.parametrize("coder", [CentreSize(variances=(1.0, 1.0)), YOLOCoder()])
-def test_a_side_below_a_pixel_is_encoded_as_it_is_and_none_as_a_thousandth(coder):
+def test_a_side_below_a_pixel_is_encoded_exactly_and_no_side_as_a_thousandth(coder):
     # ln(.5 / 20) = -3.6889 and ln(.25 / 40) = -5.0752; ln(.001 / 20) = -9.9035 and
     # ln(.001 / 40) = -10.5966
     thin, none = box(20.0, 40.0, 0.5, 0.25), box(20.0, 40.0, 0.0, 0.0)
@@ -93,7 +93,7 @@ def test_any_leading_shape(coder):
     assert coder.decode(code, ANCHOR, CELL).tolist() == [ANCHOR.tolist()] * 3
 
 
-def test_cell_share_by_hand():
+def test_tanh_coder_by_hand():
     coder = TanhCoder()
     # tanh(1) = .7616: 16 * .3808 = 6.093 right; tanh(-1): 8 * .3808 = 3.046 up, of (20, 40);
     # 20 * (1 + .3808) = 27.616 wide, 40 * (1 - .3808) = 24.768 high.
@@ -107,13 +107,13 @@ def test_cell_share_by_hand():
 
 @settings(deadline=None, max_examples=60)
 @given(*[st.floats(-0.99, 0.99)] * 4)
-def test_cell_share_decodes_what_it_encodes(right, down, wide, high):
+def test_tanh_coder_decodes_what_it_encodes(right, down, wide, high):
     truth = box(20 + 8 * right, 40 + 4 * down, 20 * (1 + wide / 2), 40 * (1 + high / 2))
     code = TanhCoder().encode(truth, ANCHOR, CELL)
     torch.testing.assert_close(TanhCoder().decode(code, ANCHOR, CELL), truth, atol=1e-3, rtol=0)
 
 
-def test_cell_share_clamps_what_it_cannot_reach():
+def test_tanh_coder_clamps_boxes_out_of_range():
     far = box(500.0, 40.0, 400.0, 1.0)  # half a cell right, 1.5 times as wide, half as high
     code = TanhCoder().encode(far, ANCHOR, CELL)
     assert code.isfinite().all()
@@ -121,7 +121,7 @@ def test_cell_share_clamps_what_it_cannot_reach():
     torch.testing.assert_close(nearest, box(28.0, 40.0, 30.0, 20.0), atol=1e-3, rtol=0)
 
 
-def test_share_by_hand():
+def test_sigmoid_coder_by_hand():
     # Of the slot 20 wide from 10 and 40 high from 20: shares 1/4, 1/2, 3/4, 3/4.
     truth = torch.tensor([[15.0, 40.0, 25.0, 50.0]])
     code = SigmoidCoder().encode(truth, ANCHOR, CELL)

@@ -9,7 +9,7 @@ import torch
 from epochs import epoch
 from torch import nn
 from torchvision.models import resnet18
-from torchvision.models.detection import FasterRCNN as Judge
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import box_iou
@@ -82,7 +82,7 @@ def one(*box, label=3, **fields):
     return Objects(torch.tensor([box]).float(), torch.tensor([label]), **fields)
 
 
-def judge(net, **options):
+def torchvisions(net, **options):
     """torchvision's Faster R-CNN with the weights of ours, its transform an identity."""
     layers = {f"layer{i + 1}": str(i) for i in range(4)}
     backbone = BackboneWithFPN(resnet18(), layers, [64, 128, 256, 512], 16)
@@ -91,7 +91,7 @@ def judge(net, **options):
     second = {"box_head": TwoMLPHead(16 * 49, 32), "box_predictor": FastRCNNPredictor(32, 6)}
     numbers = {"rpn_pre_nms_top_n_train": 300, "rpn_pre_nms_top_n_test": 200,
                "rpn_post_nms_top_n_train": 400, "rpn_post_nms_top_n_test": 200}  # fmt: skip
-    theirs = Judge(backbone, **identity, **second, **numbers, **options)
+    theirs = TorchvisionFasterRCNN(backbone, **identity, **second, **numbers, **options)
     state = {}
     for key, value in net.state_dict().items():
         for ours, name in (("backbone.", "backbone.body."), ("head.pyramid.", "backbone.fpn."),
@@ -103,8 +103,8 @@ def judge(net, **options):
     return theirs
 
 
-def loud(net):
-    """Weights at which proposals differ in score and place."""
+def randomised(net):
+    """Random weights, at which proposals differ in score and position."""
     torch.manual_seed(3)
     first, second = net.head.rpn.head, net.head.stage.box_predictor
     for layer, std in ((first.cls_logits, 0.2), (first.bbox_pred, 0.05), (second.cls_score, 0.5),
@@ -119,25 +119,25 @@ def targets(true, batch=3):
 
 @pytest.mark.parametrize("every", [True, False], ids=["all sampled", "the same draws"])
 def test_losses_equal_torchvisions(every):
-    net = loud(network(**EVERY if every else {})).train()
+    net = randomised(network(**EVERY if every else {})).train()
     counts = {"rpn_batch_size_per_image": 2 * ALL, "box_batch_size_per_image": 4 * ALL}
-    theirs = judge(net, **counts if every else {}).train()
+    theirs = torchvisions(net, **counts if every else {}).train()
     images, true = noise(), scene()
     torch.manual_seed(7)
     wanted = theirs(list(images / 255), targets(true))
     torch.manual_seed(7)
-    said = net.losses(net(images), true)
+    losses = net.losses(net(images), true)
     names = {"objectness": "loss_objectness", "proposal": "loss_rpn_box_reg",
              "class": "loss_classifier", "box": "loss_box_reg"}  # fmt: skip
-    assert set(names) == set(said)
+    assert set(names) == set(losses)
     for ours, name in names.items():
-        assert said[ours] > 1e-4, ours
-        torch.testing.assert_close(said[ours], wanted[name], atol=1e-6, rtol=1e-4)
+        assert losses[ours] > 1e-4, ours
+        torch.testing.assert_close(losses[ours], wanted[name], atol=1e-6, rtol=1e-4)
 
 
 def test_gradients_equal_torchvisions():
-    net = loud(network()).train()
-    theirs = judge(net).train()
+    net = randomised(network()).train()
+    theirs = torchvisions(net).train()
     torch.manual_seed(7)
     sum(theirs(list(noise() / 255), targets(scene())).values()).backward()
     torch.manual_seed(7)
@@ -155,17 +155,17 @@ def test_gradients_equal_torchvisions():
 
 
 def test_detections_equal_torchvisions():
-    net = loud(network()).eval()
-    theirs = judge(net).eval()
+    net = randomised(network()).eval()
+    theirs = torchvisions(net).eval()
     with torch.no_grad():
         wanted = theirs(list(noise() / 255))
         found = net.decode(net(noise()))
     for i, want in enumerate(wanted):
-        mine = found.of(i)
-        assert len(mine) == 100
-        assert torch.equal(mine.labels, want["labels"] - 1)
-        torch.testing.assert_close(mine.scores, want["scores"], atol=1e-4, rtol=0)
-        torch.testing.assert_close(mine.boxes, want["boxes"], atol=1e-3, rtol=1e-4)
+        found_of_image = found.of(i)
+        assert len(found_of_image) == 100
+        assert torch.equal(found_of_image.labels, want["labels"] - 1)
+        torch.testing.assert_close(found_of_image.scores, want["scores"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found_of_image.boxes, want["boxes"], atol=1e-3, rtol=1e-4)
 
 
 def test_anchors_by_hand():
@@ -197,7 +197,7 @@ def test_anchors_reach_over_the_whole_image(size, slots):
     assert torch.equal(centres.amax(0), (last // 4 * 4).float().maximum(last // 64 * 64.0))
 
 
-def test_the_pooler_knows_the_strides_whatever_it_sees_first():
+def test_the_pooler_has_the_strides_whatever_the_first_image():
     head = make().eval()
     head(features((33, 33)), (33, 33)).regions  # noqa: B018
     assert head.stage.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
@@ -208,34 +208,34 @@ def test_the_pooler_knows_the_strides_whatever_it_sees_first():
 
 
 @dataclass
-class Knowing(Regions):
-    """A second stage that says exactly what it should of every box."""
+class PerfectRegions(Regions):
+    """A perfect second stage."""
 
     true: Objects = None
 
     def of(self, image):
-        return Knowing(self.boxes[image : image + 1], self.maps, self.size, self.stage,
+        return PerfectRegions(self.boxes[image : image + 1], self.maps, self.size, self.stage,
                        self.true.of(image))  # fmt: skip
 
     def __call__(self, boxes):
-        best, owner = box_iou(boxes[0], torch.cat([self.true.boxes, torch.zeros(1, 4)])).max(1)
-        label = torch.cat([self.true.labels, torch.tensor([-1])])[owner] + 1
+        best, matched = box_iou(boxes[0], torch.cat([self.true.boxes, torch.zeros(1, 4)])).max(1)
+        label = torch.cat([self.true.labels, torch.tensor([-1])])[matched] + 1
         label = label.where(best >= 0.5, 0)
         logits = torch.full((len(label), CLASSES + 1), -20.0).scatter(1, label[:, None], 20)
-        want = torch.cat([self.true.boxes, torch.tensor([[0.0, 0, 1, 1]])])[owner]
+        want = torch.cat([self.true.boxes, torch.tensor([[0.0, 0, 1, 1]])])[matched]
         code = torch.zeros(len(label), CLASSES + 1, 4)  # the other classes' boxes stay
         code[torch.arange(len(label)), label] = self.stage.box_coder.encode_single(want, boxes[0])
         return logits, code
 
 
 def oracle(head, output, true, levels, size=SIZE):
-    """A first and a second stage that say what they should."""
+    """The output of a perfect first and second stage."""
     assigned = head.assign(output, true)
     logits = torch.where(assigned.labels >= 0, 20.0, -20.0)[..., None]
-    said = output._replace(logits=logits, boxes=assigned.boxes)
-    boxes = head.propose(said, levels, size)
+    perfect = output._replace(logits=logits, boxes=assigned.boxes)
+    boxes = head.propose(perfect, levels, size)
     old = output.regions
-    return said._replace(regions=Knowing(boxes, old.maps, size, old.stage, true))
+    return perfect._replace(regions=PerfectRegions(boxes, old.maps, size, old.stage, true))
 
 
 @pytest.mark.parametrize("shift", [0, 3], ids=["right", "broken"])
@@ -246,20 +246,20 @@ def test_oracle(shift, monkeypatch):
     decode = head.rpn.box_coder.decode
     monkeypatch.setattr(head.rpn.box_coder, "decode", lambda *code: decode(*code) + shift)
     output, true = head(features(batch=3), SIZE), scene()
-    said = oracle(head, output, true, [3840, 960, 240, 60, 18])
-    proposals = [b[:2] for b in said.regions.boxes]
+    perfect = oracle(head, output, true, [3840, 960, 240, 60, 18])
+    proposals = [b[:2] for b in perfect.regions.boxes]
     first = torch.stack([b for i in (0, 2) for b in proposals[i]])  # best first: the objects
     near = box_iou(first, true.boxes).amax(0) > 0.99
     assert near.all() if shift == 0 else not near.any()
-    found = head.decode(said)  # the second stage mends what the first has shifted
+    found = head.decode(perfect)  # the second stage mends what the first has shifted
     assert len(found) == 4
     order = found.batch_index * 10 + found.labels
     want = true.batch_index * 10 + true.labels
-    order, mine = order.sort(stable=True)
-    want, theirs = want.sort(stable=True)
+    order, rows = order.sort(stable=True)
+    want, true_rows = want.sort(stable=True)
     assert torch.equal(order, want)
     for label in want.unique():
-        overlap = box_iou(found.boxes[mine[order == label]], true.boxes[theirs[want == label]])
+        overlap = box_iou(found.boxes[rows[order == label]], true.boxes[true_rows[want == label]])
         assert overlap.amax(0).min() > 0.999
 
 
@@ -296,7 +296,7 @@ def test_every_parameter_gets_a_gradient():
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_losses_of_a_network_that_says_nothing():
+def test_losses_of_zero_logits():
     net = network().train()
     for layer in (net.head.rpn.head.cls_logits, net.head.stage.box_predictor.cls_score):
         nn.init.zeros_(layer.weight)
@@ -317,7 +317,7 @@ def test_loss_by_hand():
     logits = torch.tensor([[0.0, 0, log(2)], [log(6), 0, 0]])
     code = torch.zeros(2, 3, 4)
     code[0, 2] = torch.tensor([0.5, 0, 0, 0])  # the box of the region's own class
-    code[0, 1] = 9.0  # of another class: nobody looks
+    code[0, 1] = 9.0  # of another class: not used
     output = Output(
         torch.tensor([[[0.0], [0.0], [5.0], [0.0]]]),
         torch.tensor([[[1.0, 0, 0, 0], [7.0] * 4, [7.0] * 4, [7.0] * 4]]),
@@ -342,15 +342,15 @@ def test_an_ignored_object_is_neither_sought_nor_background():
     near = box_iou(torch.tensor([box]).float(), output.slots)[0] >= 0.3
     anchors = head.assign(output, one(*box)).labels[0]
     assert (anchors >= 0).any() and (near | (anchors == BACKGROUND)).all()
-    spared = head.assign(output, one(*box, ignore=torch.tensor([True])))
-    assert (spared.labels[0] == torch.where(near, IGNORE, BACKGROUND)).all()
-    regions = spared.regions
+    assigned = head.assign(output, one(*box, ignore=torch.tensor([True])))
+    assert (assigned.labels[0] == torch.where(near, IGNORE, BACKGROUND)).all()
+    regions = assigned.regions
     assert len(regions.boxes[0]) < len(output.regions.boxes[0])  # none added, some left out
     assert (regions.labels == BACKGROUND).all()
     assert (box_iou(torch.tensor([box]).float(), regions.boxes[0]) < 0.5).all()
 
 
-def test_spare_by_hand():
+def test_ignore_overlapping_by_hand():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 10], [20, 20, 30, 30]])
     labels = torch.tensor([0, 0, 1, 0])
     ignored = torch.tensor([[0.0, 0, 10, 10]])  # overlaps 1, .5, 1, 0
@@ -425,7 +425,7 @@ def test_all_that_the_backbone_does_not_hold_is_the_last_group():
 
 @pytest.mark.parametrize("strides", [(0,), (2,), (4, 16)])
 def test_a_backbone_without_such_maps_is_refused(strides):
-    with pytest.raises(UserError, match="each twice the one before, the backbone's have"):
+    with pytest.raises(UserError, match="each twice the one before; the backbone's have"):
         make(strides=strides, channels=(8, 8)[: len(strides)])
 
 

@@ -1,4 +1,4 @@
-"""The oracle: what `assign` wants, written into `Output`, must `decode` to exactly the truth."""
+"""The oracle: the targets of `assign`, written into `Output`, must `decode` to the ground truth."""
 
 from dataclasses import replace
 from itertools import product
@@ -66,7 +66,7 @@ def make(name, **options):
 
 
 def features(size=SIZE, batch=1, fill=torch.randn):
-    """What a backbone would say: one map a stride, its sides rounded up."""
+    """Feature maps of a backbone: one map per stride, its sides rounded up."""
     height, width = size
     maps = zip(CHANNELS, STRIDES, strict=True)
     return [fill(batch, c, -(-height // s), -(-width // s)) for c, s in maps]
@@ -90,7 +90,7 @@ def one(*box, label=3, **fields):
 
 
 def oracle(head, output, objects):
-    """The output of a network that says exactly what it should."""
+    """The output of a perfect network."""
     assigned = head.assign(output, objects)
     positive = assigned.labels >= 0
     logits = torch.full_like(output.logits, -20)
@@ -162,20 +162,20 @@ def sides_swapped(boxes):
 def test_the_oracle_notices_a_broken_decode(name, fault, monkeypatch):
     head = make(name).eval()
     true = scene()
-    said = oracle(head, head(features(batch=4), SIZE), true)
+    output = oracle(head, head(features(batch=4), SIZE), true)
     decode = head.coder.decode
     monkeypatch.setattr(head.coder, "decode", lambda *args: fault(decode(*args)))
     with pytest.raises(AssertionError):
-        assert_same(head.decode(said), true)
+        assert_same(head.decode(output), true)
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_oracle_notices_a_wrong_class(name):
     head = make(name).eval()
     true = scene()
-    said = oracle(head, head(features(batch=4), SIZE), true)
+    output = oracle(head, head(features(batch=4), SIZE), true)
     with pytest.raises(AssertionError):
-        assert_same(head.decode(said._replace(logits=said.logits.roll(1, -1))), true)
+        assert_same(head.decode(output._replace(logits=output.logits.roll(1, -1))), true)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -207,7 +207,7 @@ def test_an_image_is_assigned_alike_alone_and_in_a_batch(name):
 def test_slots_of_an_ignored_object_are_left_out(name):
     head = make(name).eval()
     output = head(features(), SIZE)
-    output = output._replace(boxes=torch.zeros_like(output.boxes))  # it says its anchors
+    output = output._replace(boxes=torch.zeros_like(output.boxes))  # which decode to the anchors
     box = output.slots[len(output.slots) // 2].tolist()
     positive = head.assign(output, one(*box)).labels >= 0
     labels = head.assign(output, one(*box, ignore=torch.tensor([True]))).labels
@@ -276,16 +276,16 @@ def test_ssd_anchors_by_hand():
 
 # A pyramid's slots look further; YOLO's first two read the whole map, or a coarse one.
 @pytest.mark.parametrize("name", [n for n in HEADS if n.startswith(("ssd, ", "yolo_v3"))])
-def test_a_slot_looks_at_its_own_cell(name):
+def test_a_slot_depends_on_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
     loud[1][0, :, 5, 9] = 1  # stride 8, row 5, column 9: pixels (9.5 * 8, 5.5 * 8)
     with torch.no_grad():
         before, after = head(quiet, SIZE), head(loud, SIZE)
     fine = (before.cells == 8).all(1)
-    heard = ((after.logits - before.logits).abs()[0].sum(-1) > 0) & fine
-    centres = (before.slots[heard, :2] + before.slots[heard, 2:]) / 2
-    assert 0 < heard.sum() < fine.sum()
+    changed = ((after.logits - before.logits).abs()[0].sum(-1) > 0) & fine
+    centres = (before.slots[changed, :2] + before.slots[changed, 2:]) / 2
+    assert 0 < changed.sum() < fine.sum()
     torch.testing.assert_close(centres.mean(0), torch.tensor([76.0, 44.0]))
 
 
@@ -311,7 +311,7 @@ def test_yolo_v3_weighs_small_boxes_most():
     assert assigned.weight[assigned.labels >= 0].tolist() == pytest.approx([1.9375], abs=1e-4)
 
 
-def test_yolo_v3_spares_predictions_that_overlap_an_object():
+def test_yolo_v3_ignores_predictions_that_overlap_an_object():
     head = make("yolo_v3", ignore=0.3).eval()
     true = scene(images=3)
     true = replace(true, area=true.area / 3)  # of an outline, as in COCO: overlap is of boxes
@@ -319,12 +319,12 @@ def test_yolo_v3_spares_predictions_that_overlap_an_object():
     assigned = head.assign(output, true)
     boxes = head.coder.decode(output.boxes, output.slots, output.cells)
     for i in range(3):
-        mine = true.of(i).boxes
-        best = box_iou(boxes[i], mine).amax(1) if len(mine) else torch.zeros(len(boxes[i]))
+        boxes_i = true.of(i).boxes
+        best = box_iou(boxes[i], boxes_i).amax(1) if len(boxes_i) else torch.zeros(len(boxes[i]))
         torch.testing.assert_close(assigned.iou[i], best)
         free = assigned.labels[i] < 0
         assert torch.equal(assigned.labels[i][free] == IGNORE, best[free] > 0.3)
-        assert (assigned.labels[i] >= 0).sum() == len(mine)  # one slot an object
+        assert (assigned.labels[i] >= 0).sum() == len(boxes_i)  # one slot an object
     assert (assigned.labels == IGNORE).any()
 
 

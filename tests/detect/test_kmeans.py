@@ -5,7 +5,7 @@ import pytest
 from command_line import ended
 from torchvision.ops import box_iou
 
-from detect.kmeans import Priors, overlaps, priors, text
+from detect.kmeans import Priors, priors, priors_text, size_iou
 from engine.errors import UserError
 
 TRUE = np.array([[12.0, 20], [60, 25], [45, 90], [200, 180]])
@@ -48,12 +48,12 @@ def test_as_many_priors_as_sizes_fit_perfectly():
     assert priors(TRUE, 4).mean_iou == pytest.approx(1)
 
 
-def test_overlaps_equal_torchvisions():
+def test_size_iou_equals_torchvisions():
     import torch
 
     a, b = np.random.default_rng(0).uniform(1, 9, (2, 20, 2))
     boxes = [torch.cat([torch.zeros(20, 2), torch.tensor(x)], 1) for x in (a, b)]
-    np.testing.assert_allclose(overlaps(a, b), box_iou(*boxes).numpy())
+    np.testing.assert_allclose(size_iou(a, b), box_iou(*boxes).numpy())
 
 
 @pytest.mark.parametrize("k", [0, 5])
@@ -63,7 +63,7 @@ def test_more_priors_than_sizes_are_refused(k):
 
 
 def test_text_can_be_pasted_into_a_head():
-    lines = text(Priors(3, 0.87778, [[4, 5], [40, 40]], [[0.125, 0.1562], [1.25, 1.25]]))
+    lines = priors_text(Priors(3, 0.87778, [[4, 5], [40, 40]], [[0.125, 0.1562], [1.25, 1.25]]))
     assert "2 priors of 3 boxes, mean IoU 0.8778" in lines and "[[4, 5], [40, 40]]" in lines
 
 

@@ -8,7 +8,7 @@ from classify.losses import BCE, Focal
 from detect.bench.loss import peers
 from detect.heads.yolo_v3 import YOLOv3 as YOLOv3Head
 from detect.losses.box import SmoothL1
-from detect.losses.multibox import Multibox, largest
+from detect.losses.multibox import Multibox, top_k_mask
 from detect.losses.yolo_v3 import YOLOv3
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -20,8 +20,8 @@ LOSSES = {
 }
 
 
-def said(*shape, seed=0):
-    """A random output of [B, A, C] that wants a gradient."""
+def random_output(*shape, seed=0):
+    """A random output of [B, A, C] that requires a gradient."""
     random = torch.Generator().manual_seed(seed)
     sizes = (shape, (*shape[:2], 4), shape[:2])
     return Output(*(torch.randn(s, generator=random).requires_grad_() for s in sizes))
@@ -76,7 +76,7 @@ def test_multibox_by_hand():
 @pytest.mark.parametrize(
     ("negatives", "positives", "count"), [(2.5, 1, 3), (2.5, 2, 5), (2.1, 1, 3), (0.5, 1, 1)]
 )
-def test_a_broken_number_of_negatives_is_rounded_up(negatives, positives, count):
+def test_a_fractional_number_of_negatives_is_rounded_up(negatives, positives, count):
     # 2.5 * 1 = 2.5, up to 3; 2.5 * 2 = 5; 2.1, up to 3; 0.5, up to 1. Zeros make p = 1/2 for both
     # logits, so every slot that counts costs ln 2 = 0.6931, over the number of positives.
     labels = torch.tensor([[0] * positives + [BACKGROUND] * 8])
@@ -90,17 +90,17 @@ def test_a_broken_number_of_negatives_is_rounded_up(negatives, positives, count)
 @pytest.mark.parametrize("seed", range(5))
 def test_multibox_equals_the_slow_loop(seed):
     labels = mixed(seed)
-    output, assigned = said(3, 40, 5, seed=seed), wanted(labels)
+    output, assigned = random_output(3, 40, 5, seed=seed), wanted(labels)
     total, boxes, positives = 0.0, 0.0, 0
     for image, rows in zip(labels, output.logits.tolist(), strict=True):
         costs = [
             math.log(sum(map(math.exp, row))) - row[k] for k, row in zip(image, rows, strict=True)
         ]
-        mine = [slot for slot, k in enumerate(image) if k >= 0]
+        positive = [slot for slot, k in enumerate(image) if k >= 0]
         negatives = [cost for k, cost in zip(image, costs, strict=True) if k == BACKGROUND]
-        total += sum(costs[slot] for slot in mine)
-        total += sum(sorted(negatives, reverse=True)[: 3 * len(mine)])  # row[-1] is the background
-        positives += len(mine)
+        total += sum(costs[slot] for slot in positive)
+        total += sum(sorted(negatives, reverse=True)[: 3 * len(positive)])  # row[-1]: background
+        positives += len(positive)
     for place, k in enumerate(sum(labels, [])):
         if k >= 0:
             gaps = (
@@ -151,9 +151,10 @@ def yolo_v3_slowly(output, objects, anchors, size):
     """
     box = classes = objectness = 0.0
     for image in range(len(output.logits)):
-        mine = objects.of(image)
-        answers = set()
-        for (x1, y1, x2, y2), label in zip(mine.boxes.tolist(), mine.labels.tolist(), strict=True):
+        in_image = objects.of(image)
+        assigned_slots = set()
+        pairs = zip(in_image.boxes.tolist(), in_image.labels.tolist(), strict=True)
+        for (x1, y1, x2, y2), label in pairs:
             width, height = x2 - x1, y2 - y1
             best, start = (-1.0, 0, 0, (0, 0)), 0
             for stride, sides in ((32, anchors[2]), (16, anchors[1]), (8, anchors[0])):
@@ -165,7 +166,7 @@ def yolo_v3_slowly(output, objects, anchors, size):
                     best = max(best, (overlap, slot, stride, (w, h)))
                 start += (size // stride) ** 2 * len(sides)
             _, slot, stride, (w, h) = best
-            answers.add(slot)
+            assigned_slots.add(slot)
             tx, ty, tw, th = output.boxes[image, slot].tolist()
             term = bce(tx, (x1 + x2) / 2 / stride % 1) + bce(ty, (y1 + y2) / 2 / stride % 1)
             term += ((tw - math.log(width / w)) ** 2 + (th - math.log(height / h)) ** 2) / 2
@@ -174,8 +175,8 @@ def yolo_v3_slowly(output, objects, anchors, size):
                 classes += bce(logit, float(k == label))
         predicted = decoded(output, image)
         for slot, logit in enumerate(output.objectness[image].tolist()):
-            overlaps = box_iou(predicted[slot : slot + 1], mine.boxes)
-            if slot in answers:
+            overlaps = box_iou(predicted[slot : slot + 1], in_image.boxes)
+            if slot in assigned_slots:
                 objectness += bce(logit, 1.0)
             elif not (overlaps > 0.5).any():
                 objectness += bce(logit, 0.0)
@@ -222,7 +223,7 @@ def test_yolo_v3_equals_the_paper_object_by_object():
 @pytest.mark.parametrize("name", LOSSES)
 def test_ignored_slots_contribute_nothing(name):
     labels = mixed(0)
-    output, assigned = said(3, 40, 5), wanted(labels)
+    output, assigned = random_output(3, 40, 5), wanted(labels)
     before = LOSSES[name](output, assigned)
     with torch.no_grad():
         for field in output[:3]:
@@ -236,7 +237,7 @@ def test_ignored_slots_contribute_nothing(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("label", [BACKGROUND, IGNORE])
 def test_no_positive_is_finite(name, label):
-    output = said(2, 6, 5)
+    output = random_output(2, 6, 5)
     terms = LOSSES[name](output, wanted([[label] * 6] * 2))
     sum(terms.values()).backward()
     assert all(term.isfinite() for term in terms.values())
@@ -275,10 +276,10 @@ def test_multibox_equals_torchvision(count):
     torch.manual_seed(count)
     compared = peers(3, 500, count)
     ours, theirs = compared["multibox"], compared["torchvision"]
-    mine, wanted = ours.losses(), theirs.losses()
-    torch.testing.assert_close(mine["class"], wanted["classification"])
-    torch.testing.assert_close(mine["box"], wanted["bbox_regression"])
-    assert (mine["class"] > 0) == (count > 0)
+    terms, wanted = ours.losses(), theirs.losses()
+    torch.testing.assert_close(terms["class"], wanted["classification"])
+    torch.testing.assert_close(terms["box"], wanted["bbox_regression"])
+    assert (terms["class"] > 0) == (count > 0)
     logits, boxes = theirs.gradients()
     torch.testing.assert_close(ours.gradients(), (logits.roll(-1, -1), boxes))
 
@@ -289,7 +290,7 @@ def test_the_largest_are_those_that_sorting_finds(seed):
     values = torch.rand(4, 50, generator=random) * 10 ** (torch.arange(4.0)[:, None] * 10 - 25)
     values = torch.where(torch.rand(4, 50, generator=random) < 0.3, -1.0, values)
     count = torch.randint(0, 20, (4, 1), generator=random)
-    chosen = largest(values, count)
+    chosen = top_k_mask(values, count)
     for row, mask, n in zip(values, chosen, count[:, 0].tolist(), strict=True):
         assert sorted(row[mask].tolist()) == sorted(row.tolist())[50 - n :]
 
@@ -298,15 +299,15 @@ def test_the_largest_of_equals_are_the_first():
     values = torch.tensor([[2.0, 5, 2, 2, -1, 0, 2]])
 
     def chosen(count):
-        return largest(values, torch.tensor([[count]]))[0].nonzero()[:, 0].tolist()
+        return top_k_mask(values, torch.tensor([[count]]))[0].nonzero()[:, 0].tolist()
 
     assert chosen(0) == []
     assert chosen(1) == [1]
     assert chosen(3) == [0, 1, 2]
     assert chosen(6) == chosen(100) == [0, 1, 2, 3, 5, 6]  # -1 never
     near = torch.tensor([1.0, 1 + 2**-23, 1 + 2**-23])[None]  # to the last bit
-    assert largest(near, torch.tensor([[1]])).tolist() == [[False, True, False]]
-    assert largest(torch.full((1, 5), torch.inf), torch.tensor([[2]])).tolist() == [
+    assert top_k_mask(near, torch.tensor([[1]])).tolist() == [[False, True, False]]
+    assert top_k_mask(torch.full((1, 5), torch.inf), torch.tensor([[2]])).tolist() == [
         [True, True, False, False, False]
     ]
 
@@ -314,7 +315,7 @@ def test_the_largest_of_equals_are_the_first():
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_value_is_read_from_the_device(name):
     # On the meta device there is none to read.
-    output, assigned = said(3, 40, 5), wanted(mixed(0))
+    output, assigned = random_output(3, 40, 5), wanted(mixed(0))
     output = output._replace(
         **{k: v.to("meta") for k, v in output._asdict().items() if v is not None}
     )

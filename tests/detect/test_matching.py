@@ -6,13 +6,13 @@ from torchvision.ops import box_iou
 from detect import matching
 from detect.bench.loss import peak
 from detect.matching import (
-    FAINT,
+    MIN_TIE_IOU,
+    best_matches,
+    best_object_per_slot,
     box_loss_rows,
-    compare,
-    forced_owners,
+    forced_matches,
     gather_boxes,
     match,
-    owners,
 )
 from engine.structures import BACKGROUND, IGNORE, Objects
 
@@ -33,8 +33,8 @@ def lesson(rows=(0, 1, 2), ignore=None):
 
 
 def found(objects, batch=1, slots=CELLS, positive=0.4, negative=0.4):
-    owner, labels = match(slots, objects, batch=batch, positive=positive, negative=negative)
-    return owner, labels
+    matched_gt, labels = match(slots, objects, batch=batch, positive=positive, negative=negative)
+    return matched_gt, labels
 
 
 def expected(**by_cell):
@@ -57,16 +57,16 @@ def test_the_worked_example():
     overlap = torch.tensor([[iou(b, c) for c in CELLS.tolist()] for b in lesson().boxes.tolist()])
     assert overlap.amax(1).tolist() == pytest.approx([0.3985, 0.4538, 0.1897], abs=1e-4)
     assert overlap.argmax(1).tolist() == [14, 13, 11]
-    best, owner = owners(overlap, torch.zeros(3, dtype=torch.int64), 1)
+    best, matched_gt = best_object_per_slot(overlap, torch.zeros(3, dtype=torch.int64), 1)
     assert best[0, [14, 13, 11]].tolist() == pytest.approx([0.3985, 0.4538, 0.1897], abs=1e-4)
-    assert owner[0, [14, 13, 11, 0]].tolist() == [0, 1, 2, -1]
+    assert matched_gt[0, [14, 13, 11, 0]].tolist() == [0, 1, 2, -1]
 
 
 def test_the_worked_example_positive_slots():
-    # 13 answers by overlap (.4538 > .4); 14 and 11 because they are their objects' best.
-    owner, labels = found(lesson())
+    # 13 is positive by its IoU (.4538 > .4); 14 and 11 because they are their objects' best.
+    matched_gt, labels = found(lesson())
     assert labels.tolist() == expected(c14=7, c13=8, c11=9)
-    assert owner[0, [14, 13, 11]].tolist() == [0, 1, 2]
+    assert matched_gt[0, [14, 13, 11]].tolist() == [0, 1, 2]
 
 
 def test_between_the_thresholds_a_slot_is_left_out():
@@ -86,26 +86,26 @@ def test_a_threshold_belongs_to_the_side_above_it():
 def test_two_objects_with_one_best_slot():
     first, second = torch.tensor([0.0, 0, 0.2, 0.2]), torch.tensor([0.0, 0, 0.24, 0.24])
     for boxes in ([first, second], [second, first]):
-        # Both claim cell 0; the last of them gets it, whichever overlaps more.
-        owner, labels = found(Objects(torch.stack(boxes), torch.tensor([4, 5])))
+        # Cell 0 is the best of both; the last of them gets it, whichever overlaps more.
+        matched_gt, labels = found(Objects(torch.stack(boxes), torch.tensor([4, 5])))
         assert labels.tolist() == expected(c0=5)
-        assert owner[0, 0] == 1
+        assert matched_gt[0, 0] == 1
 
 
 def test_ties():
-    # An object over cells 0 and 1 alike: overlap .5 with both. Forced is the first of them.
+    # An object over cells 0 and 1 alike: overlap .5 with both. The first of them is forced.
     wide = Objects(torch.tensor([[0.0, 0, 0.5, 0.25]]), torch.tensor([2]))
     assert found(wide, positive=0.6, negative=0.6)[1].tolist() == expected(c0=2)
     assert found(wide, positive=0.5)[1].tolist() == expected(c0=2, c1=2)
-    # The same box twice: of equals the last wins.
+    # The same box twice: of equal IoUs the last object wins.
     twice = Objects(torch.tensor([[0.0, 0, 0.25, 0.25]] * 2), torch.tensor([1, 6]))
     assert found(twice)[1].tolist() == expected(c0=6)
 
 
 def test_no_objects():
-    owner, labels = found(Objects.empty(), batch=2)
+    matched_gt, labels = found(Objects.empty(), batch=2)
     assert labels.tolist() == expected() * 2
-    assert gather_boxes(Objects.empty(), owner).shape == (2, 16, 4)
+    assert gather_boxes(Objects.empty(), matched_gt).shape == (2, 16, 4)
 
 
 def test_an_image_without_objects_beside_one_with():
@@ -116,7 +116,7 @@ def test_an_image_without_objects_beside_one_with():
     )
 
 
-def test_ignored_objects_claim_nothing_and_hide_what_they_overlap():
+def test_ignored_objects_force_no_slot_and_ignore_those_they_overlap():
     # Object 1 overlaps cell 13 by .4538, which turns from its label to IGNORE.
     labels = found(lesson(ignore=[False, True, False]))[1]
     assert labels.tolist() == expected(c14=7, c13=IGNORE, c11=9)
@@ -126,12 +126,12 @@ def test_an_ignored_object_does_not_take_anothers_best_slot():
     boxes = torch.tensor([[0.0, 0, 0.2, 0.2], [0.0, 0, 0.25, 0.25]])
     objects = Objects(boxes, torch.tensor([4, 5]), ignore=torch.tensor([False, True]))
     assert found(objects)[1].tolist() == expected(c0=4)
-    assert forced_owners(torch.ones(2, 1), objects, 1).tolist() == [[0]]
+    assert forced_matches(torch.ones(2, 1), objects, 1).tolist() == [[0]]
 
 
-def test_gathered_boxes_are_the_owners():
-    owner, labels = found(lesson())
-    boxes = gather_boxes(lesson(), owner)
+def test_gathered_boxes_are_those_of_the_matched_objects():
+    matched_gt, labels = found(lesson())
+    boxes = gather_boxes(lesson(), matched_gt)
     assert boxes[0, [14, 13, 11]].tolist() == lesson().boxes.tolist()
 
 
@@ -139,14 +139,12 @@ def slowly(slots, objects, batch, positive, negative):
     """One image, one slot, one object at a time."""
     rows = list(zip(objects.boxes.tolist(), objects.labels.tolist(), objects.ignore, strict=True))
     table = []
-    for number in range(batch):
-        mine = [
-            row for row, image in zip(rows, objects.batch_index, strict=True) if image == number
-        ]
+    for i in range(batch):
+        in_image = [row for row, image in zip(rows, objects.batch_index, strict=True) if image == i]
         labels = []
         for slot in slots.tolist():
             best, label = 0.0, BACKGROUND
-            for box, name, ignore in mine:
+            for box, name, ignore in in_image:
                 if 0 < iou(box, slot) >= best:
                     best, label = iou(box, slot), IGNORE if ignore else name
             if best < negative:
@@ -154,7 +152,7 @@ def slowly(slots, objects, batch, positive, negative):
             elif best < positive:
                 label = IGNORE
             labels.append(label)
-        for box, name, ignore in mine:
+        for box, name, ignore in in_image:
             overlaps = [iou(box, slot) for slot in slots.tolist()]
             if not ignore:
                 labels[overlaps.index(max(overlaps))] = name
@@ -180,7 +178,7 @@ def test_equals_the_slow_loop(seed):
 
 
 def crowd(seed, counts, slots=300):
-    """Slots, and so many objects an image in random order, some of them ignored, some alike."""
+    """Slots, and `counts` objects per image in random order, some ignored, some alike."""
     random = torch.Generator().manual_seed(seed)
 
     def boxes(number):
@@ -196,20 +194,20 @@ def crowd(seed, counts, slots=300):
     return boxes(slots).float(), Objects(boxes(len(image)).float(), labels, image, ignore=ignore)
 
 
-def image_by_image(slots, objects, batch, equals=False):
-    """Best overlap, owner and claims [B, A]; one slot and one object at a time."""
-    best, owner = torch.zeros(batch, len(slots)), torch.full((batch, len(slots)), -1)
-    claims = torch.full_like(owner, -1)
+def image_by_image(slots, objects, batch, ties=False):
+    """`best_matches`, one slot and one object at a time."""
+    best, matched_gt = torch.zeros(batch, len(slots)), torch.full((batch, len(slots)), -1)
+    forced_gt = torch.full_like(matched_gt, -1)
     for row, image in enumerate(objects.batch_index.tolist()):
         overlaps = box_iou(objects.boxes[row : row + 1], slots)[0].tolist()
         top = max(overlaps)
         for slot, overlap in enumerate(overlaps):
             if overlap > 0 and overlap >= best[image, slot]:
-                best[image, slot], owner[image, slot] = overlap, row
-            claimed = top >= FAINT and overlap == top if equals else slot == overlaps.index(top)
-            if claimed and not objects.ignore[row]:
-                claims[image, slot] = row
-    return best, owner, claims
+                best[image, slot], matched_gt[image, slot] = overlap, row
+            forced = top >= MIN_TIE_IOU and overlap == top if ties else slot == overlaps.index(top)
+            if forced and not objects.ignore[row]:
+                forced_gt[image, slot] = row
+    return best, matched_gt, forced_gt
 
 
 CROWDS = [
@@ -226,12 +224,12 @@ CROWDS = [
 @pytest.mark.parametrize("counts", CROWDS, ids=str)
 def test_whatever_the_chunks_every_pair_is_compared(counts, pairs, monkeypatch):
     monkeypatch.setattr(matching, "CACHED", pairs)
-    for equals in (False, True):
+    for ties in (False, True):
         slots, objects = crowd(0, counts)
-        found = compare(slots, objects, len(counts), equals=equals)
-        wanted = image_by_image(slots, objects, len(counts), equals)
-        for mine, slow in zip(found, wanted, strict=True):
-            assert torch.equal(mine, slow)
+        found = best_matches(slots, objects, len(counts), ties=ties)
+        expected = image_by_image(slots, objects, len(counts), ties)
+        for fast, slow in zip(found, expected, strict=True):
+            assert torch.equal(fast, slow)
 
 
 @pytest.mark.parametrize("counts", CROWDS, ids=str)
@@ -241,28 +239,28 @@ def test_every_object_is_in_one_group_of_its_image(counts):
     held = rows < len(objects)
     assert sorted(rows[held].tolist()) == list(range(len(objects)))
     assert torch.equal(objects.batch_index[rows[held]], image[:, None].expand_as(rows)[held])
-    # So many rows are compared: M, and k an image, k the rounded root of the mean
+    # At most M rows are compared and k per image, k the rounded root of the mean
     assert rows.numel() <= len(objects) + len(counts) * rows.shape[1]
 
 
-def test_torchvision_finds_the_same_among_500_objects():
+def test_500_objects_are_matched_as_by_torchvision():
     slots, objects = crowd(3, [500, 2], slots=1000)
     slots, boxes = slots + torch.rand(1000, 4), objects.boxes + torch.rand(502, 4)  # no ties
     objects = Objects(boxes, objects.labels, objects.batch_index)
-    owner, labels = found(objects, batch=2, slots=slots, positive=0.5, negative=0.5)
+    matched_gt, labels = found(objects, batch=2, slots=slots, positive=0.5, negative=0.5)
     for image in range(2):
         rows = (objects.batch_index == image).nonzero()[:, 0]
         matched = SSDMatcher(0.5)(box_iou(boxes[rows], slots))
         assert torch.equal(labels[image] >= 0, matched >= 0)
-        assert torch.equal(owner[image][matched >= 0], rows[matched[matched >= 0]])
+        assert torch.equal(matched_gt[image][matched >= 0], rows[matched[matched >= 0]])
 
 
-@pytest.mark.parametrize(("side", "owner"), [(0.05, 0), (0.02, -1)])
-def test_a_faint_overlap_claims_equals_from_a_millionth_on(side, owner):
-    # Of a slot of 32 * 32 = 1024: .05 ** 2 / 1024 = 2.4e-6 claims, .02 ** 2 / 1024 = 3.9e-7 not.
+@pytest.mark.parametrize(("side", "matched_gt"), [(0.05, 0), (0.02, -1)])
+def test_ties_are_forced_from_an_iou_of_a_millionth_on(side, matched_gt):
+    # Of a slot of 32 * 32 = 1024: .05 ** 2 / 1024 = 2.4e-6 is enough, .02 ** 2 / 1024 = 3.9e-7 not.
     slots = torch.tensor([[0.0, 0.0, 32.0, 32.0], [64.0, 0.0, 96.0, 32.0]])
     one = Objects(torch.tensor([[1.0, 1.0, 1.0 + side, 1.0 + side]]), torch.tensor([3]))
-    assert compare(slots, one, 1, equals=True)[2].tolist() == [[owner, -1]]
+    assert best_matches(slots, one, 1, ties=True)[2].tolist() == [[matched_gt, -1]]
 
 
 def test_boxes_without_an_area_overlap_nothing():
@@ -272,7 +270,7 @@ def test_boxes_without_an_area_overlap_nothing():
     # Overlaps 12 / 16, 0, 3 / 13
     labels = found(Objects(whole, torch.tensor([3])), slots=slots)[1]
     assert labels.tolist() == [[3, BACKGROUND, BACKGROUND]]
-    # An object that no slot overlaps claims the first; of two that claim it the last wins.
+    # An object that overlaps no slot forces the first; of two objects that force it the last wins.
     both = Objects(torch.cat([whole, line]), torch.tensor([3, 4]))
     assert found(both, slots=slots[[0, 2]])[1].tolist() == [[4, BACKGROUND]]
 
@@ -280,22 +278,22 @@ def test_boxes_without_an_area_overlap_nothing():
 def test_no_value_is_read_from_the_device():
     # On the meta device there is none: reading one, nonzero and masks as indices all raise.
     slots, objects = crowd(0, [3, 5, 0])
-    owner, labels = found(objects.to("meta"), batch=3, slots=slots.to("meta"))
-    assert owner.shape == labels.shape == (3, 300)
-    assert gather_boxes(objects.to("meta"), owner).shape == (3, 300, 4)
-    claims = compare(slots.to("meta"), objects.to("meta"), 3, equals=True)[2]
-    assert claims.shape == box_loss_rows(labels).view(3, 300).shape
+    matched_gt, labels = found(objects.to("meta"), batch=3, slots=slots.to("meta"))
+    assert matched_gt.shape == labels.shape == (3, 300)
+    assert gather_boxes(objects.to("meta"), matched_gt).shape == (3, 300, 4)
+    forced_gt = best_matches(slots.to("meta"), objects.to("meta"), 3, ties=True)[2]
+    assert forced_gt.shape == box_loss_rows(labels).view(3, 300).shape
 
 
-@pytest.mark.parametrize("find", [match, compare])
+@pytest.mark.parametrize("find", [match, best_matches])
 def test_memory_does_not_grow_with_objects_times_slots(find):
     slots, objects = crowd(0, [400] * 4, slots=8732)
-    given = {"positive": 0.4, "negative": 0.4} if find is match else {"equals": True}
+    given = {"positive": 0.4, "negative": 0.4} if find is match else {"ties": True}
     held = peak(lambda: find(slots, objects, batch=4, **given))
-    assert held < 12e6  # one overlap of all pairs alone: 1600 * 8732 * 4 bytes = 56 MB
+    assert held < 12e6  # the IoUs of all pairs alone: 1600 * 8732 * 4 bytes = 56 MB
 
 
-def test_boxed_slots_are_the_positive_ones_of_a_flat_batch():
+def test_box_loss_rows_are_the_positive_ones_of_a_flat_batch():
     labels = torch.tensor([[BACKGROUND, 0], [IGNORE, BACKGROUND], [7, BACKGROUND]])
     assert box_loss_rows(labels).tolist() == [1, 4]
     assert box_loss_rows(labels.clamp(max=BACKGROUND)).tolist() == []

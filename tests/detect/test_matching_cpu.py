@@ -6,7 +6,7 @@ from torchvision.ops import box_iou
 
 from detect import matching, matching_cpu
 from detect.bench.loss import ssd300
-from detect.matching import compare, match
+from detect.matching import best_matches, match
 from engine.structures import Objects
 
 WHOLE = st.integers(-8, 40)  # pixels: ties, and overlaps exactly on a threshold, do occur
@@ -15,7 +15,7 @@ SIDES = st.integers(1, 30)
 
 @st.composite
 def boxes(draw, most, scale=1.0):
-    """Boxes [n, 4], some of them alike, some outside of all others, some of one pixel."""
+    """Boxes [n, 4], some of them equal, some far from all others, some of one pixel."""
     one = st.tuples(WHOLE, WHOLE, SIDES, SIDES)
     rows = draw(st.lists(one, min_size=1, max_size=most))
     far = draw(st.sampled_from([0, 0, 1000]))
@@ -28,7 +28,7 @@ def cases(draw):
     """Slots, objects of some images in any order, and their number."""
     scale = draw(st.sampled_from([1.0, 0.37]))
     slots = draw(boxes(60, scale))
-    slots = slots.repeat(draw(st.integers(1, 8)), 1)  # and moved: many alike or nearly so
+    slots = slots.repeat(draw(st.integers(1, 8)), 1)  # and moved: many equal or similar
     slots = slots + draw(st.sampled_from([0.0, 0.5])) * torch.arange(len(slots))[:, None]
     found = draw(boxes(40, scale)) if draw(st.booleans()) else torch.zeros(0, 4)
     batch = draw(st.integers(1, 4))
@@ -43,17 +43,17 @@ THRESHOLDS = st.sampled_from([(0.5, 0.5), (0.5, 0.4), (0.25, 0.0), (0.0, 0.0), (
 
 
 @given(cases(), THRESHOLDS, st.sampled_from([1, 4, 32]), st.sampled_from([64, 1 << 17]))
-def test_the_same_slots_answer_as_when_all_pairs_are_compared(case, limits, span, cached):
+def test_slots_are_matched_as_when_all_pairs_are_compared(case, limits, span, cached):
     slots, objects, batch = case
-    asked = {"batch": batch, "positive": limits[0], "negative": limits[1]}
+    options = {"batch": batch, "positive": limits[0], "negative": limits[1]}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(matching_cpu, "SPAN", span)
         patched.setattr(matching_cpu, "CACHED", cached)
-        owner, labels = match(slots, objects, **asked)
-        patched.setattr(matching, "_compare_near", lambda *given: compare(*given[:3]))
-        all_owner, all_labels = match(slots, objects, **asked)
+        matched_gt, labels = match(slots, objects, **options)
+        patched.setattr(matching, "_best_matches_cpu", lambda *given: best_matches(*given[:3]))
+        all_matched_gt, all_labels = match(slots, objects, **options)
     assert torch.equal(labels, all_labels)
-    assert torch.equal(owner[labels >= 0], all_owner[labels >= 0])
+    assert torch.equal(matched_gt[labels >= 0], all_matched_gt[labels >= 0])
 
 
 @given(cases(), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.sampled_from([1, 4, 32]))

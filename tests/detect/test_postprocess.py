@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from detect.postprocess import WAYS, Postprocess
+from detect.postprocess import NMS_METHODS, Postprocess
 from engine.errors import UserError
 
 SQUARE, SHIFTED, FAR = [0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]
@@ -34,7 +34,7 @@ def test_suppression_is_within_a_class_left_of_the_image():
 
 
 @pytest.mark.parametrize("iou, count", [(0.49, 1), (0.5, 2)])
-def test_suppressed_is_what_overlaps_by_more(iou, count):
+def test_a_box_is_suppressed_by_an_iou_above_the_threshold(iou, count):
     halves = [[0, 0, 10, 10], [0, 0, 10, 20]]  # 100 of 200: overlap exactly .5
     assert len(run(halves, [[0.9], [0.8]], iou=iou)) == count
 
@@ -44,7 +44,7 @@ def test_threshold():
     assert run([SQUARE, FAR], [[0.3], [0.2]], score=0.9) == []
 
 
-def test_keep_is_counted_after_suppression():
+def test_max_detections_is_counted_after_suppression():
     scores = [[0.9], [0.8], [0.7]]
     assert run([SQUARE, SHIFTED, FAR], scores, max_detections=2) == [(0, 0.9, 0), (0, 0.7, 50)]
     assert run([SQUARE, SHIFTED, FAR], scores, max_detections=1) == [(0, 0.9, 0)]
@@ -64,14 +64,14 @@ def test_pre_nms_counts_pairs_of_slot_and_class():
     ]
 
 
-@pytest.mark.parametrize("nms", WAYS)
+@pytest.mark.parametrize("nms", NMS_METHODS)
 def test_a_score_at_the_threshold_is_dropped(nms):
-    # What a head keeps out of suppression has score 0, so not even score=0 lets it in.
+    # Scores that a head keeps out of NMS are 0, and score=0 drops them too.
     assert run([SQUARE, FAR], [[0.75], [0.5]], nms=nms, score=0.5) == [(0, 0.75, 0)]
     assert run([SQUARE, FAR], [[0.75], [0.0]], nms=nms, score=0.0) == [(0, 0.75, 0)]
 
 
-def test_soft_suppression_drops_what_it_lowers_to_the_threshold():
+def test_soft_nms_drops_scores_lowered_to_the_threshold():
     # SQUARE once more: .8 * exp(-1 / .001) is 0 in float32.
     found = run([SQUARE, SQUARE, FAR], [[0.9], [0.8], [0.6]], nms="soft", sigma=1e-3, score=0.0)
     assert found == [(0, 0.9, 0), (0, 0.6, 50)]
@@ -135,7 +135,7 @@ def test_soft_suppression_equals_the_paper_box_by_box():
     assert found.scores.tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
 
 
-@pytest.mark.parametrize("nms", WAYS)
+@pytest.mark.parametrize("nms", NMS_METHODS)
 def test_an_image_does_not_depend_on_its_batch(nms):
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(3, 40, 2, generator=random) * 100 - 20

@@ -1,4 +1,4 @@
-"""RetinaNet: torchvision's is the judge; what is ours alone by hand."""
+"""RetinaNet: compared with torchvision's; the rest by hand."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from classify.backbones.resnet import ResNet
 from classify.losses import per_image_weights
-from detect.anchors import corner_anchors, sides_of
+from detect.anchors import anchor_sizes, corner_anchors
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
@@ -21,7 +21,7 @@ SIZE, CLASSES = (128, 160), 3
 
 
 def blank(backbone, number=1, size=SIZE):
-    """Feature maps that say nothing."""
+    """Feature maps of zeros."""
     maps = zip(backbone.channels, backbone.strides, strict=True)
     return [torch.zeros(number, c, -(-size[0] // s), -(-size[1] // s)) for c, s in maps]
 
@@ -49,7 +49,7 @@ def pair(tmp_path_factory):
 
 
 def build_pair(folder, kind, head, images=None):
-    """torchvision's detector and ours, which has read its file; some slots are sure of a class."""
+    """torchvision's detector and ours, which has read its file; some scores are high."""
     net = theirs(kind)
     classes, boxes = net.head.classification_head.cls_logits, net.head.regression_head.bbox_reg
     images = torchvisions.images(2, SIZE) if images is None else images
@@ -69,10 +69,10 @@ def test_raw_outputs_equal_torchvisions(pair):
     with torch.no_grad():
         normal, _ = net.transform(list(images / 255))
         want = net.head(list(net.backbone(normal.tensors).values()))
-        said = torchvisions.said(ours, net, images)
-    torch.testing.assert_close(said.boxes, want["bbox_regression"], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(said.logits, want["cls_logits"][..., 1:], atol=1e-5, rtol=1e-5)
-    assert said.boxes.std() > 0.1 and said.logits.std() > 0.1
+        output = torchvisions.said(ours, net, images)
+    torch.testing.assert_close(output.boxes, want["bbox_regression"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.logits, want["cls_logits"][..., 1:], atol=1e-5, rtol=1e-5)
+    assert output.boxes.std() > 0.1 and output.logits.std() > 0.1
 
 
 @pytest.mark.parametrize("size", [SIZE, (800, 1088), (96, 352)])
@@ -85,17 +85,17 @@ def test_anchors_equal_torchvisions_to_the_last_bit(size):
     sizes = tuple(
         (x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in (32, 64, 128, 256, 512)
     )
-    judge = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
-    (want,) = judge(ImageList(torch.zeros(1, 3, *size), [size]), grids)
+    reference = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
+    (want,) = reference(ImageList(torch.zeros(1, 3, *size), [size]), grids)
     assert torch.equal(slots, want)
 
 
 def test_corner_anchors_by_hand():
     # Side 4, ratio 4: 2 wide, 8 high; ratio 1: 4 x 4. Steps 17 // 2 = 8 and 9 // 1 = 9.
-    boxes, cells = corner_anchors((1, 2), sides_of([4], [4.0, 1.0]), (9, 17))
+    boxes, cells = corner_anchors((1, 2), anchor_sizes([4], [4.0, 1.0]), (9, 17))
     assert boxes.tolist() == [[-1, -4, 1, 4], [-2, -2, 2, 2], [7, -4, 9, 4], [6, -2, 10, 2]]
     assert cells.tolist() == [[8.5, 9]] * 4
-    assert sides_of([2, 3], [1.0, 4.0]).tolist() == [[2, 2], [3, 3], [1, 4], [1.5, 6]]
+    assert anchor_sizes([2, 3], [1.0, 4.0]).tolist() == [[2, 2], [3, 3], [1, 4], [1.5, 6]]
 
 
 def test_losses_equal_torchvisions(pair):
@@ -139,11 +139,11 @@ def test_the_second_version_equals_torchvisions(tmp_path):
     torchvisions.assert_found_alike(found, want)
 
 
-def test_only_the_best_few_of_a_level_are_candidates():
+def test_only_the_highest_scores_of_each_level_enter_nms():
     head = retina(ResNet(name="resnet18"), pyramid_channels=8, pre_nms_per_level=2)
     torch.manual_seed(0)
     scores = torch.rand(2, 7, 3)
-    kept = head.keep_best(scores, head_output := type("Said", (), {"levels": (5, 2)}))
+    kept = head.keep_best(scores, head_output := type("Levels", (), {"levels": (5, 2)}))
     assert head_output.levels == (5, 2)
     for image, few in zip(scores, kept, strict=True):
         for a, b in ((0, 5), (5, 7)):
@@ -170,16 +170,17 @@ def slow_labels(head, output, truth, batch):
     """By the paper and torchvision's rule for each object's best slots, one image at a time."""
     found = torch.full((batch, len(output.slots)), BACKGROUND)
     for i in range(batch):
-        mine = truth.of(i)
-        if not len(mine):
+        objects = truth.of(i)
+        if not len(objects):
             continue
-        overlap = torchvision.ops.box_iou(mine.boxes, output.slots)
+        overlap = torchvision.ops.box_iou(objects.boxes, output.slots)
         for slot in range(overlap.shape[1]):
             column = overlap[:, slot]
             best = int(column.argmax())
-            owns = any(column[o] > 0 and column[o] == overlap[o].max() for o in range(len(mine)))
-            if column[best] >= head.positive or owns:
-                found[i, slot] = mine.labels[best]
+            rows = range(len(objects))
+            is_best = any(column[o] > 0 and column[o] == overlap[o].max() for o in rows)
+            if column[best] >= head.positive or is_best:
+                found[i, slot] = objects.labels[best]
             elif column[best] >= head.negative:
                 found[i, slot] = IGNORE
     return found
@@ -223,8 +224,8 @@ def test_loss_before_training():
         output = head(blank(backbone, 1), SIZE)
     truth = torchvisions.objects(1, SIZE, CLASSES)
     assigned = head.assign(output, truth)
-    positive, judged = (assigned.labels >= 0).sum(), (assigned.labels != IGNORE).sum()
-    want = 1.12836 + (judged * CLASSES - positive) * 7.5378e-7 / positive
+    positive, counted = (assigned.labels >= 0).sum(), (assigned.labels != IGNORE).sum()
+    want = 1.12836 + (counted * CLASSES - positive) * 7.5378e-7 / positive
     assert loss()(output, assigned)["class"].item() == pytest.approx(want.item(), rel=1e-3)
 
 
@@ -233,7 +234,7 @@ def test_loss_before_training():
     [
         ({"extra_from": "c5"}, "head.extra_from=c5: expected p or c"),
         ({"first_stride": 64}, "needs a map of stride 64 or more"),
-        ({"scales": []}, "at least one anchor"),
+        ({"scales": []}, "at least one scale, ratio and level, all numbers above 0"),
     ],
 )
 def test_refusals(wrong, outputs):

@@ -8,7 +8,7 @@ import torch
 from torchvision.ops import box_iou
 
 from classify.losses import BCE, CrossEntropy, Focal
-from detect.heads.single import Single, largest
+from detect.heads.single import Single, largest_object
 from detect.losses.box import L1, MSE, CIoU, GIoU
 from detect.losses.multibox import Multibox
 from detect.losses.single import Single as SingleLoss
@@ -60,10 +60,10 @@ TRUE = objects(
 
 
 def test_the_largest_by_hand():
-    assert largest(TRUE, 4).tolist() == [3, -1, -1, 0]
-    assert largest(Objects.empty(), 3).tolist() == [-1, -1, -1]
+    assert largest_object(TRUE, 4).tolist() == [3, -1, -1, 0]
+    assert largest_object(Objects.empty(), 3).tolist() == [-1, -1, -1]
     point = objects((0, 1, False, [3, 3, 3, 3]))
-    assert largest(point, 1).tolist() == [0]  # no area, but there
+    assert largest_object(point, 1).tolist() == [0]  # no area, but there
 
 
 def test_the_largest_of_five_hundred_equals_the_slow_loop():
@@ -79,13 +79,13 @@ def test_the_largest_of_five_hundred_equals_the_slow_loop():
         best = expected[image[i]]
         if not ignore[i] and (best < 0 or areas[i] > areas[best]):
             expected[image[i]] = i
-    assert largest(many, 8).tolist() == expected
+    assert largest_object(many, 8).tolist() == expected
 
 
 def test_the_outline_does_not_decide():
     two = objects((0, 1, False, [0, 0, 9, 9]), (0, 2, False, [0, 0, 20, 20]))
     two.area = torch.tensor([80.0, 1.0])  # COCO's areas are of outlines
-    assert largest(two, 1).tolist() == [1]
+    assert largest_object(two, 1).tolist() == [1]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -113,11 +113,11 @@ def test_oracle(name):
         logits.scatter_(2, assigned.labels.clamp(min=0)[..., None], 20)
     found = head.decode(output._replace(logits=logits, boxes=assigned.boxes))
     for image, row in ((0, 3), (3, 0)):
-        mine = found.of(image)
-        torch.testing.assert_close(mine.boxes[0], TRUE.boxes[row], atol=0.01, rtol=0)
-        assert mine.labels[0] == (BACKGROUND if name == "box" else TRUE.labels[row])
-        assert mine.scores[0] > 0.99
-        assert len(mine) == (1 if name == "box" else CLASSES)
+        objects_of_image = found.of(image)
+        torch.testing.assert_close(objects_of_image.boxes[0], TRUE.boxes[row], atol=0.01, rtol=0)
+        assert objects_of_image.labels[0] == (BACKGROUND if name == "box" else TRUE.labels[row])
+        assert objects_of_image.scores[0] > 0.99
+        assert len(objects_of_image) == (1 if name == "box" else CLASSES)
 
 
 def test_the_best_few_classes():
@@ -129,11 +129,11 @@ def test_the_best_few_classes():
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_head_says_what_it_says(name):
+def test_a_head_fills_its_output_fields(name):
     head = make(name)
     output = head(features(), SIZE)
-    said = {key for key in ("logits", "boxes") if getattr(output, key) is not None}
-    assert said == head.outputs
+    predicted = {key for key in ("logits", "boxes") if getattr(output, key) is not None}
+    assert predicted == head.outputs
     assert output.slots.tolist() == [[0, 0, 160, 96]] and output.cells.tolist() == [[160, 96]]
 
 
@@ -185,25 +185,25 @@ def test_four_images_by_heart(box):
         descent.step()
     found = head.decode(output)  # of the same batch statistics
     for image, row in ((0, 3), (3, 0)):
-        mine = found.of(image)
-        assert mine.labels[0] == TRUE.labels[row] and mine.scores[0] > 0.9
-        assert box_iou(mine.boxes[:1], TRUE.boxes[[row]]).item() > 0.8
+        objects_of_image = found.of(image)
+        assert objects_of_image.labels[0] == TRUE.labels[row] and objects_of_image.scores[0] > 0.9
+        assert box_iou(objects_of_image.boxes[:1], TRUE.boxes[[row]]).item() > 0.8
 
 
 def test_the_loss_by_hand():
     output = make().eval()(features(2), SIZE)
     # Image 0: the truth is the first half of the middle half, corners (40, 24, 80, 72): of a 224
-    # side 56, 56, 112, 168 where 56, 56, 168, 168 is said: 56 / 4 = 14 px. Image 1 has no object.
+    # side 56, 56, 112, 168 where 56, 56, 168, 168 is predicted: 56 / 4 = 14 px. Image 1 has none.
     one = objects((0, 3, False, [40, 24, 80, 72]))
-    said = torch.tensor([0.25, 0.25, 0.75, 0.75]).logit().expand(2, 1, 4)
+    predicted = torch.tensor([0.25, 0.25, 0.75, 0.75]).logit().expand(2, 1, 4)
     logits = torch.tensor([0.0, 0, 0, math.log(4), 0]).expand(2, 1, 5)  # ln(8 / 4)
-    output = output._replace(boxes=said, logits=logits)
+    output = output._replace(boxes=predicted, logits=logits)
     terms = SingleLoss()(output, make().assign(output, one))
     assert terms["box"].item() == pytest.approx(14, rel=1e-4)
     assert terms["class"].item() == pytest.approx(20 * math.log(2))
     terms = SingleLoss(classes=3.0)(output._replace(logits=None), make().assign(output, one))
     assert list(terms) == ["box"]
-    empty = SingleLoss()(output, Assigned(torch.tensor([[BACKGROUND], [IGNORE]]), said))
+    empty = SingleLoss()(output, Assigned(torch.tensor([[BACKGROUND], [IGNORE]]), predicted))
     assert {k: v.item() for k, v in empty.items()} == {"box": 0, "class": 0}
 
 
@@ -233,7 +233,7 @@ def test_the_metric_by_hand():
         (1, 4, False, [100, 0, 200, 100]),
         (2, 4, True, [100, 0, 200, 100]),
     )
-    said = scored(
+    predicted = scored(
         [[0, 0, 20, 20], [0, 0, 40, 40], [100, 20, 200, 100], [0, 0, 1, 1]],
         [2, 1, 0, 0],
         [0, 0, 1, 2],
@@ -243,7 +243,7 @@ def test_the_metric_by_hand():
     # input, of four corners 2.5. Image 1: .8, wrong, 20 / 2 / 4 = 2.5. Images 2 and 3 have
     # nothing that counts.
     metric = SingleMetric(classes=list("abcde"))
-    metric.update(said, true, [META] * 4)
+    metric.update(predicted, true, [META] * 4)
     numbers = {"iou": 0.65, "corner_error": 2.5, "accuracy": 0.5}
     assert metric.compute() == pytest.approx(numbers)
     # One more where nothing was found: the point in the corner, (25, 0, 50, 50) / 4 = 31.25 px.
@@ -252,11 +252,11 @@ def test_the_metric_by_hand():
     assert metric.compute() == pytest.approx(numbers)
     metric.reset()
     assert metric.compute() == {"iou": 0, "corner_error": 0, "accuracy": 0}
-    metric.update(said, Objects.empty(), [META] * 4)
+    metric.update(predicted, Objects.empty(), [META] * 4)
     metric.update(Objects.empty(), Objects.empty(), [META])
     assert metric.compute() == {"iou": 0, "corner_error": 0, "accuracy": 0}
     alone = SingleBox(classes=[])
-    alone.update(said, true, [META] * 4)
+    alone.update(predicted, true, [META] * 4)
     assert alone.compute() == pytest.approx({"iou": 0.65, "corner_error": 2.5})
 
 
@@ -268,20 +268,20 @@ def test_the_metric_equals_the_slow_loop():
     labels = torch.randint(0, 3, (60,), generator=random)
     score = torch.rand(60, generator=random)
     true = Objects(boxes[:30], labels[:30], image[:30], ignore=score[:30] < 0.3)
-    said = Objects(boxes[30:], labels[30:], image[30:], score[30:])
+    predicted = Objects(boxes[30:], labels[30:], image[30:], score[30:])
     metric = SingleMetric(classes=list("abc"))
-    metric.update(said, true, [META] * 9)
+    metric.update(predicted, true, [META] * 9)
     rows = []
     for i in range(9):
-        mine, found = true.of(i), said.of(i)
-        mine = mine.select(~mine.ignore)
-        if len(mine):
-            t = int(mine.area.argmax())
+        objects_of_image, found = true.of(i), predicted.of(i)
+        objects_of_image = objects_of_image.select(~objects_of_image.ignore)
+        if len(objects_of_image):
+            t = int(objects_of_image.area.argmax())
             p = int(found.scores.argmax()) if len(found) else None
             box = torch.zeros(4) if p is None else found.boxes[p]
-            gap = (box - mine.boxes[t]).abs() / torch.tensor([4.0, 2, 4, 2])
-            right = p is not None and found.labels[p] == mine.labels[t]
-            overlap = box_iou(box[None], mine.boxes[[t]]).item()
+            gap = (box - objects_of_image.boxes[t]).abs() / torch.tensor([4.0, 2, 4, 2])
+            right = p is not None and found.labels[p] == objects_of_image.labels[t]
+            overlap = box_iou(box[None], objects_of_image.boxes[[t]]).item()
             rows.append((overlap, gap.mean().item(), float(right)))
     expected = dict(zip(("iou", "corner_error", "accuracy"), np.mean(rows, 0), strict=True))
     assert metric.compute() == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""SSD as published: torchvision's is the judge; its boxes and layers by the paper's numbers."""
+"""SSD as published: compared with torchvision's; boxes and layers with the paper's numbers."""
 
 import pytest
 import torch
@@ -64,16 +64,16 @@ def test_everything_equals_torchvisions(pair):
         normal, _ = net.transform(list(images / 255))
         maps = list(net.backbone(normal.tensors).values())
         want, found = net.head(maps), net(list(images / 255))
-        said = torchvisions.said(ours, net, images)
-        got, costs = ours.losses(said, truth), torchvisions.losses(net, images, truth)
+        output = torchvisions.said(ours, net, images)
+        got, costs = ours.losses(output, truth), torchvisions.losses(net, images, truth)
     net.eval()
-    torch.testing.assert_close(said.boxes, want["bbox_regression"], atol=1e-5, rtol=1e-5)
-    last_first = said.logits.roll(1, -1)
+    torch.testing.assert_close(output.boxes, want["bbox_regression"], atol=1e-5, rtol=1e-5)
+    last_first = output.logits.roll(1, -1)
     torch.testing.assert_close(last_first, want["cls_logits"], atol=1e-5, rtol=1e-5)
-    assert torch.equal(said.slots, net.anchor_generator(normal, maps)[0])
+    assert torch.equal(output.slots, net.anchor_generator(normal, maps)[0])
     assert got["class"].item() == pytest.approx(costs["classification"].item(), rel=1e-4)
     assert got["box"].item() == pytest.approx(costs["bbox_regression"].item(), rel=1e-4)
-    torchvisions.assert_found_alike(ours.decode(said), found)
+    torchvisions.assert_found_alike(ours.decode(output), found)
 
 
 def test_detections_of_a_real_image_equal_torchvisions(shared_data, tmp_path):
@@ -133,9 +133,9 @@ def test_number_of_boxes(backbone, name, side, counts):
 def test_default_boxes_equal_torchvisions_to_the_last_bit(steps, size):
     scales, ratios = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05], [[2], [2, 3], [3]] * 2
     grids = [(38, 38), (19, 21), (10, 10), (5, 6), (3, 3), (1, 1)]
-    judge = DefaultBoxGenerator(ratios, scales=scales, steps=steps)
+    reference = DefaultBoxGenerator(ratios, scales=scales, steps=steps)
     maps = [torch.zeros(1, 1, *grid) for grid in grids]
-    (want,) = judge(ImageList(torch.zeros(1, 3, *size), [size]), maps)
+    (want,) = reference(ImageList(torch.zeros(1, 3, *size), [size]), maps)
     shapes = default_shapes(scales, ratios)
     every = zip(grids, shapes, steps or [None] * 6, strict=True)
     assert torch.equal(torch.cat([default_boxes(g, s, size, p)[0] for g, s, p in every]), want)
@@ -193,7 +193,7 @@ def test_every_parameter_gets_a_gradient(name):
         assert parameter.grad.any(), key
 
 
-def test_the_candidates_are_the_best_slots_of_each_class():
+def test_the_best_slots_of_each_class_enter_nms():
     with torch.device("meta"):
         made = head("ssd_paper_lite", make("backbone", "mobilenet_v3_ssd"), per_class=2)
     # A row is a slot, a column a class. Of each column the two highest stay, so a slot keeps all
@@ -215,7 +215,7 @@ def test_conv4_3_has_length_20_in_every_cell():
     ("options", "outputs"),
     [
         ({"scales": [0.1, 0.2]}, "6 maps of the backbone and extras, 6 ratios, 2 scales, 6 steps"),
-        ({"steps": [8]}, "1 steps; expected one of each a map"),
+        ({"steps": [8]}, "1 steps; expected one of each per map"),
         ({"first_stride": 64}, "needs a map of stride 64 or more"),
     ],
 )
@@ -229,5 +229,5 @@ def test_refusals(options, outputs):
 def test_an_image_too_small_for_the_last_level():
     below = make("backbone", "vgg16_ssd")
     made = head("ssd_paper_300", below)
-    with pytest.raises(UserError, match="leaves no map for level 5 of 6.*say a larger size"):
+    with pytest.raises(UserError, match="leaves no map for level 5 of 6.*set a larger size"):
         made([torch.zeros(1, 512, 8, 8), torch.zeros(1, 1024, 4, 4)], (64, 64))

@@ -187,7 +187,7 @@ def test_wrong_options_are_refused():
             VOCMap(classes=["cat"], iou=iou)
 
 
-def test_the_protocol_says_the_rules():
+def test_the_protocol_names_the_rules():
     metric = VOCMap(classes=["cat"])
     assert metric.protocol == "VOC AP, IoU 0.50, all-point rule, inclusive pixels (+1)"
     other = VOCMap(classes=["cat"], iou=0.375, rule="11_point", inclusive=False)

@@ -11,9 +11,9 @@ from torchvision.ops import box_iou
 
 from classify.backbones.darknet_v1 import DarknetV1
 from detect.coder import SqrtCoder
-from detect.heads.yolo_slots import overlap
+from detect.heads.yolo_slots import elementwise_iou
 from detect.heads.yolo_v1 import YOLOv1
-from detect.heads.yolo_v2 import YOLOv2, stacked
+from detect.heads.yolo_v2 import YOLOv2, space_to_depth
 from detect.heads.yolo_v3 import YOLOv3
 from detect.losses.yolo_v1 import YOLOv1 as YOLOv1Loss
 from detect.losses.yolo_v2 import YOLOv2 as YOLOv2Loss
@@ -62,8 +62,8 @@ def scene(seed, count=24, images=4):
     return Objects(boxes, labels, image, ignore=ignore)
 
 
-def said(head, objects, seed):
-    """A random output, in which half of the slots say about what they should."""
+def random_output(head, objects, seed):
+    """A random output, in which half of the slots predict nearly their targets."""
     torch.manual_seed(seed)
     with torch.no_grad():
         output = head([torch.randn(4, 4, SIZE // s, SIZE // s) for s in (8, 16, 32)], (SIZE, SIZE))
@@ -88,8 +88,8 @@ def bce(logit, target):
 
 def rows(objects, image):
     """(box, label, ignored) of each object of an image."""
-    mine = objects.of(image)
-    return list(zip(mine.boxes.tolist(), mine.labels.tolist(), mine.ignore.tolist(), strict=True))
+    x = objects.of(image)
+    return list(zip(x.boxes.tolist(), x.labels.tolist(), x.ignore.tolist(), strict=True))
 
 
 def v1_slowly(output, objects):
@@ -171,17 +171,17 @@ def anchors_slowly(output, objects, levels, ignore, terms):
     count = 0
     for image in range(len(output.logits)):
         logits, codes, sure = (x[image].tolist() for x in output[:3])
-        held, spared = {}, set()
+        matched, ignored = {}, set()
         for box, label, is_ignored in rows(objects, image):
             if is_ignored:
-                spared.add(nearest_slot(box, slots))
+                ignored.add(nearest_slot(box, slots))
             else:
-                held[nearest_slot(box, slots)] = (box, label)
+                matched[nearest_slot(box, slots)] = (box, label)
         for number, slot in enumerate(slots):
-            said = decoded(codes[number], slot)
-            overlaps = [iou(said, box) for box, _, _ in rows(objects, image)]
-            if number in held:
-                box, label = held[number]
+            predicted = decoded(codes[number], slot)
+            overlaps = [iou(predicted, box) for box, _, _ in rows(objects, image)]
+            if number in matched:
+                box, label = matched[number]
                 stride, _, (w, h) = slot
                 centre = [((box[i] + box[i + 2]) / 2 / stride) % 1 for i in (0, 1)]
                 size = [math.log((box[2] - box[0]) / w), math.log((box[3] - box[1]) / h)]
@@ -189,9 +189,9 @@ def anchors_slowly(output, objects, levels, ignore, terms):
                 count += 1
                 box_term = weight * terms.box(codes[number], centre, size)
                 total["box"] += box_term
-                total["objectness"] += terms.found(sure[number], iou(said, box))
+                total["objectness"] += terms.found(sure[number], iou(predicted, box))
                 total["class"] += terms.classes(logits[number], label)
-            elif number not in spared and max(overlaps, default=0) <= ignore:
+            elif number not in ignored and max(overlaps, default=0) <= ignore:
                 total["objectness"] += terms.empty(sure[number])
     return total, count
 
@@ -247,7 +247,7 @@ PAIRS = {"v1": (v1, YOLOv1Loss()), "v2": (v2, YOLOv2Loss()), "v3": (v3, YOLOv3Lo
 def test_the_loss_equals_the_paper_slot_by_slot(name, seed):
     make, loss = PAIRS[name]
     head, objects = make(), scene(seed)
-    output = said(head, objects, seed)
+    output = random_output(head, objects, seed)
     terms = loss(output, head.assign(output, objects))
     expected, count = slowly(name, output, objects)
     assert 3 < count <= (~objects.ignore).sum()
@@ -261,7 +261,7 @@ def test_every_kind_of_slot_was_in_that_test(name):
     head = make()
     kinds = set()
     for seed in range(4):
-        labels = head.assign(said(head, scene(seed), seed), scene(seed)).labels
+        labels = head.assign(random_output(head, scene(seed), seed), scene(seed)).labels
         kinds |= set(labels.unique().tolist())
         assert (labels[1] < 0).all()
         assert (labels[2] < 0).all() and (labels[2] == IGNORE).any()
@@ -272,7 +272,7 @@ def test_every_kind_of_slot_was_in_that_test(name):
 def test_no_object_is_finite_and_only_objectness_learns(name):
     make, loss = PAIRS[name]
     head = make()
-    output = said(head, scene(0), 0)
+    output = random_output(head, scene(0), 0)
     assigned = head.assign(output, Objects.empty())
     assert (assigned.labels == BACKGROUND).all()
     terms = loss(output, assigned)
@@ -284,19 +284,19 @@ def test_five_hundred_objects_in_an_image(name):
     make, loss = PAIRS[name]
     head, objects = make(), scene(5, count=500)
     objects.batch_index.fill_(3)
-    output = said(head, objects, 5)
+    output = random_output(head, objects, 5)
     assigned = head.assign(output, objects)
     assert (assigned.labels[3] >= 0).sum() >= 8 and (assigned.labels[:3] == BACKGROUND).all()
     assert all(term.isfinite() for term in loss(output, assigned).values())
 
 
-def test_overlap_equals_torchvisions():
+def test_elementwise_iou_equals_torchvisions():
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(2, 50, 2, 2, generator=random) * 20
     a, b = torch.cat([corners.amin(2), corners.amax(2)], -1)
-    torch.testing.assert_close(overlap(a, b), box_iou(a, b).diagonal())
-    torch.testing.assert_close(overlap(a[:, None], b), box_iou(a, b))
-    assert overlap(torch.zeros(4), torch.zeros(4)) == 0  # no area at all: not NaN
+    torch.testing.assert_close(elementwise_iou(a, b), box_iou(a, b).diagonal())
+    torch.testing.assert_close(elementwise_iou(a[:, None], b), box_iou(a, b))
+    assert elementwise_iou(torch.zeros(4), torch.zeros(4)) == 0  # no area at all: not NaN
 
 
 def test_the_code_of_v1_by_hand():
@@ -346,11 +346,11 @@ def test_the_presets_cost_what_was_published(overrides, parameters, billions, sl
     assert found.slots == slots
 
 
-def test_v1_answers_with_its_better_box_and_one_object_a_cell():
+def test_v1s_better_box_is_responsible_for_one_object_per_cell():
     head = v1()
-    # Two objects in the cell (16..32, 16..32): the last is it.
+    # Two objects in the cell (16..32, 16..32): the last gets it.
     objects = Objects(torch.tensor([[10.0, 10, 34, 34], [18, 14, 30, 38]]), torch.tensor([0, 2]))
-    output = said(head, objects, 0)
+    output = random_output(head, objects, 0)
     output = output._replace(boxes=output.boxes[:1].clone(), logits=output.logits[:1])
     cell = 2 * (1 * 4 + 1)
     truth = SqrtCoder(grid=4).encode(objects.boxes[1], output.slots[cell], output.cells[cell])
@@ -365,7 +365,7 @@ def test_v1_answers_with_its_better_box_and_one_object_a_cell():
     assert head.assign(output, objects).labels[0, cell] == 2
 
 
-def test_v1_reads_linear_outputs_as_shares():
+def test_v1_reads_linear_outputs_as_probabilities():
     logits, sure = torch.tensor([[[0.5, -0.2, 1.7]]]), torch.tensor([[0.8]])
     code = torch.tensor([[[0.5, 0.5, 1.0, 1.0]]])  # the whole image
     cell = torch.tensor([[0.0, 0, 64, 64]])
@@ -420,10 +420,10 @@ def test_v2_at_416_has_845_slots_and_its_layers():
 def test_the_pass_through_by_hand():
     x = torch.arange(16.0).view(1, 1, 4, 4)
     # Each 2x2 cells: (0, 1, 4, 5), (2, 3, 6, 7), (8, 9, 12, 13), (10, 11, 14, 15)
-    assert stacked(x, (2, 2))[0, :, 0, 0].tolist() == [0, 1, 4, 5]
-    assert stacked(x, (2, 2))[0, :, 1, 0].tolist() == [8, 9, 12, 13]
-    assert stacked(x[..., :3], (2, 2))[0, :, 0, 1].tolist() == [2, 0, 6, 0]  # filled up
-    assert stacked(x, (1, 2)).shape == (1, 4, 1, 2)  # cut
+    assert space_to_depth(x, (2, 2))[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+    assert space_to_depth(x, (2, 2))[0, :, 1, 0].tolist() == [8, 9, 12, 13]
+    assert space_to_depth(x[..., :3], (2, 2))[0, :, 0, 1].tolist() == [2, 0, 6, 0]  # filled up
+    assert space_to_depth(x, (1, 2)).shape == (1, 4, 1, 2)  # cut
 
 
 def test_v2_passes_a_cell_on_where_it_is():
@@ -434,8 +434,8 @@ def test_v2_passes_a_cell_on_where_it_is():
     with torch.no_grad():
         before = head(maps, (256, 256)).logits
         maps[1][0, :, 5, 11] = 1  # stride 16, so row 2, column 5 of stride 32
-        heard = (head(maps, (256, 256)).logits - before).abs().sum(-1).view(8, 8) > 0
-    rows, columns = heard.nonzero().T  # a 3x3 convolution follows
+        changed = (head(maps, (256, 256)).logits - before).abs().sum(-1).view(8, 8) > 0
+    rows, columns = changed.nonzero().T  # a 3x3 convolution follows
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 3, 4, 6)
 
 
@@ -451,7 +451,7 @@ def test_v2_and_v3_have_no_background_logit_under_a_softmax():
 def test_a_later_object_takes_the_slot_of_cell_and_anchor():
     head = v3()
     boxes = torch.tensor([[2.0, 2, 9, 11], [1.0, 1, 8, 10]])  # both in cell (0, 0), both 7 x 9
-    output = said(head, scene(0), 0)
+    output = random_output(head, scene(0), 0)
     for order in ([0, 1], [1, 0]):
         assigned = head.assign(output, Objects(boxes[order], torch.tensor([0, 1])))
         assert (assigned.labels[0] >= 0).sum() == 1 and (assigned.labels[0] == 1).sum() == 1
