@@ -8,6 +8,7 @@ from itertools import pairwise
 import hydra
 import pytest
 import torch
+import torchvisions
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -124,7 +125,7 @@ def test_a_detector_takes_the_last_map_of_each_stride():
     assert last_map_per_stride((16, 16)) == [1]
     backbone = shapes_only("googlenet")
     given = {"channels": backbone.channels, "strides": backbone.strides, "num_classes": 3}
-    nodes = {name: OmegaConf.load(CONFIGS / f"head/{name}.yaml") for name in ("ssd", "yolo_v3")}
+    nodes = {name: torchvisions.configured("head", name) for name in ("ssd", "yolo_v3")}
     heads = {k: part(node, "head", activation="sigmoid", **given) for k, node in nodes.items()}
     assert heads["ssd"].maps == heads["yolo_v3"].levels == [1, 4, 5]
 

@@ -12,7 +12,6 @@ from classify.backbones.resnet import ResNet
 from classify.losses import per_image_weights
 from detect.anchors import anchor_sizes, corner_anchors
 from engine.builders.instantiate import part
-from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Objects
 from engine.weights import pretrained
@@ -31,7 +30,7 @@ def loss(name="focal_retina"):
 
 
 def retina(backbone, name="retina", classes=CLASSES, **options):
-    node = OmegaConf.merge(OmegaConf.load(CONFIGS / f"head/{name}.yaml"), options)
+    node = OmegaConf.merge(torchvisions.configured("head", name), options)
     given = {"channels": backbone.channels, "strides": backbone.strides}
     return part(node, "head", **given, num_classes=classes, activation="sigmoid").eval()
 
