@@ -11,7 +11,7 @@ from engine.errors import UserError
 from engine.network import Network
 from engine.training.ema import averaged
 from engine.training.guard import Guard
-from engine.training.optimizer import optimizer
+from engine.training.optimizer import build_optimizer
 from engine.training.precision import resolve, widen
 from engine.training.run import Clock, Run
 from engine.training.timer import StepTimer
@@ -33,13 +33,13 @@ def prepare(cfg: DictConfig, network: Network, batches: int, device: torch.devic
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:
-        fsdp.check(cfg, network, precision)
+        fsdp.check_shardable(cfg, network, precision)
         for net in (network,) if ema is None else (network, ema.module):
             fsdp.shard(net, device)
     finetune = part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
-        optim = optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
+        optim = build_optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
     except ValueError as error:  # torch's own check of its arguments
         raise UserError(f"optimizer: {error}") from error
     factor = part(cfg.schedule, "schedule")
