@@ -7,7 +7,7 @@ from engine.cli import command
 
 @command("eval")
 def main(cfg: Any) -> float:
-    """Checked configuration in, value of the primary metric out."""
+    """Evaluate, and return the value of the primary metric."""
     from engine.evaluate import evaluate  # torch loads only now
 
     return evaluate(cfg)

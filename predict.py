@@ -7,7 +7,7 @@ from engine.cli import command
 
 @command("predict")
 def main(cfg: Any) -> None:
-    """Checked configuration in, annotated images and predictions.json out."""
+    """Write annotated images and predictions.json."""
     from engine.predict import predict  # torch loads only now
 
     predict(cfg)

@@ -7,7 +7,7 @@ from engine.cli import command
 
 @command("train")
 def main(cfg: Any) -> float:
-    """Checked configuration in, best value of the primary metric out."""
+    """Train, and return the best value of the primary metric."""
     from engine.train import train  # torch loads only now
 
     return train(cfg)

@@ -1,6 +1,6 @@
-"""The frame every command runs in: compose, check, run, and say in one line what is wrong.
+"""Runs a command: compose its configuration, check it, run, and print errors in one line.
 
-No torch here: a command composes and checks its configuration before anything heavy loads.
+No import of torch here: mistakes in the configuration are found before it loads.
 """
 
 import atexit
@@ -28,11 +28,11 @@ from engine.config.renamed import new_key, new_option
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped, UserError, did_you_mean
 
-# What a process of torchrun's that is not the first leaves to the first: files, and the console.
+# Under torchrun only rank 0 writes the run folder's files and the console.
 SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]",
           "~hydra.job_logging.handlers.file"]  # fmt: skip
 
-logging.raiseExceptions = False  # a line that no one reads any more (`| head`) is no error
+logging.raiseExceptions = False  # a closed pipe (`| head`) is no error
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
@@ -52,39 +52,39 @@ def _options(group: str) -> list[str]:
 
 
 def _known_keys(config_name: str) -> list[str]:
-    """Every key of the configuration as the command line's own group choices compose it."""
-    wanted = (*_groups(), "hydra.searchpath")
-    chosen = [a for a in sys.argv[1:] if a.split("=")[0] in wanted and "," not in a]
+    """Return every key of the configuration composed with the groups of the command line."""
+    selectors = (*_groups(), "hydra.searchpath")
+    choices = [a for a in sys.argv[1:] if a.split("=")[0] in selectors and "," not in a]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
-            return list(_keys(hydra.compose(config_name, overrides=chosen)))
+            return list(_keys(hydra.compose(config_name, overrides=choices)))
         except HydraException:  # one of the choices is the mistake
             return list(_keys(hydra.compose(config_name)))
 
 
 def _explain(error: Exception, config_name: str) -> str:
-    """One line from Hydra's several: what was got, what was expected."""
+    """Return Hydra's error in one line: what was got, what is expected."""
     key = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, MissingConfigException) and (missing := error.missing_cfg_file):
         group, _, option = missing.rpartition("/") if error.options else missing.partition("/")
         options = error.options or _options(group)  # in folders Hydra knows of none
         if now := new_option(group, option):
             return f"{group}={option}: this is called {group}={now} now"
-        near = did_you_mean(option, options)
-        return f"{group}={option}: no such {group}{near or ';'} there are: {', '.join(options)}"
+        hint = did_you_mean(option, options)
+        return f"{group}={option}: no such {group}{hint or ';'} there are: {', '.join(options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
     group = key[1].split(".")[0] if key else ""
-    own = {*_groups(), "image_size", "preprocessing"}
-    if key and config_name in ("eval", "predict", "resume") and group in own:
-        return f"{key[1]}: a checkpoint keeps its own {group}; choose it when training starts"
+    in_checkpoint = {*_groups(), "image_size", "preprocessing"}
+    if key and config_name in ("eval", "predict", "resume") and group in in_checkpoint:
+        return f"{key[1]}: the checkpoint determines {group}; choose it when training starts"
     if key:
         known = _known_keys(config_name)
         if now := new_key(key[1], known, config_name):
             return f"{key[1]}: this key is called {now} now"
-        near = did_you_mean(key[1], known)
-        return f"{key[1]}: no such key{near} (`--cfg job` lists them all)"
+        hint = did_you_mean(key[1], known)
+        return f"{key[1]}: no such key{hint} (`--cfg job` lists them all)"
     lines = [str(error).replace("Error merging override ", "").split("\n")[0]]
     if error.__cause__ is not None:
         lines.append(str(error.__cause__).split("\n")[0])
@@ -92,10 +92,10 @@ def _explain(error: Exception, config_name: str) -> str:
 
 
 def _config_name(name: str) -> str:
-    """What the arguments turn the command into.
+    """Return the name of the configuration to compose, which depends on the arguments.
 
-    `predict.py model=...` composes a network, `eval.py truth=...` a data set; a resumed run starts
-    from the checkpoint's configuration, in the checkpoint's run folder.
+    `predict.py model=...` composes a network, `eval.py truth=...` a data set. For a resumed run,
+    whose configuration is in the checkpoint, the run folder of the checkpoint is set.
     """
     if name == "predict" and any(a.startswith("model=") for a in sys.argv):
         return "pretrained"
@@ -106,128 +106,129 @@ def _config_name(name: str) -> str:
     at = next(i for i, a in enumerate(sys.argv) if a.startswith("resume="))
     path = sys.argv[at].removeprefix("resume=")
     if path == "auto":
-        path = str(_newest())
+        path = str(_newest_checkpoint())
     sys.argv[at] = f"resume='{path}'"
     checkpoint = Path(path).resolve()
     if checkpoint.is_file() and checkpoint.parent.name == "checkpoints":
-        sys.argv.insert(at, f"hydra.run.dir='{checkpoint.parent.parent}'")  # one given later wins
+        # before the user's own, if any: the last one wins
+        sys.argv.insert(at, f"hydra.run.dir='{checkpoint.parent.parent}'")
     return "resume"
 
 
-def _newest() -> Path:
-    """The last checkpoint that is whole, of the run folder given or of all runs here."""
-    said = [a.partition("=")[2] for a in sys.argv if a.startswith("hydra.run.dir=")]
-    pattern = f"{glob.escape(said[-1])}/" if said else "outputs/*/*/"
-    found = [Path(p) for p in glob.glob(f"{pattern}checkpoints/last.pt") if zipfile.is_zipfile(p)]
-    if not found:
-        raise UserError(f"resume=auto: no {pattern}checkpoints/last.pt that is whole; say its path")
-    return max(found, key=os.path.getmtime)
+def _newest_checkpoint() -> Path:
+    """Return the newest intact checkpoint of the run folder given, or of all runs here."""
+    run_dirs = [a.partition("=")[2] for a in sys.argv if a.startswith("hydra.run.dir=")]
+    pattern = f"{glob.escape(run_dirs[-1])}/" if run_dirs else "outputs/*/*/"
+    paths = [Path(p) for p in glob.glob(f"{pattern}checkpoints/last.pt") if zipfile.is_zipfile(p)]
+    if not paths:
+        raise UserError(f"resume=auto: no intact {pattern}checkpoints/last.pt; set resume=PATH")
+    return max(paths, key=os.path.getmtime)
 
 
-def _launched() -> bool:
+def _under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _follows() -> bool:
-    """Whether this is a process of torchrun's that is not the first."""
-    return _launched() and os.environ["RANK"] != "0"
+def _is_rank_zero() -> bool:
+    """Return whether this process is the only one, or torchrun's first."""
+    return not _under_torchrun() or os.environ["RANK"] == "0"
 
 
-def _join(name: str) -> None:
-    """Take part in torchrun's run, if this is one."""
-    if _launched() and name != "train":
-        raise UserError(f"torchrun starts train.py alone; {name} runs in one process, by python")
-    if _launched() and {"-m", "--multirun"} & set(sys.argv):
-        raise UserError("-m: a sweep runs in one process, by python; start torchrun once a job")
-    if _follows():
+def _check_torchrun(name: str) -> None:
+    """Refuse what does not work under torchrun; silence all ranks but the first."""
+    if _under_torchrun() and name != "train":
+        raise UserError(f"torchrun starts train.py only; run {name} in one process, with python")
+    if _under_torchrun() and {"-m", "--multirun"} & set(sys.argv):
+        raise UserError("-m: a sweep runs in one process, with python; start torchrun once a job")
+    if not _is_rank_zero():
         sys.argv += SILENT
 
 
-def _ending(main: Callable[[], None]) -> Callable[[], None]:
-    """A command that leaves Python's last steps out where it is one of torchrun's processes.
+def _hard_exit_under_torchrun(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a command so that under torchrun the process ends without Python's teardown.
 
-    Torch's caches of what is in shards keep gloo's threads alive to the end. One of them that lets
-    go of a tensor only then, late by a moment after the last exchange, would abort the process.
+    Torch's caches of sharded tensors keep gloo's threads alive to the end. A thread that frees a
+    tensor during the teardown would abort the process.
     """
 
     @functools.wraps(main)
-    def ended() -> None:
+    def wrapped() -> None:
         try:
             main()
         except SystemExit as end:
-            if not _launched() or not isinstance(end.code, int):
+            if not _under_torchrun() or not isinstance(end.code, int):
                 raise
             atexit._run_exitfuncs()  # it ends the loader's workers
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code)
 
-    return ended
+    return wrapped
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make `task` a command with the configuration `configs/<name>.yaml`.
+    """Decorator: makes a function of the configuration `configs/<name>.yaml` a command.
 
-    What the user can mend ends in one line on standard error and exit code 2. A job of a sweep that
-    fails counts as nan; the others go on, and the sweep exits with the first failure's code.
+    A mistake of the user ends it with one line on standard error and exit code 2. A job of a sweep
+    that fails returns nan; the others go on, and the sweep exits with the first failure's code.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        failed: list[int] = []
+        exit_codes: list[int] = []  # of failed jobs
 
         def job(cfg: DictConfig) -> Any:
             try:
                 return task(cfg)
             except UserError as error:
-                failed.append(_say(str(error)))
+                exit_codes.append(_print_error(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
-                failed.append(_say(_explain(error, name)))
+                exit_codes.append(_print_error(_explain(error, name)))
             except Exception:
                 traceback.print_exc()
-                failed.append(1)
+                exit_codes.append(1)
             if HydraConfig.get().mode != RunMode.MULTIRUN:
-                sys.exit(failed[0])
+                sys.exit(exit_codes[0])
             return float("nan")
 
-        job.__module__ = name  # by which Hydra names the log: check.log, not __main__.log
+        job.__module__ = name  # Hydra names the log after it: check.log, not __main__.log
 
         def main() -> None:
-            sys.exit(_start(name, job) or (failed[0] if failed else 0))
+            sys.exit(_run(name, job) or (exit_codes[0] if exit_codes else 0))
 
-        return _ending(main)
+        return _hard_exit_under_torchrun(main)
 
     return decorate
 
 
-def _start(name: str, job: Callable[[DictConfig], Any]) -> int:
-    """Compose the configuration and run the job; the exit code of what ended it early, else 0."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, we print
+def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
+    """Compose the configuration, run the job, and return the exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
     try:
         config_name = _config_name(name)
-        _join(name)
+        _check_torchrun(name)
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
         sys.stdout.flush()
     except UserError as error:
-        return _once(str(error))
+        return _rank_zero_error(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _once(_explain(error, config_name))
+        return _rank_zero_error(_explain(error, config_name))
     except Stopped as stopped:
-        return _once(stopped.args[1], 128 + stopped.args[0])
+        return _rank_zero_error(stopped.args[1], 128 + stopped.args[0])
     except KeyboardInterrupt:
-        return _once("interrupted", 130)
+        return _rank_zero_error("interrupted", 130)
     except BrokenPipeError:  # `eval.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _once(f"{error.strerror}: {error.filename}; set hydra.run.dir=FOLDER")
+        return _rank_zero_error(f"{error.strerror}: {error.filename}; set hydra.run.dir=FOLDER")
     return 0
 
 
-def _say(message: str, code: int = 2) -> int:
+def _print_error(message: str, code: int = 2) -> int:
     print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     return code
 
 
-def _once(message: str, code: int = 2) -> int:
-    """What the other processes of a run would say too."""
-    return code if _follows() else _say(message, code)
+def _rank_zero_error(message: str, code: int = 2) -> int:
+    """Print an error that every process of a run has; only rank 0 does."""
+    return _print_error(message, code) if _is_rank_zero() else code

@@ -1,23 +1,23 @@
-"""What the console shows: messages, defects of a data set in one line, tables. No torch here."""
+"""Text for the console: messages, defects of a data set, tables. No import of torch here."""
 
 import logging
 from typing import Any
 
 
 def info(text: str) -> None:
-    """One message on the console and in the run's log; of a name, what is not UTF-8 is escaped."""
+    """Print a message and write it to the run's log; bytes that are not UTF-8 are escaped."""
     logging.getLogger("onelook").info("%s", text.encode("utf-8", "backslashreplace").decode())
 
 
 def format_defect(entry: dict[str, Any]) -> str:
-    """A defect in one line; the file is named once."""
+    """Return a defect as one line that names the file once."""
     file, row, reason = str(entry["file"]), entry["row"], entry["reason"]
     where = f"{file} row {row}: " if row is not None else "" if file in reason else f"{file}: "
     return f"{where}{reason}, {entry['action']}"
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """Rows of the same keys as a table to read."""
+    """Return rows of the same keys as a text table."""
     cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = (zip(line, widths, strict=True) for line in cells)

@@ -1,4 +1,4 @@
-"""The command `eval.py`: score a checkpoint on a split, or a predictions file against a truth."""
+"""The command `eval.py`: evaluate a checkpoint on a split, or a predictions file."""
 
 import time
 from contextlib import closing
@@ -19,7 +19,7 @@ from engine.training.precision import resolve
 
 
 def evaluate(cfg: DictConfig) -> float:
-    """Print and write the metric; return its primary value."""
+    """Print and write the metric's numbers; return the primary one."""
     if cfg.draw < 0:
         raise UserError(f"draw={cfg.draw}: expected 0 or more")
     started = time.perf_counter()
@@ -33,23 +33,25 @@ def evaluate(cfg: DictConfig) -> float:
     if saved:
         parts.check_all(full)
     if "_target_" not in full.dataset:
-        raise UserError("predictions= needs a truth: set truth=GT.json or dataset=... (and split=)")
+        raise UserError(
+            "predictions= needs ground truth: set truth=GT.json or dataset=... (split=)"
+        )
     data = parts.dataset(full, cfg.split)
     for note in data.notes:
         info(f"data ({cfg.split}): {note}")
     if saved:
         from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
-        raise UserError("say which metric: metric=voc_map, metric=coco_map or metric=top_k")
+        raise UserError("no metric: set metric=voc_map, metric=coco_map or metric=top_k")
     metric = parts.metric(full, data.classes)
     if cfg.predictions:
-        scores = score_file(cfg.predictions, data, metric)
+        scores = score_predictions_file(cfg.predictions, data, metric)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
         loader = parts.loader(full, data, device)
         precision = resolve(full.trainer.precision, device)
-        scores, found = loop.evaluate(network, loader, metric, device, precision)
-        write_found(folder, data, found, cfg.draw, cfg.show)
+        scores, predicted = loop.evaluate_network(network, loader, metric, device, precision)
+        write_predictions(folder, data, predicted, cfg.draw, cfg.show)
         draw.charts(metric, folder / "images")
     split = "" if cfg.truth else f" {cfg.split}"
     write_metrics(
@@ -66,32 +68,35 @@ def evaluate(cfg: DictConfig) -> float:
     return scores[metric.primary]
 
 
-def write_found(
+def write_predictions(
     folder: Path,
     data: Dataset,
-    found: list[tuple[Objects, list[Meta]]],
+    predicted: list[tuple[Objects, list[Meta]]],
     images: int,
     show: float,
 ) -> None:
-    """predictions.json, and the first few images annotated."""
+    """Write predictions.json, and the first `images` images with objects that score `show`."""
     with closing(
         predictions.Writer(folder / "predictions.json", predictions.categories(data))
     ) as writer:
-        for objects, meta in found:
+        for objects, meta in predicted:
             writer.add(objects, meta)
     album = draw.Album(folder / "images")
-    for image, meta in draw.samples(data, found, images, show):
+    for image, meta in draw.samples(data, predicted, images, show):
         album.add(image, meta)
 
 
-def score_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
-    """The metric's numbers for a predictions file; rows of unknown images are counted aloud."""
-    found = predictions.read(path, data, predictions.categories(data))
-    if found.unknown and not len(found.objects):
-        raise UserError(f"{path}: not one row belongs to an image of this truth; another split?")
-    if found.unknown:
-        info(
-            f"{path}: {found.unknown.total()} rows belong to {len(found.unknown)} images that "
-            "are not in this truth; they are not scored"
+def score_predictions_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
+    """Return the metric's numbers for a predictions file; print how many rows are left out."""
+    predicted = predictions.read(path, data, predictions.categories(data))
+    unknown = predicted.unknown
+    if unknown and not len(predicted.objects):
+        raise UserError(
+            f"{path}: no row belongs to an image of this ground truth; is it of another split?"
         )
-    return predictions.score(data, metric, found.objects)
+    if unknown:
+        info(
+            f"{path}: {unknown.total()} rows belong to {len(unknown)} images that are not in "
+            "this ground truth; they are not scored"
+        )
+    return predictions.score(data, metric, predicted.objects)

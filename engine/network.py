@@ -13,13 +13,13 @@ IMAGENET = Preprocessing()
 
 
 class Network(nn.Module):
-    """What the loop trains. `mean` and `std` travel in its state.
+    """The module that the loop trains. `mean` and `std` are in its state dict.
 
     Args:
         mean, std: of each channel in 0..1.
         colour: the order of the channels, RGB or BGR.
-        l1, l2: penalties on the trained weights, in training; biases and the scales of
-            normalisation are free. With plain SGD, `l2` is its weight decay.
+        l1, l2: penalties on the weights that train, in training mode; not on biases and scales of
+            normalisation. With plain SGD, `l2` equals weight decay.
     """
 
     mean: Tensor
@@ -44,20 +44,20 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255)
 
     def forward(self, images: Tensor) -> Output:
-        """[B, 3, H, W] uint8 RGB -> what the network says about them."""
+        """Compute the raw output for images [B, 3, H, W] uint8 RGB."""
         images = images if self.colour == "RGB" else images.flip(1)
         x = (images.float() - self.mean) / self.std
         return self.head(self.backbone(x), (images.shape[2], images.shape[3]))
 
     def losses(self, output: Output, objects: Objects) -> dict[str, Tensor]:
-        """Named, weighted terms, in float32."""
+        """Return the named, weighted loss terms, in float32."""
         output = output.float()
         with torch.no_grad():
             assigned = self.head.assign(output, objects)
         return self.criterion(output, assigned) | (self.penalties() if self.training else {})
 
     def penalties(self) -> dict[str, Tensor]:
-        """The terms `l1` and `l2`, where they are asked for."""
+        """Return the terms `l1` and `l2`, those that are not 0."""
         weights = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
         terms = {}
         if self.l1:
@@ -67,12 +67,12 @@ class Network(nn.Module):
         return terms
 
     def decode(self, output: Output) -> Objects:
-        """Objects in pixels of the network's input."""
+        """Return the predicted objects in pixels of the network's input."""
         return self.head.decode(output.float())
 
 
 def groups(network: Any) -> list[Group]:
-    """Groups by depth; a part without `groups` is one."""
+    """Return groups of parameters by depth; a backbone or head without `groups` is one."""
     found: list[Group] = []
     for part in (network.backbone, network.head):
         layers = Layered.groups.of(part)
@@ -81,6 +81,6 @@ def groups(network: Any) -> list[Group]:
 
 
 def parameters(group: Group) -> Iterator[nn.Parameter]:
-    """All parameters of a group."""
+    """Yield all parameters of a group."""
     for member in group:
         yield from [member] if isinstance(member, nn.Parameter) else member.parameters()

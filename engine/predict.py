@@ -17,7 +17,6 @@ from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
 from engine.output import draw, predictions
 from engine.protocols import HeadOptions
-from engine.training.loop import detect
 from engine.training.precision import resolve
 
 LINE = 5  # objects an image that the console names
@@ -49,7 +48,7 @@ def predict(cfg: DictConfig) -> None:
     album = draw.Album(folder / "images", data.rate if isinstance(data, Video) else None)
     writer = predictions.Writer(folder / "predictions.json", range(1, len(classes) + 1))
     with closing(album), closing(writer):
-        for objects, batch, _ in detect(
+        for objects, batch, _ in predict_batches(
             network, loader, device, resolve(full.trainer.precision, device)
         ):
             writer.add(objects, batch.meta)

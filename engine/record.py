@@ -1,4 +1,4 @@
-"""What data sets say of an image; without torch, so that a reader of files starts at once."""
+"""The annotation of one image, and defects of data sets. No import of torch: it loads slowly."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +9,21 @@ Row = dict[str, Any]  # of a data report: file, row, reason, action
 
 
 def defect(file: Any, reason: str, action: str, number: int | None = None) -> Row:
-    """What is wrong in a file, in which of its rows where it has some, and what was done."""
+    """Return an entry of a data report: file, row if it has rows, what is wrong, what was done."""
     return {"file": None if file is None else str(file), "row": number, "reason": reason,
             "action": action}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Record:
-    """The truth about one image, in pixels of the original image.
+    """The annotation of one image, in pixels of the original image.
 
-    `boxes` None says that each object fills the image (a classification sample has one label,
-    or where several classes can be seen, each of them once).
+    `boxes` None: each object fills the image (a classification sample has one label, or each of
+    its classes once).
     `ignore` marks objects that neither train nor count (VOC difficult, COCO crowd).
-    `area` is the object's own area where the truth states one (COCO), else the box's.
-    `size` is the (height, width) that the truth declares, in whose pixels its boxes then are: the
-    upright image's, or where EXIF turns it, perhaps the stored one's (`engine.data.upright`).
+    `area` is the area of the object's mask where the annotation has it (COCO), else the box's.
+    `size` is the (height, width) that the annotation declares, in whose pixels its boxes are: of
+    the upright image or, where EXIF rotates it, perhaps of the stored one (`engine.data.upright`).
     """
 
     id: str | int
@@ -36,9 +36,9 @@ class Record:
 
 
 def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """[M] bool: which boxes xyxy [M, 4] have no part in an image of (height, width) `size`.
+    """Return [M] bool: which boxes xyxy [M, 4] lie outside an image of (height, width) `size`.
 
-    `size` is [2] or [M, 2]; a side of 0 is not known.
+    `size` is [2] or [M, 2]; a side of 0 is unknown.
     """
     sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
     return sides[:, 0] | sides[:, 1]

@@ -1,4 +1,4 @@
-"""What flows through the engine: images, objects, what a network says, what it should say.
+"""The data that passes through the engine: images, objects, a network's outputs and targets.
 
 Letters: B images, A slots, K classes, C logits, M objects, H W pixels.
 Boxes are xyxy. Between the loader and the head they are in pixels of the network's input; a
@@ -17,21 +17,21 @@ from engine.errors import UserError
 from engine.record import Record, is_outside
 
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
-IGNORE = -2  # a slot that no loss may look at
+IGNORE = -2  # a slot that is left out of the loss
 
 
 @dataclass
 class Objects:
-    """Truth and predictions alike: one flat, ragged record a batch.
+    """The objects of a batch, true or predicted, in flat tensors over all images.
 
-    Fields left out are filled in: one image, score 1, nothing ignored, the box's own area.
-    Where a network says boxes alone, its labels are BACKGROUND.
+    Defaults: all of one image, score 1, not ignored, the area of the box. The labels of a network
+    that predicts boxes alone are BACKGROUND.
     """
 
     boxes: Tensor  # [M, 4] float32
     labels: Tensor  # [M] int64 in 0..K-1
     batch_index: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
-    scores: Tensor = None  # type: ignore[assignment]  # [M] float32; of truth the share (mixup), or 1
+    scores: Tensor = None  # type: ignore[assignment]  # [M] float32; of truth 1, or mixup's share
     ignore: Tensor = None  # type: ignore[assignment]  # [M] bool
     area: Tensor = None  # type: ignore[assignment]  # [M] float32, square pixels
 
@@ -50,35 +50,36 @@ class Objects:
         return len(self.labels)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same change made to every field."""
+        """Return the objects with `change` applied to every field."""
         return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy on `device`; only the way there may go on in the background."""
-        away = torch.device(device).type != "cpu"  # a late copy to the CPU would be read too early
-        return self.map(lambda x: x.to(device, non_blocking=away))
+        """Return a copy on `device`; a copy to another device than the CPU is asynchronous."""
+        # an asynchronous copy to the CPU could be read before it is complete
+        non_blocking = torch.device(device).type != "cpu"
+        return self.map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """A copy in pinned memory."""
+        """Return a copy in pinned memory."""
         return self.map(Tensor.pin_memory)
 
     def select(self, rows: Tensor) -> Self:
-        """The objects at `rows`, a mask or indices."""
+        """Return the objects at `rows`, a mask or indices."""
         return self.map(lambda x: x[rows])
 
     def of(self, image: int) -> Self:
-        """The objects of one image, as a batch of one."""
-        mine = self.select(self.batch_index == image)
-        return replace(mine, batch_index=torch.zeros_like(mine.batch_index))
+        """Return the objects of the image with this batch index, as a batch of one."""
+        objects = self.select(self.batch_index == image)
+        return replace(objects, batch_index=torch.zeros_like(objects.batch_index))
 
     @classmethod
     def empty(cls) -> Self:
-        """No object at all."""
+        """Return a batch without objects."""
         return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """One batch from single images, in order: part i becomes image i."""
+        """Join single images to a batch: part i becomes image i."""
         if not parts:
             return cls.empty()
         rows = [torch.full_like(part.batch_index, i) for i, part in enumerate(parts)]
@@ -87,20 +88,20 @@ class Objects:
 
     @classmethod
     def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
-        """The truth of one image of `size` (height, width) as a batch of one."""
+        """Return the objects of one image of `size` (height, width) as a batch of one."""
         return cls.from_records([record], [size])
 
     @classmethod
     def from_records(cls, records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Self:
-        """The truth of one or more images of (height, width) as a batch, in order.
+        """Return the objects of images of these (height, width) as a batch, in order.
 
-        What lies outside its image is ignored: nobody could find it.
+        Objects outside their image are marked `ignore`.
         """
         columns = zip(*map(_columns, records, sizes), strict=True)
         boxes, labels, ignore, area = map(np.concatenate, columns)
         rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
-        boxed = np.array([r.boxes is not None for r in records])[rows]
-        ignore |= is_outside(boxes, np.array(sizes)[rows]) & boxed
+        has_boxes = np.array([r.boxes is not None for r in records])[rows]
+        ignore |= is_outside(boxes, np.array(sizes)[rows]) & has_boxes
         boxes, labels, rows, ignore, area = map(
             torch.from_numpy, (boxes, labels, rows, ignore, area)
         )
@@ -108,7 +109,7 @@ class Objects:
 
 
 def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Boxes, labels, ignore and area of one image, filled in where the truth leaves them out."""
+    """Return boxes, labels, ignore and area of one image; missing ones get their defaults."""
     count, boxes, area = len(record.labels), record.boxes, record.area
     if boxes is None:
         boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
@@ -120,50 +121,50 @@ def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
 
 
 class Meta(NamedTuple):
-    """Where an image of the batch came from, and the way back to its own pixels."""
+    """The source of an image of a batch, and the map from its pixels to the network's input."""
 
     index: int  # row in the dataset
     id: str | int
     path: str
     size: tuple[int, int]  # (height, width) of the original image, upright
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
-    turn: int = 1  # that brings the annotation's pixels upright, see `engine.data.upright`
+    turn: int = 1  # EXIF orientation of the annotation's pixels, see `engine.data.upright`
 
 
 @dataclass
 class Batch:
-    """Images, their objects and where they came from."""
+    """Images, their objects and their sources."""
 
     images: Tensor  # [B, 3, H, W] uint8 RGB
     objects: Objects
     meta: list[Meta]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The images and objects on `device`; the meta data stays."""
+        """Return a copy with images and objects on `device`."""
         images = self.images.to(device, non_blocking=True)
         return Batch(images, self.objects.to(device), self.meta)
 
     def pin_memory(self) -> "Batch":
-        """A copy in pinned memory; the loader calls it."""
+        """Return a copy in pinned memory; torch's loader calls it."""
         return Batch(self.images.pin_memory(), self.objects.pin_memory(), self.meta)
 
 
 class Sample(NamedTuple):
-    """One image, ready for the network."""
+    """One augmented image with its objects."""
 
     image: np.ndarray  # [H, W, 3] uint8 RGB
-    truth: Record  # in pixels of the network's input
+    truth: Record  # annotation in pixels of the network's input
     meta: Meta
     scores: np.ndarray | None = None  # [M] float32; None: 1
 
     @property
     def objects(self) -> Objects:
-        """Its truth as a batch of one."""
+        """The true objects as a batch of one."""
         return collate([self]).objects
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch from samples of one size; the images end up channels-last in memory."""
+    """Join samples of one size to a batch, whose images are channels-last in memory."""
     images = torch.from_numpy(np.stack([s.image for s in samples]))  # [B, H, W, 3]
     objects = Objects.from_records([s.truth for s in samples], [s.image.shape[:2] for s in samples])
     for row, sample in enumerate(samples):
@@ -177,19 +178,19 @@ def refuse_nan(objects: Objects, meta: Sequence[Meta]) -> None:
     finite = objects.boxes.isfinite().all(1) & objects.scores.isfinite()  # [M]
     if not finite.all():
         bad = int((~finite).nonzero()[0])
-        where = meta[int(objects.batch_index[bad])]
+        image = meta[int(objects.batch_index[bad])]
         raise UserError(
-            f"{where.path or where.id}: got box {objects.boxes[bad].tolist()} with score "
+            f"{image.path or image.id}: got box {objects.boxes[bad].tolist()} with score "
             f"{float(objects.scores[bad])}, expected finite numbers: if these are predictions, "
-            "training has diverged (lower optimizer.lr); if truth, mend the annotation"
+            "training has diverged (lower optimizer.lr); if annotations, correct the file"
         )
 
 
 def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
-    """Objects in pixels of the network's input, moved to each original's pixels and clipped to it.
+    """Map objects from pixels of the network's input to each original image's, and clip them to it.
 
     Args:
-        objects: on the CPU; `image` is the row in `meta`.
+        objects: on the CPU; `batch_index` is the row in `meta`.
         meta: one entry an image.
     """
     full = [np.vstack([m.matrix, (0, 0, 1)]) for m in meta]
@@ -207,7 +208,7 @@ def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of its images; it travels with the weights."""
+    """The preprocessing that a network was trained with; it is stored with the weights."""
 
     size: int = 224  # side of the square the network sees, pixels
     resize: int = 256  # of the short side before the centre crop to `size`
@@ -215,46 +216,46 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"  # or bicubic, with antialiasing
     colour: str = "RGB"  # or BGR
-    fit: str = "crop"  # how an image reaches the network, see `engine.data.augment.Augment`
+    fit: str = "crop"  # of an image into the network's input, see `engine.data.augment.Augment`
 
 
 class Output(NamedTuple):
-    """What a network says about a batch, in slots; None is what its head does not say."""
+    """The raw output of a network for a batch, slot by slot; None where its head outputs none."""
 
     logits: Tensor = None  # type: ignore[assignment]  # [B, A, C]
-    boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] raw code, the head's coder reads it
+    boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] code, for the head's coder
     objectness: Tensor = None  # type: ignore[assignment]  # [B, A] logit
-    slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' own boxes (anchors)
+    slots: Tensor = None  # type: ignore[assignment]  # [A, 4] the slots' anchor boxes
     cells: Tensor = None  # type: ignore[assignment]  # [A, 2] (width, height) of a slot's grid cell
-    coder: Any = None  # the head's, by which a loss of boxes reads the code
+    coder: Any = None  # the head's, which decodes `boxes`
     size: tuple[int, int] | None = None  # (height, width) of the network's input
-    levels: tuple[int, ...] | None = None  # how many slots each of the head's grids has, in order
-    regions: Any = None  # where a second stage may look: detect.two_stage.Regions
+    levels: tuple[int, ...] | None = None  # number of slots of each of the head's grids, in order
+    regions: Any = None  # proposals for a second stage: detect.two_stage.Regions
 
     def decoded(self, code: Tensor) -> Tensor:
-        """Boxes [B, A, 4] from their code, predicted or assigned, in pixels of the input."""
+        """Decode boxes [B, A, 4], predicted or targets, to pixels of the network's input."""
         return self.coder.decode(code, self.slots, self.cells)
 
     def first(self, images: int) -> "Output":
-        """What it says about the first few images of the batch."""
-        said = (None if x is None else x[:images] for x in self[:3])
+        """Return the output for the first `images` images of the batch."""
+        fields = (None if x is None else x[:images] for x in self[:3])
         regions = None if self.regions is None else self.regions.first(images)
-        return Output(*said, *self[3:-1], regions)  # type: ignore[arg-type]
+        return Output(*fields, *self[3:-1], regions)  # type: ignore[arg-type]
 
     def float(self) -> "Output":
-        """The same in float32: losses and decoding are never computed in half precision."""
+        """Return a copy in float32, in which losses and decoding are always computed."""
         regions = None if self.regions is None else self.regions.float()
-        said = (x.float() if isinstance(x, Tensor) else x for x in self[:-1])
-        return Output(*said, regions)  # type: ignore[arg-type]
+        fields = (x.float() if isinstance(x, Tensor) else x for x in self[:-1])
+        return Output(*fields, regions)  # type: ignore[arg-type]
 
 
 class Assigned(NamedTuple):
-    """What the network should have said, slot by slot; None is what the head does not assign."""
+    """The targets of a network's output, slot by slot; None where the head assigns none."""
 
     # [B, A] int64 in 0..K-1, BACKGROUND or IGNORE; or multi-hot [B, A, K]: 1, 0 or IGNORE
     labels: Tensor
     boxes: Tensor = None  # type: ignore[assignment]  # [B, A, 4] target code, as in Output.boxes
     weight: Tensor = None  # type: ignore[assignment]  # [B, A] of a slot's box term; without boxes,
     # of its class term
-    iou: Tensor = None  # type: ignore[assignment]  # [B, A] best overlap of its predicted box
-    regions: Any = None  # what a second stage is asked: detect.two_stage.Sampled
+    iou: Tensor = None  # type: ignore[assignment]  # [B, A] best IoU of a slot's predicted box
+    regions: Any = None  # targets of a second stage: detect.two_stage.SampledRois

@@ -1,4 +1,4 @@
-"""The command `train.py`: build what the configuration names, fit, say where the results are."""
+"""The command `train.py`: build the parts, train, evaluate, print where the results are."""
 
 from functools import partial
 from pathlib import Path
@@ -19,17 +19,18 @@ from engine.output import draw, draw_anchors
 from engine.output.run_log import RunLog, leaderboard, write_metrics
 from engine.protocols import Metric, MetricOptions
 from engine.training.checkpointer import Checkpointer
-from engine.training.loop import evaluate, train_epoch
+from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
 from engine.training.run import Run
 from engine.training.seed import seed_everything
 from engine.training.signals import Signals
 
-PICTURES = 16  # validation images an evaluation draws, the first 4 for TensorBoard too
+DRAWN_IMAGES = 16  # validation images that an evaluation draws
+TENSORBOARD_IMAGES = 4  # the first of them, which TensorBoard gets too
 
 
 def train(cfg: DictConfig) -> float:
-    """Train, and return the best value of the primary metric to a sweeper."""
+    """Train, and return the best value of the primary metric, which a sweeper reads."""
     device = collectives.local_device(parts.device(cfg.device))
     with collectives.process_group(device):
         return _train(cfg, device)
@@ -50,7 +51,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     run = prepare(cfg, network, len(train_loader), device, precision)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    keep = Checkpointer(run, cfg, classes, log.folder / "checkpoints")
+    checkpointer = Checkpointer(run, cfg, classes, log.folder / "checkpoints")
     if saved:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
@@ -64,52 +65,56 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     if not saved:
         draw_anchors.write(run.network, train_loader, val_loader, log.folder / "images")
     if cfg.trainer.histograms:
-        run.optimizer.register_step_pre_hook(partial(_histograms, run, log, cfg.trainer.histograms))
+        hook = partial(_log_histograms, run, log, cfg.trainer.histograms)
+        run.optimizer.register_step_pre_hook(hook)
     run.mark("start")
-    with Signals() as signals, keep.save_on_exit():
+    with Signals() as signals, checkpointer.save_on_exit():
         while not _is_finished(run, cfg):
             for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
                 signals.stop()
-                keep.if_due()
-            with signals.at_once(not cfg.trainer.shard):  # it takes all to save what is sharded
+                checkpointer.if_due()
+            with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes
                 row = epoch_row(run, cfg, val_loader, metric, log)
                 run.mark("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             log.epoch(run.history, run.clock.step)
-            keep(better)
+            checkpointer(better)
             run.mark("logs and checkpoints")
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log)
-    if keep.failed:
-        raise UserError(f"{log.folder}: the last checkpoint could not be written: {keep.failed}")
+    if checkpointer.failed:
+        raise UserError(
+            f"{log.folder}: the last checkpoint could not be written: {checkpointer.failed}"
+        )
     return value
 
 
 def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
-    """What trains and what validates: by heart the same images, in order and as they are."""
+    """Return the loaders of train and validation; to overfit, both are of the same images."""
     overfit = bool(cfg.trainer.overfit)
     train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=not overfit)
     return train, parts.loader(cfg, parts.dataset(cfg, "train" if overfit else "val"), device)
 
 
-def _histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
-    """Every so many steps; the optimizer calls it while there still are gradients."""
+def _log_histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
+    """Write histograms every `every` steps; the optimizer calls it before its step."""
     step = run.clock.step + 1
     if step % every == 0:
         log.histograms(run.network, step)
 
 
 def _is_finished(run: Run, cfg: DictConfig) -> bool:
-    """Whether whole epochs, the budget of minutes or patience are used up."""
-    between = not run.progress.batches
-    tired = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
-    return between and (run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or tired)
+    """Return whether the epochs, the budget of minutes or the patience is used up."""
+    is_between_epochs = not run.progress.batches
+    is_stale = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
+    is_over = run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or is_stale
+    return is_between_epochs and is_over
 
 
 def _validation_description(cfg: DictConfig) -> str:
-    """What validates, in words that keep a number of `trainer=debug/...` from being mistaken."""
+    """Describe the validation images, so that numbers of `trainer=debug/...` are not misread."""
     overfit, limit = cfg.trainer.overfit, cfg.trainer.limit
-    split = "val" if overfit is None else f"train's first {overfit} images, learned by heart"
+    split = "val" if overfit is None else f"train's first {overfit} images, overfit"
     return split if limit is None else f"{split}, trainer.limit={limit}"
 
 
@@ -119,18 +124,18 @@ def _world_note() -> str:
 
 def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
-    over = ": nothing is left to train, these are its results" if _is_finished(run, cfg) else ""
+    done = ": nothing is left to train, these are its results" if _is_finished(run, cfg) else ""
     now = collectives.world()
-    other = f"; trained by {before} until now, by {now} from here: the same batches, other draws "
-    return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{over}" + (
-        f"{other}of the network" if now != before else ""
+    note = f"; trained on {before} processes until now, on {now} from here: the same batches, "
+    return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{done}" + (
+        f"{note}other random numbers in the network" if now != before else ""
     )
 
 
 def epoch_row(
     run: Run, cfg: DictConfig, loader: Any, metric: Metric, log: RunLog
 ) -> dict[str, float]:
-    """What an epoch that has trained says: its means, its evaluation where one is due, the time."""
+    """Return the numbers of a trained epoch: means, evaluation where it is due, seconds."""
     number = run.epoch + 1
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
     row = {"epoch": number} | run.progress.means() | {"trained": trained, "lr": run.rate}
@@ -141,12 +146,14 @@ def epoch_row(
 
 
 def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
-    """One evaluation: its numbers, and a few images of what was found."""
-    collectives.broadcast_weights(run.evaluated)  # each process has batch statistics of its own
-    with fsdp.complete(run.evaluated):
-        scores, predicted = evaluate(run.evaluated, loader, metric, run.device, run.precision)
-    for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, PICTURES)):
-        log.image(image, meta, run.clock.step, board=i < 4)
+    """Evaluate the network, draw a few of its predictions, and return the numbers."""
+    collectives.broadcast_weights(run.evaluated)  # batch statistics differ between processes
+    with fsdp.unsharded(run.evaluated):
+        scores, predicted = evaluate_network(
+            run.evaluated, loader, metric, run.device, run.precision
+        )
+    for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, DRAWN_IMAGES)):
+        log.image(image, meta, run.clock.step, board=i < TENSORBOARD_IMAGES)
     draw.charts(metric, log.folder / "images")
     log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
     value = scores[metric.primary]
@@ -159,7 +166,7 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
 
 
 def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
-    """Write metrics.json for the best epoch, say where everything is, return the primary value."""
+    """Write metrics.json of the best epoch, print where results are, return the primary value."""
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
     split = _validation_description(cfg)
@@ -174,7 +181,7 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
     )
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        log.choices(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
+        log.hyperparameters(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
     log.close()
     if cfg.profile:
         info(run.mark.summary_text())

@@ -9,7 +9,7 @@ from engine.builders import parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.training.loop import evaluate
+from engine.training.loop import evaluate_network
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_every_preset_learns_eight_real_images_by_heart(model, eight):
         epoch(run, loader)
         if number % 10 == 0:
             again = parts.loader(cfg, data, CPU)
-            scores, _ = evaluate(run.network, again, metric, CPU, run.precision)
+            scores, _ = evaluate_network(run.network, again, metric, CPU, run.precision)
             if scores["mAP"] >= 0.9:
                 return
     pytest.fail(f"mAP {scores['mAP']:.3f} after {number} epochs, expected 0.9")
@@ -101,7 +101,9 @@ def test_other_heads_and_losses_learn_eight_drawn_images(head, loss):
         epoch(run, loader)
     data = loader.dataset
     metric = parts.metric(cfg, data.classes)
-    scores, _ = evaluate(run.network, parts.loader(cfg, data, CPU), metric, CPU, run.precision)
+    scores, _ = evaluate_network(
+        run.network, parts.loader(cfg, data, CPU), metric, CPU, run.precision
+    )
     assert scores["mAP"] >= 0.9
 
 

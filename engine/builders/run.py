@@ -13,7 +13,7 @@ from engine.network import Network
 from engine.protocols import ScheduleOptions
 from engine.training.ema import averaged
 from engine.training.guard import Guard
-from engine.training.optimizer import optimizer
+from engine.training.optimizer import build_optimizer
 from engine.training.precision import resolve, widen
 from engine.training.run import Clock, Run
 from engine.training.timer import StepTimer
@@ -43,7 +43,7 @@ def prepare(
     finetune = part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
-        optim = optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
+        optim = build_optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
     except ValueError as error:  # torch's own check of its arguments
         raise UserError(f"optimizer: {error}") from error
     factor = part(cfg.schedule, "schedule")
@@ -82,7 +82,7 @@ def _placed(
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:
-        fsdp.check(cfg, network, precision)
+        fsdp.check_shardable(cfg, network, precision)
         for net in (network,) if ema is None else (network, ema.module):
             fsdp.shard(net, device)
     return network, ema

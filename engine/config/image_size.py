@@ -1,16 +1,16 @@
-"""The size of the network's input from the key `image_size`. No torch here: see `engine.cli`."""
+"""The size of the network's input, key `image_size`. No import of torch here: see `engine.cli`."""
 
 from omegaconf import DictConfig, ListConfig
 
 from engine.errors import UserError
 
-WITHOUT_WEIGHTS = 64  # what image_size=auto is then, pixels
+WITHOUT_WEIGHTS = 64  # pixels of image_size=auto where no pretrained weights set it
 
 
 def size_of(cfg: DictConfig) -> tuple[int, int]:
-    """(height, width) from `image_size`, an int or [height, width]."""
+    """Return (height, width) from `image_size`: an int, [height, width] or auto."""
     value = cfg.image_size
-    if value == "auto":  # until `backbone` knows its weights
+    if value == "auto":  # not yet replaced by the size of the backbone's weights
         return (WITHOUT_WEIGHTS, WITHOUT_WEIGHTS)
     sides = (value, value) if isinstance(value, int) else ()
     sides = tuple(value) if isinstance(value, ListConfig) else sides

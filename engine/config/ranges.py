@@ -1,4 +1,4 @@
-"""Which values of the engine's own keys make sense. No torch here: see `engine.cli`."""
+"""The ranges of the engine's own keys. No import of torch here: see `engine.cli`."""
 
 import re
 from dataclasses import fields
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from engine.config.schema import TrainConfig
 from engine.errors import UserError, did_you_mean
 
-LEAST = {  # of whole numbers
+MINIMUM = {  # of integers
     "seed": 0,
     "trainer.epochs": 1,
     "trainer.accumulate": 1,
@@ -25,7 +25,7 @@ LEAST = {  # of whole numbers
 
 
 def check_ranges(cfg: DictConfig) -> None:
-    """Refuse values of the engine's own keys that make no sense, and keys that it does not have.
+    """Refuse values of the engine's own keys that are out of range, and unknown keys.
 
     Raises:
         UserError: naming the key.
@@ -33,9 +33,9 @@ def check_ranges(cfg: DictConfig) -> None:
     for key in ("trainer.l1", "trainer.l2"):
         if (value := OmegaConf.select(cfg, key)) < 0:
             raise UserError(f"{key}={value}: expected 0 or more")
-    for key, least in LEAST.items():
-        if (value := OmegaConf.select(cfg, key)) < least:
-            raise UserError(f"{key}={value}: expected at least {least}")
+    for key, minimum in MINIMUM.items():
+        if (value := OmegaConf.select(cfg, key)) < minimum:
+            raise UserError(f"{key}={value}: expected at least {minimum}")
     for key in ("patience", "overfit", "limit", "histograms"):
         if (value := cfg.trainer[key]) is not None and value < 1:
             raise UserError(f"trainer.{key}={value}: expected at least 1, or null")
@@ -49,7 +49,7 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"trainer.ema={cfg.trainer.ema}: expected a decay between 0 and 1, or null")
     for key in ("mean", "std"):
         if (value := cfg.preprocessing[key]) is not None and len(value) != 3:
-            raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a colour")
+            raise UserError(f"preprocessing.{key}={value}: expected three numbers, one a channel")
     if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
     known = [f.name for f in fields(OmegaConf.get_type(cfg) or TrainConfig)]
@@ -57,15 +57,15 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
 
 
-def save_interval(said: Any) -> tuple[float, float]:
-    """`trainer.save_every` as steps and seconds, whichever comes first; inf where not said.
+def save_interval(value: Any) -> tuple[float, float]:
+    """Return `trainer.save_every` as (steps, seconds); the one that is not given is inf.
 
     Raises:
-        UserError: neither a whole number of steps nor minutes.
+        UserError: neither a number of steps nor of minutes.
     """
-    if said is None:
+    if value is None:
         return inf, inf
-    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in)?", str(said))
-    if not found or not float(found[1] or found[2]):
-        raise UserError(f"trainer.save_every={said}: expected steps (500) or minutes (10m)")
-    return (float(found[1]), inf) if found[1] else (inf, 60 * float(found[2]))
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in)?", str(value))
+    if not match or not float(match[1] or match[2]):
+        raise UserError(f"trainer.save_every={value}: expected steps (500) or minutes (10m)")
+    return (float(match[1]), inf) if match[1] else (inf, 60 * float(match[2]))

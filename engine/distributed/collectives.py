@@ -1,9 +1,10 @@
-"""One run in several processes, as torchrun starts them; with one, nothing here does anything.
+"""Data parallelism over the processes that torchrun starts; with one process, nothing is exchanged.
 
-Every process has the same weights and takes its share of each batch. Gradients are averaged here
-instead of by torch's DistributedDataParallel: that regroups them after the first step it sees, and
-with three processes the order of a sum, so its last bit, would depend on where a run was resumed.
-Parameters that freeze or have no gradient need no care either. It has no overlap with `backward`.
+Every process has the same weights and trains on its share of each batch. Gradients are averaged
+here instead of by torch's DistributedDataParallel: that regroups them into other buckets after the
+first step, and with three processes the order of a sum, hence its last bit, would depend on where a
+run was resumed. Frozen parameters and those without a gradient need no special case either. The
+price: the exchange does not overlap with `backward`.
 """
 
 import functools
@@ -26,77 +27,82 @@ from engine.errors import Stopped, UserError
 
 T = TypeVar("T")
 P = ParamSpec("P")
-TIMEOUT = timedelta(minutes=30)  # how long one process waits for another, in one exchange
-LOST = re.compile("gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
-ENDED = (
+TIMEOUT = timedelta(minutes=30)  # how long a process waits for another in one exchange
+CONNECTION_LOST = re.compile("gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
+PEER_LOST = (
     "another process of this run has ended or hangs, so this one ends too; the first message and "
-    "torchrun's report say why. To go on from the last checkpoint: train.py resume=auto"
+    "torchrun's report give the reason. To go on from the last checkpoint: train.py resume=auto"
 )
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the rank of this process, 0 without torchrun."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return the number of processes, the world size."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process where `device=` names one for all.
+    """Return the device of this process: under torchrun, `cuda` is the GPU of the local rank.
 
     Raises:
-        UserError: it cannot be shared out.
+        UserError: `device` cannot be divided among the processes.
     """
     if not dist.is_torchelastic_launched() or device.type == "cpu":
         return device
-    here, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    local_rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if device.type != "cuda" or device.index is not None:
-        raise UserError(f"device={device}: expected cpu or cuda from torchrun, a GPU a process")
-    if here >= count:
-        raise UserError(f"process {here} on this machine, {count} GPUs: --nproc-per-node={count}")
-    torch.cuda.set_device(here)
-    return torch.device("cuda", here)
+        raise UserError(f"device={device}: expected cpu or cuda under torchrun, one GPU a process")
+    if local_rank >= count:
+        raise UserError(
+            f"local rank {local_rank} on a machine of {count} GPUs: set --nproc-per-node={count}"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Inside, this process is one of torchrun's; what ends all of them is said once."""
+    """Make this process part of torchrun's group, if there is one, inside the `with` block.
+
+    An error that ends all of them is printed by one.
+    """
     if not dist.is_torchelastic_launched():
         yield
         return
-    store, number, count = next(dist.rendezvous("env://"))
+    store, this_rank, count = next(dist.rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT, world_size=count, rank=number, store=store)
+    dist.init_process_group(backend, timeout=TIMEOUT, world_size=count, rank=this_rank, store=store)
     try:
         yield
     except UserError as error:
-        _once(store, str(error), 2)
+        _exit_if_printed(store, str(error), 2)
         raise
     except Stopped as stopped:
-        if number:
+        if this_rank:
             raise SystemExit(128 + stopped.args[0]) from None
         raise
     except RuntimeError as error:
-        if not LOST.search(str(error)):
+        if not CONNECTION_LOST.search(str(error)):
             raise
-        _once(store, ENDED, 1)
-        print(ENDED, file=sys.stderr)
+        _exit_if_printed(store, PEER_LOST, 1)
+        print(PEER_LOST, file=sys.stderr)
         raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()
 
 
-def _once(store: dist.Store, message: str, code: int) -> None:
-    """End in silence where another process has said the same."""
+def _exit_if_printed(store: dist.Store, message: str, code: int) -> None:
+    """Exit without a word if another process prints the same message."""
     if store.add(message, 1) > 1:
         raise SystemExit(code) from None
 
 
 def rank_zero_only(function: Callable[P, Any]) -> Callable[P, Any]:
-    """What writes or draws: called in the first process, nothing in the others."""
+    """Decorator: the function is called on rank 0 alone and returns None on all others."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -106,7 +112,7 @@ def rank_zero_only(function: Callable[P, Any]) -> Callable[P, Any]:
 
 
 def broadcast_from_rank_zero(make: Callable[[], T]) -> T:
-    """What the first process makes, in all of them."""
+    """Return in all processes what `make` returns on rank 0."""
     if world() == 1:
         return make()
     made: list[Any] = [make() if rank() == 0 else None]
@@ -115,7 +121,7 @@ def broadcast_from_rank_zero(make: Callable[[], T]) -> T:
 
 
 def all_gather(items: list[T]) -> list[T]:
-    """The items of all processes."""
+    """Return the items of all processes in one list, in order of rank."""
     if world() == 1:
         return items
     parts: list[Any] = [None] * world()
@@ -124,10 +130,10 @@ def all_gather(items: list[T]) -> list[T]:
 
 
 def gather_in_order(shard: Iterable[T]) -> Iterator[T]:
-    """All items in the first process, none in the others.
+    """Yield the items of all processes on rank 0, none on the others.
 
     Args:
-        shard: of N processes, process r has every Nth item from r on.
+        shard: of N processes, rank r has every Nth item, from item r on.
     """
     if world() == 1:
         yield from shard
@@ -139,10 +145,10 @@ def gather_in_order(shard: Iterable[T]) -> Iterator[T]:
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """`count`, at least 1, for a loss that is a sum over what is counted, divided by it.
+    """Return the divisor of a loss that is a sum over `count` slots or objects; at least 1.
 
-    Where gradients are taken it is the mean of the processes' counts, so that the mean of their
-    losses is the loss of the whole batch.
+    In training it is the mean of the processes' counts, so that the mean of their losses is the
+    loss of the whole batch.
     """
     if world() == 1 or not torch.is_grad_enabled():
         return count.clamp(min=1)
@@ -151,8 +157,8 @@ def mean_count(count: Tensor) -> Tensor:
     return total.clamp(min=1) / world()
 
 
-def means(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each scalar as the mean of the processes', without its graph."""
+def mean_losses(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mean of each scalar over the processes, detached where there are several."""
     if world() == 1:
         return losses
     values = torch.stack([value.detach().float() for value in losses.values()])
@@ -160,8 +166,8 @@ def means(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(losses, (values / world()).unbind(), strict=True))
 
 
-def average(parameters: Iterable[nn.Parameter]) -> None:
-    """Every gradient becomes the mean of the processes'; one in shards is it already."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes; FSDP has done so for sharded ones."""
     if world() == 1:
         return
     gradients = [p.grad for p in parameters if not isinstance(p.grad, DTensor | None)]
@@ -175,17 +181,17 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def broadcast_weights(network: nn.Module) -> None:
-    """The first process's weights and buffers, batch statistics too, in all; not its shards."""
+    """Copy the weights and buffers of rank 0 to all processes; sharded weights are skipped."""
     for value in network.state_dict().values() if world() > 1 else ():
         if not isinstance(value, DTensor):
             dist.broadcast(value, 0)
 
 
 def sync_bn(network: nn.Module, device: torch.device) -> Any:
-    """The network with batch statistics of all processes together, by torch's own layers.
+    """Return the network with torch's SyncBatchNorm, whose statistics span all processes.
 
     Raises:
-        UserError: torch has them on GPUs alone, and they need several processes.
+        UserError: there is one process, or no GPU, which torch needs for it.
     """
     if device.type != "cuda" or world() == 1:
         raise UserError(
@@ -196,9 +202,9 @@ def sync_bn(network: nn.Module, device: torch.device) -> Any:
 
 
 def reseed(*numbers: int) -> None:
-    """What the network draws next follows from the numbers and the process, nothing before.
+    """Seed torch's generator from the numbers and the rank, where there are several processes.
 
-    With one process the draws go on from where they are.
+    With one process the generator keeps its state.
     """
     if world() > 1:
         words = np.random.SeedSequence((*numbers, rank())).generate_state(1, np.uint64)
@@ -206,20 +212,20 @@ def reseed(*numbers: int) -> None:
 
 
 class DelayedAllReduceMax:
-    """The largest of the processes' numbers, one call late, so that nobody waits for it.
+    """Maximum of a number over the processes, returned one call later so that none has to wait.
 
-    With one process it is not late.
+    With one process it is returned at once.
     """
 
     def __init__(self) -> None:
-        self.said, self.work = torch.zeros((), dtype=torch.int64), None
+        self.maximum, self.work = torch.zeros((), dtype=torch.int64), None
 
     def __call__(self, number: int) -> int:
-        """Say a number; what was the largest at the call before, 0 at the first."""
+        """Send a number; return the maximum of the call before, 0 at the first call."""
         if world() == 1:
             return number
         if self.work is not None:
             self.work.wait()
-        before, self.said = int(self.said), torch.tensor(number)
-        self.work = dist.all_reduce(self.said, dist.ReduceOp.MAX, async_op=True)
+        before, self.maximum = int(self.maximum), torch.tensor(number)
+        self.work = dist.all_reduce(self.maximum, dist.ReduceOp.MAX, async_op=True)
         return before

@@ -1,9 +1,9 @@
-"""Weights in shards, for networks too large for one device: `trainer.shard=true`.
+"""Sharded weights, for networks too large for one device: `trainer.shard=true`.
 
-By torch's FSDP2 (`fully_shard`; ZeRO stage 3, arXiv 1910.02054): of every weight, its average, its
-gradient and its moments a process keeps one slice. A layer's weights are whole while it computes.
-Its gradient is averaged when its `backward` ends, so that `distributed.average` has nothing to do.
-Seen from outside nothing differs: the state of a run is whole tensors, with and without.
+By torch's FSDP2 (`fully_shard`; ZeRO stage 3, arXiv 1910.02054): each process keeps one slice of
+every weight, of its average, its gradient and its moments. A layer's weights are gathered while it
+computes. Its gradient is averaged when its `backward` ends, so that `average_gradients` skips it.
+Checkpoints do not differ: the state of a run is full tensors, with and without.
 """
 
 import copy
@@ -26,18 +26,18 @@ from engine.errors import UserError
 from engine.network import groups
 from engine.protocols import ClipOptions
 
-# Torch warns that its gradients would be wrong were it changed in place, which no loss does.
-VIEW = "FSDP2-wrapped module .* returned a view"
+# Torch warns that gradients are wrong if the output is changed in place; no loss does that.
+VIEW_WARNING = "FSDP2-wrapped module .* returned a view"
 
 
-def check(cfg: DictConfig, network: Any, precision: Precision) -> None:
-    """Refuse what does not work in shards, or was never seen to.
+def check_shardable(cfg: DictConfig, network: Any, precision: Precision) -> None:
+    """Refuse settings that do not work with sharded weights, or are not tested with them.
 
     Raises:
         UserError: naming the keys.
     """
     if world() == 1:
-        raise UserError("trainer.shard=true: expected several processes (torchrun), got one; say "
+        raise UserError("trainer.shard=true: expected several processes (torchrun), got one; set "
                         "trainer.shard=false")  # fmt: skip
     trainer = cfg.trainer
     clip, optimizer = (hydra.utils.get_class(cfg[k]["_target_"]) for k in ("clip", "optimizer"))
@@ -50,20 +50,20 @@ def check(cfg: DictConfig, network: Any, precision: Precision) -> None:
         "trainer.precision=fp16": precision is Precision.fp16,
         "a clip by value": not ClipOptions.in_shards.of(clip),
         "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
-        "a head that finds boxes": "boxes" in network.head.outputs,
+        "a head that predicts boxes": "boxes" in network.head.outputs,
     }
-    if wrong := [key for key, said in refused.items() if said]:
-        raise UserError(f"trainer.shard=true does not go with {', '.join(wrong)}: change one")
+    if wrong := [key for key, is_set in refused.items() if is_set]:
+        raise UserError(f"trainer.shard=true does not work with {', '.join(wrong)}: change one")
 
 
 def shard(network: Any, device: torch.device) -> None:
-    """Keep one slice of every parameter here; each layer of the backbone's groups is a unit.
+    """Shard every parameter over the processes, in place, an FSDP unit a layer of the backbone.
 
     Slices are contiguous, so weights are no longer `channels_last`.
     """
-    warnings.filterwarnings("ignore", VIEW)
+    warnings.filterwarnings("ignore", VIEW_WARNING)
     network.to(memory_format=torch.contiguous_format)
-    mesh = init_device_mesh(device.type, (world(),))  # torch's own is of GPUs wherever there are
+    mesh = init_device_mesh(device.type, (world(),))  # torch's default is GPUs where there are any
     for group in groups(network):
         for member in group:
             if isinstance(member, nn.Module) and member is not network.head:
@@ -71,55 +71,55 @@ def shard(network: Any, device: torch.device) -> None:
     fully_shard(network, mesh=mesh)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """The slice of this process; what is not in slices itself."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this process's slice of a sharded tensor, any other tensor unchanged."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def full(tensor: Tensor) -> Tensor:
-    """All slices together, in all processes at once; what is not in slices itself."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor, any other is returned unchanged; call it in all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(state: Any) -> Any:
-    """A state with whole tensors in place of slices, asked for in all processes at once.
+def unshard_state(state: Any) -> Any:
+    """Return a state with full tensors in place of sharded ones; call it in all processes.
 
-    The first process has them on the CPU; the others, which write nothing, have None instead.
+    Rank 0 gets them on the CPU; the others, which write no checkpoint, get None.
     """
     if isinstance(state, dict):
-        new = copy.copy(state)  # with what torch notes of versions
-        new.update((key, whole(value)) for key, value in state.items())
+        new = copy.copy(state)  # keeps the version numbers that torch attaches
+        new.update((key, unshard_state(value)) for key, value in state.items())
         return new
     if not isinstance(state, DTensor):
         return state
-    tensor = full(state)
-    return None if rank() else tensor.cpu().clone()  # without what fills the last slice up
+    tensor = full_tensor(state)
+    return None if rank() else tensor.cpu().clone()  # without the last slice's padding
 
 
-def like(value: Any, own: Tensor) -> Any:
-    """A tensor of the shape of `own` in its layout, device and slices; others as they are.
+def match_layout(value: Any, like: Tensor) -> Any:
+    """Copy a tensor of the shape of `like` into its memory layout, device and shards.
 
-    Of what becomes slices all processes have the whole.
+    Anything else is returned unchanged. All processes must hold the full value.
     """
-    if not isinstance(value, Tensor) or value.shape != own.shape:
+    if not isinstance(value, Tensor) or value.shape != like.shape:
         return value
-    if isinstance(own, DTensor):
-        value = value.to(own.device).contiguous()
-        return distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
-    return torch.empty_like(own, dtype=value.dtype, requires_grad=False).copy_(value)
+    if isinstance(like, DTensor):
+        value = value.to(like.device).contiguous()
+        return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+    return torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def weights_like(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Whole weights in the slices of a network's, where it has slices."""
-    sliced = {k: v for k, v in network.state_dict().items() if isinstance(v, DTensor)}
+    """Return full weights, sharded where the network's are."""
+    sharded = {k: v for k, v in network.state_dict().items() if isinstance(v, DTensor)}
     new = copy.copy(state)
-    new.update((key, like(state[key], own)) for key, own in sliced.items() if key in state)
+    new.update((k, match_layout(state[k], like)) for k, like in sharded.items() if k in state)
     return new
 
 
 @contextmanager
-def complete(network: nn.Module) -> Iterator[None]:
-    """All weights whole in every process: inside, one may compute more often than another."""
+def unsharded(network: nn.Module) -> Iterator[None]:
+    """Gather all weights in every process, so that their numbers of forward passes may differ."""
     units = [module for module in network.modules() if isinstance(module, FSDPModule)]
     for unit in units:
         unit.set_reshard_after_forward(False, recurse=False)

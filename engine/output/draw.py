@@ -1,4 +1,4 @@
-"""Objects drawn on an image."""
+"""Draws objects and attention on images."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,24 @@ from engine.distributed.collectives import rank_zero_only
 from engine.protocols import MetricOptions
 from engine.structures import BACKGROUND, Meta, Objects
 
-SMALLEST = 480  # images are enlarged to this side, so that labels can be read
+SMALLEST = 480  # pixels; smaller images are enlarged so that labels can be read
 FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
 STRONGEST = 0.7  # share of the colour where attention is highest
 
 
 def colours(count: int) -> np.ndarray:
-    """Distinct colours [count, 3], RGB, bright, evenly around the wheel."""
+    """Return distinct bright RGB colours [count, 3], evenly spaced in hue."""
     hue = np.arange(max(count, 1)) * 180 // max(count, 1)  # OpenCV converts no empty image
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], 1).astype(np.uint8)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0, :count]
 
 
-def _text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
-    """White with a black outline, readable on anything."""
+def _put_text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
+    """Write in white with a black outline, readable on any image."""
     x, y = at
     around = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    for place, colour in [*((p, (0, 0, 0)) for p in around), (at, (255, 255, 255))]:
-        cv2.putText(image, text, place, FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+    for point, colour in [*((p, (0, 0, 0)) for p in around), (at, (255, 255, 255))]:
+        cv2.putText(image, text, point, FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
 
 
 class Labels:
@@ -42,14 +42,14 @@ class Labels:
         self.taken: list[tuple[int, int, int]] = []  # left, right, baseline
 
     def add(self, text: str, x: int, y: int) -> None:
-        """Write at the corner (x, y), or below the texts that are there."""
+        """Write at the corner (x, y), or below other texts where they are in the way."""
         length = cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
         start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
         end, baseline = start + length, y + LINE
         while any(start < e and s < end and abs(baseline - b) < LINE for s, e, b in self.taken):
             baseline += 1
         self.taken.append((start, end, baseline))
-        _text(self.image, text, (start, baseline))
+        _put_text(self.image, text, (start, baseline))
 
 
 def annotate(
@@ -59,14 +59,14 @@ def annotate(
     show: float = 0.0,
     scores: bool = True,
 ) -> np.ndarray:
-    """A copy of `image` [H, W, 3] with the objects that score at least `show`.
+    """Return a copy of `image` [H, W, 3], enlarged if small, with its objects drawn.
 
     Args:
         image: RGB.
         objects: of this image, in its pixels.
         classes: names by label; a box without one (BACKGROUND) has no text.
-        show: least score drawn.
-        scores: write them behind the names; False is for truth, and says what is ignored instead.
+        show: objects with a lower score are left out.
+        scores: write them after the class names; False, for truth, marks ignored objects instead.
     """
     enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
     image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
@@ -77,19 +77,19 @@ def annotate(
     for box, label in zip(boxes, labels, strict=True):
         cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
     texts = Labels(image)
-    said = [f" {score:.2f}" for score in objects.scores.tolist()]
+    suffixes = [f" {score:.2f}" for score in objects.scores.tolist()]
     if not scores:
-        said = [" (ignored)" if ignored else "" for ignored in objects.ignore.tolist()]
-    for box, label, more in zip(boxes, labels, said, strict=True):
+        suffixes = [" (ignored)" if ignored else "" for ignored in objects.ignore.tolist()]
+    for box, label, suffix in zip(boxes, labels, suffixes, strict=True):
         if label != BACKGROUND:
-            texts.add(f"{classes[label]}{more}", box[0], box[1])
+            texts.add(f"{classes[label]}{suffix}", box[0], box[1])
     return image
 
 
 def heat(
     image: np.ndarray, weights: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """A copy of `image` [H, W, 3] with attention laid over it: red is the most, bare is none.
+    """Return a copy of `image` [H, W, 3] with an attention map over it: red is high, none is clear.
 
     Args:
         image: RGB, the original image.
@@ -99,7 +99,7 @@ def heat(
     """
     weights = weights.astype(np.float32) / max(float(weights.max()), 1e-12)
     cells = np.array(weights.shape[::-1]) / size[::-1]  # (x, y) cells a pixel of the input
-    # OpenCV counts from pixel centres, we from edges.
+    # OpenCV's coordinates are of pixel centres, ours of pixel edges.
     linear, offset = matrix[:, :2], matrix[:, 2]
     x, y = np.meshgrid(np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5)
     at = np.stack([x, y], -1) @ linear.T + offset  # [H, W, xy] in pixels of the input
@@ -115,7 +115,7 @@ def heat(
 def samples(
     dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
 ) -> Iterator[tuple[np.ndarray, Meta]]:
-    """The first few predicted images of a dataset, annotated."""
+    """Yield the first `count` predicted images of a dataset, annotated."""
     pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
     for objects, meta in islice(pairs, count):
         yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
@@ -123,17 +123,17 @@ def samples(
 
 @rank_zero_only
 def charts(metric: Any, folder: Path) -> None:
-    """Write what a metric draws of itself, over what is there: a confusion matrix."""
+    """Write the images that a metric draws, such as a confusion matrix; old files are replaced."""
     for name, image in MetricOptions.images.of(metric)().items():
         folder.mkdir(parents=True, exist_ok=True)
         write_rgb(str(folder / f"{name}.png"), image)
 
 
 class Album:
-    """Where annotated images go: a file each, or with a frame rate one video.
+    """Writes annotated images: one file each, or with a frame rate, one video.
 
     Args:
-        folder: made when the first image comes.
+        folder: created at the first image.
         rate: frames a second, or None for single images.
     """
 

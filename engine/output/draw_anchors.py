@@ -1,4 +1,4 @@
-"""A detector's slots on images: the anchors of each level, and which answer for which object."""
+"""Draws a detector's anchors: those of each level, and those matched to each object."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +21,14 @@ GRID = 110  # grey of the lines between cells
 
 
 def _large(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """An enlarged copy of [H, W, 3], and how much it is enlarged."""
+    """Return an enlarged copy of [H, W, 3], and the factor."""
     enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
     large = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
     return large, enlarge
 
 
 def _canvas(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """The same, darker, so that thin lines show."""
+    """Return an enlarged and darkened copy, on which thin lines show, and the factor."""
     large, enlarge = _large(image)
     return (large * FADED).astype(np.uint8), enlarge
 
@@ -39,10 +39,10 @@ def _rectangle(image: np.ndarray, box: Tensor, colour: np.ndarray, width: int = 
 
 
 def anchors(image: np.ndarray, slots: Tensor, cells: Tensor) -> np.ndarray:
-    """The image once a level, side by side: its grid, and one cell with all of its anchors.
+    """Return one panel a level, side by side: the image with the grid and the anchors of one cell.
 
     Args:
-        image: [H, W, 3] RGB, what the network saw.
+        image: [H, W, 3] RGB, the network's input.
         slots: [A, 4] in its pixels.
         cells: [A, 2] (width, height) of each slot's grid cell; a level is the slots of one size.
     """
@@ -63,21 +63,21 @@ def _level(image: np.ndarray, slots: Tensor, cell: Tensor) -> np.ndarray:
     middle = torch.tensor([columns // 2, rows // 2])
     x, y = middle.tolist()
     cut = slice(int(y * down), int((y + 1) * down)), slice(int(x * across), int((x + 1) * across))
-    drawn[cut] = _large(image)[0][cut]  # as bright as it is
-    mine = slots[((slots[:, :2] + slots[:, 2:]) / 2 // cell == middle).all(1)]
-    for box, colour in zip(mine * enlarge, colours(len(mine)), strict=True):
+    drawn[cut] = _large(image)[0][cut]  # not darkened
+    in_cell = slots[((slots[:, :2] + slots[:, 2:]) / 2 // cell == middle).all(1)]
+    for box, colour in zip(in_cell * enlarge, colours(len(in_cell)), strict=True):
         _rectangle(drawn, box, colour, 2)
     text = f"{len(slots)} slots, {columns} x {rows} cells of {cell[0]:.0f} x {cell[1]:.0f}"
     Labels(drawn).add(text, 0, 0)
     return drawn
 
 
-def owners(boxes: Tensor, labels: Tensor, objects: Objects) -> Tensor:
-    """Which object [A] each slot of one image answers for, -1 for none: the nearest to its box.
+def matched_objects(boxes: Tensor, labels: Tensor, objects: Objects) -> Tensor:
+    """Return the row [A] of the object that each slot is assigned to, -1 for none.
 
     Args:
-        boxes: [A, 4] that the slots should say.
-        labels: [A] that they should say.
+        boxes: [A, 4] targets of the slots; the object with the nearest box is a slot's.
+        labels: [A] targets of the slots.
         objects: of this image.
     """
     none = torch.full_like(labels, -1)
@@ -86,37 +86,37 @@ def owners(boxes: Tensor, labels: Tensor, objects: Objects) -> Tensor:
     return torch.where(labels >= 0, torch.cdist(boxes, objects.boxes).argmin(1), none)
 
 
-def matches(image: np.ndarray, slots: Tensor, owner: Tensor, objects: Objects) -> np.ndarray:
-    """Each object thick in a colour of its own, and thin in it the slots that answer for it.
+def matches(image: np.ndarray, slots: Tensor, matched: Tensor, objects: Objects) -> np.ndarray:
+    """Return the image with each object in a thick line, its slots in thin lines of its colour.
 
     Args:
-        image: [H, W, 3] RGB, what the network saw.
+        image: [H, W, 3] RGB, the network's input.
         slots: [A, 4] in its pixels.
-        owner: [A] row of the slot's object, -1 for none.
+        matched: [A] row of the slot's object, -1 for none.
         objects: of this image, in its pixels.
     """
     drawn, enlarge = _canvas(image)
     palette = colours(len(objects))
     texts = Labels(drawn)
     for i, (box, colour) in enumerate(zip(objects.boxes * enlarge, palette, strict=True)):
-        for slot in slots[owner == i] * enlarge:
+        for slot in slots[matched == i] * enlarge:
             _rectangle(drawn, slot, colour)
         _rectangle(drawn, box, colour, 3)
     for i, box in enumerate((objects.boxes * enlarge).int().tolist()):
-        texts.add(f"{int((owner == i).sum())} slots", box[0], box[1])
+        texts.add(f"{int((matched == i).sum())} slots", box[0], box[1])
     return drawn
 
 
 @rank_zero_only
 def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
-    """anchors.png and matches_*.jpg of the first images; nothing where slots have no grid.
+    """Write anchors.png and matches_*.jpg of the first images; nothing if slots have no grid.
 
-    No matches of a head that keeps what its slots should say to itself (a first stage's).
+    No matches for a head whose output has no coder (a first stage).
     """
     first = _samples(val, 1) if "boxes" in network.head.outputs else []
     if not first:
         return
-    slots, cells = _said(network, first)[3:5]
+    slots, cells = _output(network, first)[3:5]
     if cells is None or len(slots) == 1:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,26 +127,26 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
 
 def _samples(loader: Loader, count: int) -> list[Sample]:
-    """The first images as the first epoch shows them; those that cannot be read are left out."""
-    every = loader.loader.dataset
-    found = (every[0, i] for i in range(min(count, len(loader.dataset))))
-    return [sample for sample in found if isinstance(sample, Sample)]
+    """Return the first samples, augmented as in epoch 0; unreadable images are left out."""
+    dataset = loader.loader.dataset
+    first = (dataset[0, i] for i in range(min(count, len(loader.dataset))))
+    return [sample for sample in first if isinstance(sample, Sample)]
 
 
 @torch.no_grad()
-def _said(network: Network, samples: list[Sample]) -> Output:
-    """By `forward` alone, in evaluation: no compilation, no change of the network's state."""
+def _output(network: Network, samples: list[Sample]) -> Output:
+    """By `forward`, not `__call__`, in evaluation mode: nothing is compiled, no state changes."""
     images = collate(samples).images.to(network.mean.device)
     return network.eval().forward(images).float()
 
 
 @torch.no_grad()
 def _matched(network: Network, samples: list[Sample]) -> Iterator[np.ndarray]:
-    if not samples or (output := _said(network, samples)).coder is None:
+    if not samples or (output := _output(network, samples)).coder is None:
         return
     objects = collate(samples).objects
     assigned = network.head.assign(output, objects.to(network.mean.device))
     boxes, labels = output.decoded(assigned.boxes).cpu(), assigned.labels.cpu()
     for i, sample in enumerate(samples):
-        owner = owners(boxes[i], labels[i], objects.of(i))
-        yield matches(sample.image, output.slots.cpu(), owner, objects.of(i))
+        matched = matched_objects(boxes[i], labels[i], objects.of(i))
+        yield matches(sample.image, output.slots.cpu(), matched, objects.of(i))

@@ -1,11 +1,11 @@
-"""The predictions file: what a run said about its images, in COCO results form.
+"""The predictions file: the predicted objects of a run's images, in the COCO results format.
 
 A list of rows {"image_id", "file_name", "category_id", "bbox": [x, y, w, h], "score"}, in pixels of
-the original images (https://cocodataset.org/#format-results; `file_name` is an addition that
-readers of that form pass over). No number is rounded, so a file scores exactly as its run did.
+the original images (https://cocodataset.org/#format-results; readers of that format ignore
+the additional `file_name`). No number is rounded, so a file scores exactly as its run did.
 
-Where EXIF turns an image whose annotation counts the stored pixels, so do its rows: the truth's
-own file can judge them. All others count the upright image's.
+Where EXIF rotates an image, the boxes are in pixels of the upright image, unless the annotation is
+in pixels of the stored one: then so are they, so that the annotation file can evaluate them.
 """
 
 import json
@@ -24,22 +24,22 @@ from engine.errors import UserError
 from engine.protocols import Dataset, DatasetOptions, Metric
 from engine.structures import Meta, Objects, refuse_nan
 
-NO_CLASS = 0  # in place of a category: a box alone; no data set has it
+NO_CLASS = 0  # category_id of a box without a class; no data set has a category 0
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
 
 class Predictions(NamedTuple):
-    """A predictions file, sorted by image."""
+    """A predictions file, grouped by image."""
 
     objects: dict[int, Objects]  # row in the dataset -> a batch of one, in the file's order
     unknown: Counter[int | str]  # image_id that the dataset does not have -> its number of rows
 
 
 def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) -> list[dict]:
-    """The rows of a batch, in its order.
+    """Return the file's rows of a batch, in the order of its objects.
 
     Args:
-        predicted: on the CPU, in pixels of the upright originals; `image` is the row in `meta`.
+        predicted: on the CPU, in pixels of the upright originals; `batch_index` is a row of `meta`.
         meta: one entry an image.
         categories: the category id of each label.
     """
@@ -61,10 +61,10 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[int]) ->
 
 
 class Writer:
-    """Writes a predictions file batch by batch, so that a run of any length needs no memory for it.
+    """Writes a predictions file batch by batch; its memory does not grow with the run.
 
     Args:
-        path: the file, whole once `close` was called.
+        path: the file; it is valid JSON after `close`.
         categories: the category id of each label.
     """
 
@@ -80,40 +80,40 @@ class Writer:
             self.count += 1
 
     def close(self) -> None:
-        """End the list."""
+        """End the JSON list and close the file."""
         self.file.write("\n]\n")
         self.file.close()
 
 
 def categories(dataset: Dataset) -> Sequence[int]:
-    """The category id of each label: the dataset's own where it has some (COCO), else from 1."""
+    """Return the category id of each label: the dataset's if it has them (COCO), else from 1 on."""
     ids = DatasetOptions.categories.of(dataset)
     return range(1, len(dataset.classes) + 1) if ids is None else ids
 
 
 def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predictions:
-    """Read a predictions file, of this program or another's, against a dataset.
+    """Read a predictions file, of this program or another, and match its rows to a dataset.
 
-    A row belongs to the image whose record has its `image_id` as id, else to the one whose file
-    has it as stem (a stem that two files share names neither).
+    A row belongs to the image whose record's id is its `image_id`, else to the one whose file name
+    without suffix is (if two files share that, to neither).
 
     Args:
         path: the file.
-        dataset: the truth.
+        dataset: with the true objects.
         categories: the category id of each label.
 
     Raises:
         UserError: naming the file and the row, counted from 1.
     """
-    found = read_json(path)
-    if not isinstance(found, list):
+    content = read_json(path)
+    if not isinstance(content, list):
         raise UserError(
-            f"{path}: got a {type(found).__name__}, expected a list of rows (COCO results form)"
+            f"{path}: got a {type(content).__name__}, expected a list of rows (COCO results format)"
         )
     by_id, by_stem = _index(dataset)
     labels = {category: label for label, category in enumerate(categories)}
     grouped, unknown = defaultdict(list), Counter()
-    for number, row in enumerate(found, 1):
+    for number, row in enumerate(content, 1):
         image_id, *values = _parse(row, labels, f"{path}, row {number}")
         index = by_id.get(image_id, by_stem.get(str(image_id)))
         if index is None:
@@ -124,7 +124,7 @@ def read(path: str | Path, dataset: Dataset, categories: Sequence[int]) -> Predi
 
 
 def score(dataset: Dataset, metric: Metric, predictions: Mapping[int, Objects]) -> dict[str, float]:
-    """The metric's numbers for predictions by row in the dataset; opens no image."""
+    """Return the metric's numbers for predictions, by row in the dataset; opens no image."""
     metric.reset()
     for index in range(len(dataset)):
         record = dataset.record(index)
@@ -135,7 +135,7 @@ def score(dataset: Dataset, metric: Metric, predictions: Mapping[int, Objects]) 
 
 
 def _index(dataset: Dataset) -> tuple[dict[int | str, int], dict[str, int]]:
-    """Row in the dataset by record id, and by file stem where only one file has it."""
+    """Return rows in the dataset by record id, and by file stem where only one file has it."""
     records = [dataset.record(index) for index in range(len(dataset))]
     stems = [PurePath(record.path).stem for record in records]
     count = Counter(stems)
@@ -144,14 +144,14 @@ def _index(dataset: Dataset) -> tuple[dict[int | str, int], dict[str, int]]:
 
 
 def _parse(row: Any, labels: Mapping[int, int], where: str) -> tuple:
-    """A checked row: image id, label, xywh, score."""
+    """Check a row and return its image id, label, xywh box and score."""
     try:
         image_id, category, box = row["image_id"], row["category_id"], row["bbox"]
         numbers = (*box, row["score"])
     except (KeyError, TypeError):
         raise UserError(f"{where}: got {shorten(row)}, {EXPECTED}") from None
     if not isinstance(image_id, int | str):
-        raise UserError(f"{where}: got image_id {image_id}, expected a number or a file's stem")
+        raise UserError(f"{where}: got image_id {image_id}, expected a number or a file name")
     if not isinstance(category, int) or category not in labels:
         known = f"one of {list(labels)}" if len(labels) <= 20 else f"one of {len(labels)} ids"
         raise UserError(f"{where}: got category_id {category}, expected {known}")
@@ -163,7 +163,7 @@ def _parse(row: Any, labels: Mapping[int, int], where: str) -> tuple:
 
 
 def _objects(group: list) -> Objects:
-    """One image's objects from (label, xywh, score)."""
+    """Return one image's objects from its (label, xywh, score)."""
     labels, boxes, scores = zip(*group, strict=True)
     xywh = np.array(boxes, np.float64)  # [M, 4]
     xyxy = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]).astype(np.float32)

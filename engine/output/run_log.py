@@ -1,4 +1,4 @@
-"""What a run leaves behind: CSV, JSON, TensorBoard, images, and lines on the console."""
+"""The files of a run folder: CSV, JSON, TensorBoard and images; and lines on the console."""
 
 import csv
 import json
@@ -22,14 +22,14 @@ from engine.output.draw import Album
 from engine.protocols import Ranked
 from engine.structures import Meta
 
-THRESHOLDS = 127  # of a curve of precision and recall; TensorBoard's own number
+THRESHOLDS = 127  # of a precision-recall curve; TensorBoard's default
 
 
 class RunLog:
-    """The files of one run folder; a run resumed after `step` writes over what came later."""
+    """Writes the files of a run folder; a run resumed after `step` replaces what is later."""
 
     def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
-        self.folder, self.said, self.refused = folder, {}, set()
+        self.folder, self.num_reported, self.refused = folder, {}, set()
         self._open(cfg, step)
 
     @rank_zero_only
@@ -44,14 +44,14 @@ class RunLog:
 
     @rank_zero_only
     def report(self, splits: dict[str, Any]) -> None:
-        """Write data_report.json, and say what is new in it and what each dataset notes."""
+        """Write data_report.json, and print its new entries and the notes of each dataset."""
         path = self.folder / "data_report.json"
         reports = {split: data.report for split, data in splits.items()}
         path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
             lines = data.notes + [format_defect(entry) for entry in data.report]
-            new = lines[self.said.get(split, 0) :]
-            self.said[split] = len(lines)
+            new = lines[self.num_reported.get(split, 0) :]
+            self.num_reported[split] = len(lines)
             for line in new[:3]:
                 info(f"data ({split}): {line}")
             if len(new) > 3:
@@ -59,7 +59,7 @@ class RunLog:
 
     @rank_zero_only
     def classes(self, data: Any) -> None:
-        """Say how many training objects each class has: a typo in a label shows here."""
+        """Print how many training objects each class has: a typo in a label shows here."""
         labels = np.concatenate([data.record(i).labels for i in range(len(data))])
         counts = np.bincount(labels, minlength=len(data.classes)).tolist()
         named = [f"{name} {count}" for name, count in zip(data.classes, counts, strict=True)]
@@ -71,64 +71,64 @@ class RunLog:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""
         columns = list(dict.fromkeys(key for row in history for key in row))
         with (
-            self._going_on("metrics.csv"),
+            self._report_write_errors("metrics.csv"),
             open(self.folder / "metrics.csv", "w", newline="") as file,
         ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(history)
-        with self._going_on("tensorboard"):
+        with self._report_write_errors("tensorboard"):
             for key, value in history[-1].items():
                 self.board.add_scalar(key, value, step)
 
     @rank_zero_only
     def step(self, scalars: dict[str, float], step: int) -> None:
-        """Scalars of one training step."""
-        with self._going_on("tensorboard"):
+        """Write scalars of one training step to TensorBoard."""
+        with self._report_write_errors("tensorboard"):
             for key, value in scalars.items():
                 self.board.add_scalar(f"step/{key}", value, step)
 
     def image(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
-        """One annotated validation image to images/, over the last one, and to TensorBoard."""
-        with self._going_on("images"):
+        """Write an annotated validation image to images/, and if `board` to TensorBoard."""
+        with self._report_write_errors("images"):
             self.album.add(image, meta)
-        with self._going_on("tensorboard"):
+        with self._report_write_errors("tensorboard"):
             if board:
                 self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
 
     @rank_zero_only
     def curves(self, ranked: dict[str, Ranked], step: int) -> None:
-        """Precision over recall of each class, to TensorBoard."""
-        with self._going_on("tensorboard"):
+        """Write the precision-recall curve of each class to TensorBoard."""
+        with self._report_write_errors("tensorboard"):
             for name, each in ranked.items():
                 columns = counts(each)
                 self.board.add_pr_curve_raw(f"val/{name}", *columns, global_step=step)
 
     @rank_zero_only
     def histograms(self, network: nn.Module, step: int) -> None:
-        """Weights and gradients of each parameter that has one, to TensorBoard."""
-        with self._going_on("tensorboard"):
+        """Write weights and gradients of each parameter with a gradient to TensorBoard."""
+        with self._report_write_errors("tensorboard"):
             for name, parameter in network.named_parameters():
-                if parameter.grad is not None:  # a step without any is skipped, and said elsewhere
+                if parameter.grad is not None:  # all are None in a skipped step; guard reports it
                     self.board.add_histogram(f"weight/{name}", parameter, step)
                     self.board.add_histogram(f"gradient/{name}", parameter.grad, step)
 
     @rank_zero_only
-    def choices(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
-        """What a job of a sweep was asked, beside what it reached, to TensorBoard's HPARAMS."""
-        asked = {key: _number(value) for key, _, value in (o.partition("=") for o in overrides)}
-        with self._going_on("tensorboard"):
-            self.board.add_hparams(asked, scores, run_name=".")  # its own folder, not a new one
+    def hyperparameters(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
+        """Write the overrides of a sweep's job and its scores to TensorBoard's HPARAMS tab."""
+        values = {key: _to_number(value) for key, _, value in (o.partition("=") for o in overrides)}
+        with self._report_write_errors("tensorboard"):
+            self.board.add_hparams(values, scores, run_name=".")  # its own folder, not a new one
 
     @rank_zero_only
     def close(self) -> None:
-        """Write what TensorBoard still holds."""
-        with self._going_on("tensorboard"):
+        """Flush and close TensorBoard's file."""
+        with self._report_write_errors("tensorboard"):
             self.board.close()
 
     @contextmanager
-    def _going_on(self, name: str) -> Iterator[None]:
-        """A file system that refuses what is written inside is told once, and ends nothing."""
+    def _report_write_errors(self, name: str) -> Iterator[None]:
+        """Print a write error inside the `with` block, once a file, instead of ending the run."""
         try:
             yield
         except (OSError, UserError) as error:
@@ -138,26 +138,26 @@ class RunLog:
 
 
 class Silent:
-    """Stands for a log where steps leave nothing behind."""
+    """A log that writes nothing."""
 
     def step(self, scalars: dict[str, float], step: int) -> None:
-        """Scalars of one training step, for nobody."""
+        """Ignore the scalars of a training step."""
 
 
 def counts(ranked: Ranked) -> tuple[np.ndarray, ...]:
-    """Right, wrong, rejected wrong, missed, precision and recall, [THRESHOLDS] each.
+    """Return true and false positives, true and false negatives, precision and recall.
 
-    A threshold that nothing reaches has precision 1.
+    [THRESHOLDS] each. The precision at a threshold above every score is 1.
     """
-    said = ranked.scores >= np.linspace(0, 1, THRESHOLDS)[:, None]  # [T, M]
-    right, wrong = (said & ranked.right).sum(1), (said & ~ranked.right).sum(1)
-    precision = np.where(right + wrong, right / (right + wrong).clip(1), 1.0)
-    rejected, missed = (~ranked.right).sum() - wrong, ranked.total - right
-    return right, wrong, rejected, missed, precision, right / max(ranked.total, 1)
+    positive = ranked.scores >= np.linspace(0, 1, THRESHOLDS)[:, None]  # [T, M]
+    tp, fp = (positive & ranked.right).sum(1), (positive & ~ranked.right).sum(1)
+    precision = np.where(tp + fp, tp / (tp + fp).clip(1), 1.0)
+    tn, fn = (~ranked.right).sum() - fp, ranked.total - tp
+    return tp, fp, tn, fn, precision, tp / max(ranked.total, 1)
 
 
-def _number(text: str) -> float | str:
-    """A number where it is one: TensorBoard orders numbers."""
+def _to_number(text: str) -> float | str:
+    """Return a float if the text is one, since TensorBoard can sort numbers, else the text."""
     try:
         return float(text)
     except ValueError:
@@ -175,7 +175,7 @@ def write_metrics(
     seconds: float,
     images: int,
 ) -> None:
-    """metrics.json: the numbers, the rules they follow, and what they were measured on."""
+    """Write metrics.json: the numbers, the protocol they follow, and what they were measured on."""
     content = {
         "primary_name": primary,
         "primary_value": metrics[primary],
@@ -190,25 +190,25 @@ def write_metrics(
 
 
 def commit() -> str | None:
-    """The commit of the project that ran, with a + where files differ from it; None outside git."""
-    asked = subprocess.run(
+    """Return the project's commit, with a + if files differ from it; None outside git."""
+    result = subprocess.run(
         ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
         cwd=CONFIGS,
         capture_output=True,
         text=True,
     )
-    return asked.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def leaderboard(folder: Path) -> list[dict[str, Any]]:
-    """Every finished job of a sweep, best first, written as leaderboard.csv."""
+    """Write leaderboard.csv, a row each finished job of a sweep, best first; return its rows."""
     rows = []
     for path in folder.glob("*/metrics.json"):
-        found = json.loads(path.read_text())
+        metrics = json.loads(path.read_text())
         overrides = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
-        row = {"job": path.parent.name, found["primary_name"]: found["primary_value"]}
+        row = {"job": path.parent.name, metrics["primary_name"]: metrics["primary_value"]}
         row |= dict(str(o).split("=", 1) for o in overrides)
-        rows.append(row | {"seconds": found["seconds"]})
+        rows.append(row | {"seconds": metrics["seconds"]})
     rows.sort(key=lambda row: list(row.values())[1], reverse=True)
     with open(folder / "leaderboard.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))

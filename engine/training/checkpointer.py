@@ -1,4 +1,4 @@
-"""When a run is saved, and what happens when it cannot be."""
+"""When a run is saved, and what happens when the file system refuses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,49 +19,52 @@ from engine.weights import checkpoint
 
 
 class Checkpointer:
-    """Writes `last.pt`, and `best.pt` when told, of a run into a folder."""
+    """Writes the checkpoints of a run, `last.pt` and `best.pt`, into a folder."""
 
     def __init__(self, run: Run, cfg: DictConfig, classes: list[str], folder: Path) -> None:
         self.run, self.cfg, self.classes, self.folder = run, cfg, classes, folder
         self.steps, self.seconds = save_interval(cfg.trainer.save_every)
         self.saved = (run.clock.step, run.clock.seconds)
-        self.failed = ""  # why the last save did not succeed
+        self.failed = ""  # why the last save failed; "" where it did not
 
     def __call__(self, better: bool = False) -> None:
-        """Save. A file system that refuses leaves the old files whole, and training goes on."""
+        """Write `last.pt`, and `best.pt` if `better`.
+
+        Where the file system refuses, the old files stay intact and training goes on.
+        """
         state = self._state()
         self.saved = (self.run.clock.step, self.run.clock.seconds)
         try:
-            if better:  # first: killed between the two, the run comes here again
+            if better:  # first: a run killed between the two is resumed before this
                 checkpoint.save(self.folder / "best.pt", state)
             checkpoint.save(self.folder / "last.pt", state)
             self.failed = ""
         except OSError as error:
             self.failed = error.strerror or str(error)
             info(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
-                f"{self.failed}; the one before is whole, training goes on")  # fmt: skip
+                f"{self.failed}; the one before is intact, training goes on")  # fmt: skip
 
     def if_due(self) -> None:
-        """Save when `trainer.save_every` says so."""
+        """Save if the steps or minutes of `trainer.save_every` have passed since the last save."""
         step, seconds = self.saved
         clock = self.run.clock
-        late = self.seconds < inf and collectives.broadcast_from_rank_zero(
+        is_late = self.seconds < inf and collectives.broadcast_from_rank_zero(
             lambda: clock.seconds - seconds >= self.seconds
         )
-        if late or clock.step - step >= self.steps:
+        if is_late or clock.step - step >= self.steps:
             self()
 
     @contextmanager
     def save_on_exit(self) -> Iterator[None]:
-        """Save when a signal or steps that are not finite end what is inside."""
+        """Save if a signal, or too many steps that are not finite, end the `with` block."""
         try:
             yield
         except Stopped as error:
             self()
-            hint = f"train.py resume={self.folder / 'last.pt'}"
-            told = f"it could not be saved: {self.failed}" if self.failed else f"to go on: {hint}"
+            hint = f"to go on: train.py resume={self.folder / 'last.pt'}"
+            hint = f"it could not be saved: {self.failed}" if self.failed else hint
             raise Stopped(
-                error.args[0], f"stopped after step {self.run.clock.step}; {told}"
+                error.args[0], f"stopped after step {self.run.clock.step}; {hint}"
             ) from None
         except Diverged:
             self()

@@ -6,20 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from engine.distributed.fsdp import local
+from engine.distributed.fsdp import local_shard
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """The average, buffers included; it warms up, so that a short run does not keep its start.
+    """Return the moving average of a network's weights and buffers, at first a copy of them.
 
-    The decay of update n is min(decay, (1 + n) / (10 + n)).
+    The decay of update n is min(decay, (1 + n) / (10 + n)): lower at first, so that the average of
+    a short run forgets the initial weights.
     """
 
     def average(old: Sequence[Tensor], new: Sequence[Tensor], count: Tensor | int) -> None:
         n = int(count)
-        share = 1 - min(decay, (1 + n) / (10 + n))
+        weight = 1 - min(decay, (1 + n) / (10 + n))
         if old[0].is_floating_point():
-            torch._foreach_lerp_([*map(local, old)], [*map(local, new)], share)
+            torch._foreach_lerp_([*map(local_shard, old)], [*map(local_shard, new)], weight)
         else:  # the batch counter of batch normalisation
             torch._foreach_copy_(list(old), list(new))
 

@@ -1,7 +1,7 @@
-"""Which parts of a network train, from which epoch on, and how fast.
+"""Fine-tuning: which parts of a network train, from which epoch on, and at which learning rate.
 
-A network is a list of groups by depth: those of its backbone, shallow first, then its head. What is
-frozen keeps its weights and, being in evaluation mode, the statistics of its batch normalisation.
+A network is a list of groups by depth: those of its backbone, shallow first, then its head. Frozen
+groups keep their weights and, in evaluation mode, the statistics of their batch normalisation.
 """
 
 from typing import Any
@@ -14,14 +14,15 @@ from engine.network import Group, groups, parameters
 
 
 class Finetune:
-    """All of the network trains, or only its last groups.
+    """Trains the whole network, or only its last groups.
 
     Args:
-        last: of the backbone's groups so many last ones train, and the head; None for all.
+        last: how many of the backbone's groups train, counted from its end, besides the head; None
+            for all.
         decay: the learning rate of a group is that of the next deeper one times this
-            (discriminative fine-tuning, arXiv 1801.06146, 3.2; they take 1 / 2.6).
-        unfreeze_every: gradual unfreezing (the same, 3.3): the head alone trains at first, then
-            every so many epochs one group more; None for no such thing.
+            (discriminative fine-tuning, arXiv 1801.06146, 3.2; the paper uses 1 / 2.6).
+        unfreeze_every: epochs between two unfreezings (gradual unfreezing, 3.3 of the same paper):
+            the head trains alone at first, then one more group each time; None: all from the start.
     """
 
     def __init__(
@@ -32,53 +33,56 @@ class Finetune:
         if not 0 < decay <= 1:
             raise UserError(f"finetune.decay={decay}: expected a factor above 0, at most 1")
         if unfreeze_every is not None and unfreeze_every < 1:
-            raise UserError(f"finetune.unfreeze_every={unfreeze_every}: expected epochs, or null")
+            raise UserError(
+                f"finetune.unfreeze_every={unfreeze_every}: expected epochs >= 1, or null"
+            )
         self.last, self.decay, self.unfreeze_every = last, decay, unfreeze_every
-        self.said = 0  # groups that train, as the console knows it
+        self.reported = 0  # groups that train, at the last message
 
     def param_groups(self, network: Any) -> list[tuple[float, list[nn.Parameter]]]:
-        """What will ever train, with the factor of its learning rate.
+        """Return all parameters that ever train, as (factor of the learning rate, parameters).
 
-        What starts to train later stands apart: fused optimizers want parameters of one age.
+        Parameters that are unfrozen later are in groups of their own: fused optimizers need all
+        parameters of a group to have taken the same number of steps.
         """
-        found = groups(network)
-        kept = found[-self._most(found) :]
+        all_groups = groups(network)
+        trainable = all_groups[-self._max_trainable(all_groups) :]
         param_groups: dict[tuple[float, int], list[nn.Parameter]] = {}
-        for i, group in enumerate(kept):
-            factor = self.decay ** (len(kept) - 1 - i)
-            age = 0 if self.unfreeze_every is None else i
-            param_groups.setdefault((factor, age), []).extend(parameters(group))
-        return [(factor, held) for (factor, _), held in param_groups.items()]
+        for i, group in enumerate(trainable):
+            factor = self.decay ** (len(trainable) - 1 - i)
+            stage = 0 if self.unfreeze_every is None else i
+            param_groups.setdefault((factor, stage), []).extend(parameters(group))
+        return [(factor, params) for (factor, _), params in param_groups.items()]
 
     def __call__(self, network: Any, epoch: int) -> int:
-        """Freeze what does not train in this epoch, counted from 0; call it after `train()`.
+        """Freeze the groups that do not train in this epoch (from 0); call it after `train()`.
 
         Returns:
             how many parameters train.
         """
-        found = groups(network)
-        training = self._most(found)
+        all_groups = groups(network)
+        training = self._max_trainable(all_groups)
         if self.unfreeze_every is not None:
             training = min(training, 1 + epoch // self.unfreeze_every)
-        frozen = len(found) - training
-        for i, group in enumerate(found):
+        frozen = len(all_groups) - training
+        for i, group in enumerate(all_groups):
             for parameter in parameters(group):
                 parameter.requires_grad_(i >= frozen)
             for member in group:
                 if i < frozen and isinstance(member, nn.Module):
                     member.eval()
-        sizes = [sum(p.numel() for p in parameters(group)) for group in found]
+        sizes = [sum(p.numel() for p in parameters(group)) for group in all_groups]
         trained = sum(sizes[frozen:])
-        if training != self.said:
-            which = "all" if not frozen else f"the last {training} of {len(found)} groups:"
+        if training != self.reported:
+            which = "all" if not frozen else f"the last {training} of {len(all_groups)} groups:"
             info(f"epoch {epoch + 1}: {which} {trained:,} of {sum(sizes):,} parameters train")
-            self.said = training
+            self.reported = training
         return trained
 
-    def _most(self, found: list[Group]) -> int:
-        if self.last is not None and self.last >= len(found):
+    def _max_trainable(self, all_groups: list[Group]) -> int:
+        if self.last is not None and self.last >= len(all_groups):
             raise UserError(
-                f"finetune.last={self.last}: there are {len(found) - 1} groups before the last "
-                "layers; say null for all"
+                f"finetune.last={self.last}: got a network of {len(all_groups) - 1} groups before "
+                "the last layers; set a smaller number, or null for all"
             )
-        return len(found) if self.last is None else 1 + self.last
+        return len(all_groups) if self.last is None else 1 + self.last

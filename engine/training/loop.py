@@ -21,9 +21,10 @@ LOG_EVERY = 20  # steps between two reads of device values
 
 
 def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
-    """The rest of an epoch, or what the clock still allows of it; a pause after every step.
+    """Train the remaining batches of the epoch, or until the time budget is used up.
 
-    Between two steps the run's state is whole. The epoch's means are `run.progress.means()`.
+    Yields after every step of the optimizer; the run can be saved there. The epoch's means are then
+    `run.progress.means()`.
 
     Raises:
         Diverged: the loss or its gradient is not finite, many steps in a row.
@@ -33,7 +34,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     progress = run.progress
     loader.sampler.seek(run.epoch, progress.batches)
     run.optimizer.zero_grad()
-    bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hidden(),
+    bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hide_bar(),
                initial=progress.batches)  # fmt: skip
     for batch in bar:
         run.mark("data")
@@ -44,16 +45,16 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
             output = network(batch.images)
         run.mark("forward")
         losses = network.losses(output, batch.objects)
-        said = collectives.means(losses)
-        progress.add_losses(said, run.guard.finite(_sum(said)))
+        means = collectives.mean_losses(losses)
+        progress.add_losses(means, run.guard.finite(_sum(means)))
         progress.batches = loader.position
         run.mark("losses")
-        share = 1 / _group(progress.batches, run.accumulate, len(loader))
-        run.scaler.scale(_sum(losses) * share).backward()
+        weight = 1 / _batches_in_step(progress.batches, run.accumulate, len(loader))
+        run.scaler.scale(_sum(losses) * weight).backward()
         run.mark("backward")
         if progress.batches % run.accumulate and progress.batches < len(loader):
             continue
-        collectives.average(parameters)
+        collectives.average_gradients(parameters)
         run.scaler.unscale_(run.optimizer)
         norm, clipped = run.clip(parameters)
         bad = run.guard.is_bad_step(norm)
@@ -62,7 +63,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
         run.mark("optimizer")
         if run.clock.step % LOG_EVERY == 0:
             run.guard.report(run.clock.step)
-            now = {"loss": float(_sum(said).detach()), "grad_norm": float(norm), "lr": run.rate}
+            now = {"loss": float(_sum(means).detach()), "grad_norm": float(norm), "lr": run.rate}
             log.step(now, run.clock.step)
             bar.set_postfix(loss=f"{now['loss']:.3f}")
         yield
@@ -75,74 +76,74 @@ def _sum(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(losses.values())).sum()
 
 
-def _hidden() -> bool | None:
-    """Of a progress bar: on a terminal the first process has one."""
+def _hide_bar() -> bool | None:
+    """Return tqdm's `disable`: only rank 0 shows a progress bar, and only on a terminal (None)."""
     return bool(collectives.rank()) or None
 
 
-def _group(batch: int, accumulate: int, batches: int) -> int:
-    """How many batches the step of this one is made of: the last step of an epoch may have less."""
+def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
+    """Return how many batches this one's step has; the last step of an epoch may have fewer."""
     before = (batch - 1) // accumulate * accumulate
     return min(accumulate, batches - before)
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Sum on the device; reading a value there would stall the step."""
+    """Add to the sums on the device; `.item()` would synchronise in every step."""
     for key, value in values.items():
         sums[key] = sums.get(key, 0) + value.detach()  # type: ignore[assignment]
 
 
 @torch.inference_mode()
-def detect(
+def predict_batches(
     network: Network, loader: Loader, device: torch.device, precision: Precision
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
-    """What the network finds, batch by batch.
+    """Run the network on every batch of a loader, in evaluation mode.
 
-    Every batch is filled up to the size of the largest, so that the arithmetic of an image, and
-    with it the last bit of its scores, is the same wherever it stands.
+    Smaller batches are padded to the loader's batch size, so that the scores of an image are the
+    same to the last bit in whichever batch it is.
 
     Yields:
-        the objects in pixels of the originals, on the CPU; the batch; the losses.
+        the predicted objects in pixels of the original images, on the CPU; the batch; the losses.
     """
     network.eval()
     for batch in loader:
         count = len(batch.meta)
         batch = batch.to(device)
-        filler = batch.images[:1].expand(loader.batch_size - count, -1, -1, -1)
+        padding = batch.images[:1].expand(loader.batch_size - count, -1, -1, -1)
         with autocast(precision, device):
-            output = network(torch.cat([batch.images, filler])).first(count)
-        found = to_original(network.decode(output).to("cpu"), batch.meta)
-        yield found, batch, network.losses(output, batch.objects)
+            output = network(torch.cat([batch.images, padding])).first(count)
+        predicted = to_original(network.decode(output).to("cpu"), batch.meta)
+        yield predicted, batch, network.losses(output, batch.objects)
 
 
-def truth(loader: Loader, meta: list[Meta]) -> Objects:
-    """The dataset's own records of these images, in pixels of the originals."""
+def true_objects(loader: Loader, meta: list[Meta]) -> Objects:
+    """Return the annotated objects of these images, in pixels of the original images."""
     records = [upright(loader.dataset.record(m.index), m.turn, m.size) for m in meta]
     return Objects.from_records(records, [m.size for m in meta])
 
 
-def evaluate(
+def evaluate_network(
     network: Network, loader: Loader, metric: Metric, device: torch.device, precision: Precision
 ) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]]]:
-    """The metric over a split, the mean losses, and everything that was predicted.
+    """Return the metric's numbers and the mean losses over a split, and all predictions.
 
-    Several processes share the batches. The first judges all that they find, in the dataset's
-    order, and has the predictions; the others have its numbers.
+    Several processes share the batches. Rank 0 gathers their predictions in the dataset's order and
+    computes the metric; the others get its numbers, and no predictions.
     """
     metric.reset()
     sums: dict[str, Tensor] = {}
-    predicted = []
-    bar = tqdm(detect(network, loader, device, precision), "evaluating", len(loader), leave=False,
-               disable=_hidden())  # fmt: skip
-    own = ((found, batch.meta, _on_cpu(losses)) for found, batch, losses in bar)
-    for found, meta, losses in collectives.gather_in_order(own):
-        metric.update(found, truth(loader, meta), meta)
-        predicted.append((found, meta))
+    predictions = []
+    bar = tqdm(predict_batches(network, loader, device, precision), "evaluating", len(loader),
+               leave=False, disable=_hide_bar())  # fmt: skip
+    shard = ((predicted, batch.meta, _to_cpu(losses)) for predicted, batch, losses in bar)
+    for predicted, meta, losses in collectives.gather_in_order(shard):
+        metric.update(predicted, true_objects(loader, meta), meta)
+        predictions.append((predicted, meta))
         _add(sums, losses)
-    means = {f"loss/{k}": float(v) / max(len(predicted), 1) for k, v in sums.items()}
-    return collectives.broadcast_from_rank_zero(lambda: metric.compute() | means), predicted
+    means = {f"loss/{k}": float(v) / max(len(predictions), 1) for k, v in sums.items()}
+    return collectives.broadcast_from_rank_zero(lambda: metric.compute() | means), predictions
 
 
-def _on_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Like the objects found, which have waited for the device already."""
+def _to_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The predictions are on the CPU already, so this waits for the device no longer than they."""
     return {key: value.cpu() for key, value in losses.items()}

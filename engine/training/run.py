@@ -1,4 +1,4 @@
-"""A run: everything that changes while it trains, and its state as plain values."""
+"""The state of a training run: everything that changes, to be saved and restored."""
 
 import time
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from engine.distributed import collectives, fsdp
 from engine.network import Network
 from engine.training.finetune import Finetune
 from engine.training.guard import Guard, guarded_step
-from engine.training.optimizer import laid_out
+from engine.training.optimizer import match_state_layout
 from engine.training.seed import random_states, restore
 from engine.weights import checkpoint
 
 
 @dataclass
 class Clock:
-    """How much of the run is done, by steps or by the budget of minutes, whichever is further."""
+    """How much of the run is done: the larger share of its steps and of its budget of minutes."""
 
     total_steps: int
     minutes: float | None
@@ -33,13 +33,13 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the run has taken, resumed parts together."""
+        """Seconds trained, those before a resume included."""
         return self.before + time.perf_counter() - self.started
 
     @property
     def done(self) -> float:
         """Share of the run in 0..1."""
-        # of one clock, or processes would stop at different steps
+        # one clock for all processes: with their own they would stop at different steps
         seconds = (
             collectives.broadcast_from_rank_zero(lambda: self.seconds) if self.minutes else 0.0
         )
@@ -49,9 +49,9 @@ class Clock:
 
 @dataclass
 class Progress:
-    """How far an epoch is, and the sums that its row is made of; they stay on the device.
+    """Position in the current epoch, and the sums behind its means, which stay on the device.
 
-    A batch whose loss is not finite counts in no mean, nor does a step that was skipped.
+    Batches whose loss is not finite and skipped steps are left out of the means.
     """
 
     batches: int = 0
@@ -60,16 +60,16 @@ class Progress:
     norms: dict[str, Tensor] = field(default_factory=dict)  # sums over steps, and their "count"
 
     def add_losses(self, values: dict[str, Tensor], finite: Tensor) -> None:
-        """One batch's terms."""
+        """Add the loss terms of one batch."""
         _add(self.losses, values, finite)
 
     def add_step(self, norm: Tensor, clipped: Tensor, skipped: Tensor) -> None:
-        """One step: its gradient norm before clipping, and flags."""
+        """Add one step: its gradient norm before clipping, whether it was clipped, or skipped."""
         self.steps += 1
         _add(self.norms, {"grad_norm": norm, "clipped": clipped}, ~skipped)
 
     def means(self) -> dict[str, float]:
-        """Means of the loss terms and of the gradient norm, share of steps clipped, and skipped."""
+        """Return mean loss terms, mean gradient norm, share of steps clipped, number of skipped."""
         losses, norms = _means(self.losses), _means(self.norms)
         skipped = self.steps - norms.pop("count", 0.0)
         losses.pop("count", None)
@@ -91,7 +91,7 @@ def _means(sums: dict[str, Tensor]) -> dict[str, float]:
 
 @dataclass
 class Run:
-    """Everything that changes while a run trains, and what changes it."""
+    """Everything that changes while a run trains, and the parts that change it."""
 
     network: Network
     ema: AveragedModel | None
@@ -106,25 +106,25 @@ class Run:
     precision: Precision
     accumulate: int = 1
     plateau_factor: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
-    mark: Any = lambda part: None  # told when a part of a step is over: engine.training.timer.Laps
-    epoch: int = 0  # whole epochs behind
-    progress: Progress = field(default_factory=Progress)  # of the epoch that is being trained
+    mark: Any = lambda part: None  # called at the end of each part of a step, see StepTimer
+    epoch: int = 0  # finished epochs
+    progress: Progress = field(default_factory=Progress)  # of the current epoch
     best: float = float("-inf")
     stale: int = 0  # evaluations since the best one
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def evaluated(self) -> Network:
-        """The network that is evaluated: the average where there is one."""
+        """The network to evaluate: the moving average if there is one."""
         return self.network if self.ema is None else self.ema.module  # type: ignore[return-value]
 
     @property
     def rate(self) -> float:
-        """The largest learning rate of now."""
+        """The largest learning rate at present."""
         return max(group["lr"] for group in self.optimizer.param_groups)
 
     def step(self, bad: Tensor) -> None:
-        """Weights, their average and the schedule one step on; where `bad` the weights stay."""
+        """Step the optimizer, the average and the schedule; where `bad` is set, weights stay."""
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -137,25 +137,30 @@ class Run:
         self.schedule.step()
 
     def end_epoch(self, row: dict[str, float], value: float | None) -> bool:
-        """Close an epoch with its row; whether `value`, where it was evaluated, is the best."""
+        """Finish an epoch and return whether it is the best.
+
+        Args:
+            row: its numbers, for the history.
+            value: its primary metric; None where it was not evaluated.
+        """
         self.epoch, self.progress = self.epoch + 1, Progress()
         self.history.append(row)
         if value is None:
             return False
         better = value > self.best
         self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
-        self._slow_down(self.plateau_factor(self.stale))
+        self._scale_rates(self.plateau_factor(self.stale))
         return better
 
-    def _slow_down(self, factor: float) -> None:
-        """All rates from here on times `factor`; the schedule's state keeps it."""
+    def _scale_rates(self, factor: float) -> None:
+        """Multiply all learning rates from now on; the schedule's state keeps the factor."""
         self.schedule.base_lrs = [rate * factor for rate in self.schedule.base_lrs]
         for group in self.optimizer.param_groups:
             group["lr"] *= factor
 
     def state(self) -> dict[str, Any]:
-        """All of it between two steps, as plain tensors, numbers, strings, lists and dicts."""
-        return fsdp.whole(
+        """Return the state between two steps: plain tensors, numbers, strings, lists and dicts."""
+        return fsdp.unshard_state(
             {
                 "model": self.network.state_dict(),
                 "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -176,12 +181,12 @@ class Run:
         )
 
     def restore(self, saved: dict[str, Any], path: str) -> None:
-        """Go back to where `state` was taken; `path` names the file in messages."""
+        """Load what `state` returned; `path` names the file in messages."""
         checkpoint.load_weights(self.network, saved["model"], path)
         if self.ema is not None and saved["ema"] is not None:
             checkpoint.load_weights(self.ema.module, saved["ema"], path)
             self.ema.n_averaged.fill_(saved["ema_updates"])
-        self.optimizer.load_state_dict(laid_out(saved["optimizer"], self.optimizer))
+        self.optimizer.load_state_dict(match_state_layout(saved["optimizer"], self.optimizer))
         self.schedule.load_state_dict(saved["schedule"])
         self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])

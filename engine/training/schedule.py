@@ -1,7 +1,8 @@
-"""Learning-rate schedules: from the share of the run that is done to a factor of `optimizer.lr`.
+"""Learning-rate schedules: functions from the share of the run that is done to a factor.
 
-Every schedule starts with a linear warm-up over the first `warmup` share of the run. Shares rather
-than steps, so that a run ends annealed whether epochs or `trainer.minutes` end it.
+The factor multiplies `optimizer.lr`. Every schedule starts with a linear warm-up over the first
+`warmup` share of the run. Shares rather than steps, so that the rate is annealed at the end of a
+run whether `trainer.epochs` or `trainer.minutes` ends it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from engine.errors import UserError
 
 
 class Constant:
-    """The full rate all the way."""
+    """The full rate throughout, after the warm-up."""
 
     def __init__(self, *, warmup: float = 0.0) -> None:
         if not 0 <= warmup <= 1:
@@ -19,22 +20,22 @@ class Constant:
         self.warmup = warmup
 
     def __call__(self, done: float) -> float:
-        """`done` in 0..1 -> factor in 0..1."""
+        """Return the factor in 0..1 when a share `done` in 0..1 of the run is done."""
         if done < self.warmup:
             return 0.01 + 0.99 * done / self.warmup
         return self.after((done - self.warmup) / max(1 - self.warmup, 1e-9))
 
     def after(self, done: float) -> float:
-        """The factor when a share `done` of the run after the warm-up is over."""
+        """Return the factor when a share `done` of the run after the warm-up is done."""
         return 1.0
 
     def plateau_factor(self, stale: int) -> float:
-        """After an evaluation, `stale` of them since the best: a factor of all later rates."""
+        """Return a factor of all later rates, given `stale` evaluations since the best one."""
         return 1.0
 
 
 class Plateau(Constant):
-    """Times `gamma` after every `patience` evaluations in a row without a better one."""
+    """The rate times `gamma` after every `patience` evaluations without a new best."""
 
     def __init__(self, *, patience: int = 3, gamma: float = 0.1, warmup: float = 0.0) -> None:
         super().__init__(warmup=warmup)
@@ -46,12 +47,12 @@ class Plateau(Constant):
         self.patience, self.gamma = patience, gamma
 
     def plateau_factor(self, stale: int) -> float:
-        """Gamma at the end of patience, else 1."""
+        """Return `gamma` at every `patience`-th evaluation since the best one, else 1."""
         return self.gamma if stale and stale % self.patience == 0 else 1.0
 
 
 class Step(Constant):
-    """Times `gamma` at each of the milestones, shares of the run after the warm-up."""
+    """The rate times `gamma` at each milestone, a share of the run after the warm-up."""
 
     def __init__(
         self, *, milestones: Sequence[float], gamma: float = 0.1, warmup: float = 0.0
@@ -60,7 +61,7 @@ class Step(Constant):
         self.milestones, self.gamma = milestones, gamma
 
     def after(self, done: float) -> float:
-        """One factor of gamma for each milestone passed."""
+        """Return `gamma` to the power of the milestones passed."""
         return self.gamma ** sum(done >= m for m in self.milestones)
 
 
@@ -72,15 +73,15 @@ class Cosine(Constant):
         self.final = final
 
     def after(self, done: float) -> float:
-        """The cosine between 1 and `final`."""
+        """Return the cosine between 1 and `final`."""
         return self.final + (1 - self.final) * (1 + cos(pi * min(done, 1.0))) / 2
 
 
 class Restarts(Cosine):
     """Cycles of `Cosine`, each `cycle_mult` times as long as the one before (arXiv 1608.03983, 3).
 
-    The run is `cycles` of them: with 3 cycles and cycle_mult=2 they take 1/7, 2/7 and 4/7 of it.
-    fast.ai's cycle_len is the first one's length, which follows from these.
+    `cycles` of them fill the run: with 3 cycles and cycle_mult=2 they take 1/7, 2/7 and 4/7 of it.
+    The length of the first one, fast.ai's cycle_len, follows from these.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Restarts(Cosine):
         self.lengths = [length / sum(lengths) for length in lengths]
 
     def after(self, done: float) -> float:
-        """The cosine of the cycle that is going on."""
+        """Return the cosine of the current cycle."""
         for length in self.lengths:
             if done < length:
                 return super().after(done / length)
@@ -105,7 +106,7 @@ class Restarts(Cosine):
 
 
 class Triangular(Constant):
-    """Up from 1 / `div` to 1 in the first 1 / `cut_div` of a cycle, then down again, both straight.
+    """Linear from 1 / `div` up to 1 in the first 1 / `cut_div` of a cycle, then linear down again.
 
     fast.ai's use_clr=(div, cut_div), the slanted triangle of arXiv 1801.06146, 3.2; with cut_div=2
     the cycles of arXiv 1506.01186, 3.1.
@@ -123,9 +124,9 @@ class Triangular(Constant):
         self.div, self.cut, self.cycles = div, 1 / cut_div, cycles
 
     def after(self, done: float) -> float:
-        """Straight up, straight down."""
-        place = done * self.cycles % 1 if done < 1 else 1.0
-        height = place / self.cut if place < self.cut else (1 - place) / (1 - self.cut)
+        """Return the factor on the rising or falling line of the current cycle."""
+        x = done * self.cycles % 1 if done < 1 else 1.0  # share of the cycle
+        height = x / self.cut if x < self.cut else (1 - x) / (1 - self.cut)
         return (1 + (self.div - 1) * height) / self.div
 
 
@@ -139,19 +140,19 @@ class Polynomial(Constant):
         self.power, self.final = power, final
 
     def after(self, done: float) -> float:
-        """Down from 1 to `final`."""
+        """Return the polynomial, from 1 down to `final`."""
         return self.final + (1 - self.final) * (1 - min(done, 1.0)) ** self.power
 
 
 class OneCycle(Cosine):
-    """Up by half a cosine from 1 / `div` to 1 during `warmup`, then down (arXiv 1708.07120)."""
+    """A cosine from 1 / `div` up to 1 during `warmup`, then down to `final` (arXiv 1708.07120)."""
 
     def __init__(self, *, div: float = 25.0, final: float = 1e-4, warmup: float = 0.3) -> None:
         super().__init__(final=final, warmup=warmup)
         self.div = div
 
     def __call__(self, done: float) -> float:
-        """`done` in 0..1 -> factor in 0..1."""
+        """Return the factor in 0..1 when a share `done` in 0..1 of the run is done."""
         if done < self.warmup:
             return 1 - (1 - 1 / self.div) * (1 + cos(pi * done / self.warmup)) / 2
         return super().__call__(done)

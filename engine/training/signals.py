@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted while a step runs, acted on between two."""
+"""SIGTERM and Ctrl-C: noted while a step runs, obeyed between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -12,42 +12,43 @@ CAUGHT = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """While entered, a signal sets `caught`; whoever trains looks at it and calls `stop`."""
+    """Inside the `with` block a signal only sets `caught`; `stop`, between steps, raises it."""
 
     def __init__(self) -> None:
         self.caught = 0
-        self.agreed = DelayedAllReduceMax()  # the processes of a run stop at one step
-        self.waiting = False  # whether nothing changes that a signal could tear
+        self.agreed = DelayedAllReduceMax()  # so that all processes stop at the same step
+        self.interruptible = False  # whether a signal raises at once
 
     def __enter__(self) -> Self:
-        self.before = {number: signal.signal(number, self._note) for number in CAUGHT}
+        self.handlers = {number: signal.signal(number, self._note) for number in CAUGHT}
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, _: Any) -> None:
         self.caught = number
-        if self.waiting:
+        if self.interruptible:
             raise Stopped(number)
 
     def stop(self) -> None:
-        """Raise what was caught, in any process, if anything was."""
+        """Raise `Stopped` if a signal was caught in any process."""
         if number := self.agreed(self.caught):
             raise Stopped(number)
 
     @contextmanager
     def at_once(self, alone: bool = True) -> Iterator[None]:
-        """Inside, a signal stops at once instead of waiting to be looked at.
+        """Make a signal inside the `with` block raise `Stopped` at once.
 
         Args:
-            alone: whether a process can stop without the others; it waits where it cannot.
+            alone: whether a process can stop without the others; if not, the signal only sets
+                `caught`, as outside.
         """
         self.stop()
-        self.waiting = alone
+        self.interruptible = alone
         try:
-            self.stop()  # what has come since, or what the first call heard late
+            self.stop()  # a signal since the call above, or another process's, seen a call late
             yield
         finally:
-            self.waiting = False
+            self.interruptible = False

@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""How the time of a run is spent."""
 
 import time
 
@@ -6,10 +6,10 @@ import torch
 
 
 class StepTimer:
-    """A stopwatch that is told the name of each part when the part is over.
+    """A stopwatch: call it with the name of a part when the part ends.
 
-    Other devices than the CPU work behind the program's back: there it waits for them, which slows
-    the run but gives each part its own time.
+    Devices other than the CPU work asynchronously: each call waits for them, which slows the run
+    but attributes the time to the right part.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -18,7 +18,7 @@ class StepTimer:
         self.last = time.perf_counter()
 
     def __call__(self, part: str) -> None:
-        """What went by since the last call was this part."""
+        """Add the time since the last call to this part."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         now = time.perf_counter()
@@ -26,7 +26,7 @@ class StepTimer:
         self.last = now
 
     def summary_text(self) -> str:
-        """The share of each part, to read."""
-        whole = sum(self.seconds.values())
-        lines = [f"{100 * s / whole:5.1f} %  {part}" for part, s in self.seconds.items()]
-        return "\n".join([f"where {whole:.1f} s went:", *lines])
+        """Return a table of the share of each part."""
+        total = sum(self.seconds.values())
+        lines = [f"{100 * s / total:5.1f} %  {part}" for part, s in self.seconds.items()]
+        return "\n".join([f"time per part, of {total:.1f} s:", *lines])

@@ -116,7 +116,7 @@ def test_truth_prediction_and_drawing_are_upright_and_the_file_counts_as_the_ann
     loader = Loader(dataset=data, augment=Augment(), size=(96, 96), batch_size=5)
     (batch,) = loader
     found = to_original(batch.objects, batch.meta)  # a network that finds just the truth
-    true = loop.truth(loader, batch.meta)
+    true = loop.true_objects(loader, batch.meta)
     torch.testing.assert_close(found.boxes, true.boxes, atol=1e-3, rtol=0)
     for i, meta in enumerate(batch.meta):
         assert true.of(i).boxes[0].tolist() == white_box(data.image(meta.index))
