@@ -7,7 +7,7 @@ RUN = .venv/bin/python
 	.venv/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-demo: .venv/installed  ## train a detector on the built-in shapes, print its mAP and its pictures
+demo: .venv/installed  ## train a detector on the built-in shapes, print its mAP and where its images are
 	$(RUN) train.py experiment=demo
 
 test: .venv/installed  ## lint, types and the fast tests

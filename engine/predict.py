@@ -17,6 +17,8 @@ from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
 from engine.output import draw, predictions
 from engine.protocols import HeadOptions
+from engine.structures import Objects
+from engine.training.loop import predict_batches
 from engine.training.precision import resolve
 
 LINE = 5  # objects an image that the console names
@@ -53,20 +55,22 @@ def predict(cfg: DictConfig) -> None:
         ):
             writer.add(objects, batch.meta)
             for i, meta in enumerate(batch.meta):
-                mine, image = objects.of(i), data.image(meta.index)
+                found, image = objects.of(i), data.image(meta.index)
                 if (attention := HeadOptions.attention.of(network.head)) is not None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, size_of(full))
-                album.add(draw.annotate(image, mine, classes, cfg.show), meta)
+                album.add(draw.annotate(image, found, classes, cfg.show), meta)
                 if "boxes" in network.head.outputs:
-                    mine = mine.select(mine.scores >= cfg.show)
-                best = zip(mine.labels[:LINE].tolist(), mine.scores[:LINE].tolist(), strict=True)
-                named = ", ".join(
-                    f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in best
-                )
-                info(f"{meta.path}: {named or 'nothing found'}")
+                    found = found.select(found.scores >= cfg.show)
+                info(f"{meta.path}: {_best(found, classes) or 'nothing found'}")
     for entry in data.report:
         info(f"left out: {entry['reason']}")
     count = len(data) - len(data.report)
     images = f"{count} image{'s' * (count != 1)}"
     info(f"{images}, {writer.count} rows in predictions.json; both: {folder}")
+
+
+def _best(objects: Objects, classes: list[str]) -> str:
+    """The first objects by class and score, for the console."""
+    pairs = zip(objects.labels[:LINE].tolist(), objects.scores[:LINE].tolist(), strict=True)
+    return ", ".join(f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in pairs)

@@ -68,18 +68,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
         hook = partial(_log_histograms, run, log, cfg.trainer.histograms)
         run.optimizer.register_step_pre_hook(hook)
     run.mark("start")
-    with Signals() as signals, checkpointer.save_on_exit():
-        while not _is_finished(run, cfg):
-            for _ in train_epoch(run, train_loader, log) if run.clock.done < 1 else ():
-                signals.stop()
-                checkpointer.if_due()
-            with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes
-                row = epoch_row(run, cfg, val_loader, metric, log)
-                run.mark("evaluation")
-            better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
-            log.epoch(run.history, run.clock.step)
-            checkpointer(better)
-            run.mark("logs and checkpoints")
+    _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log)
     if checkpointer.failed:
@@ -87,6 +76,29 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
             f"{log.folder}: the last checkpoint could not be written: {checkpointer.failed}"
         )
     return value
+
+
+def _train_epochs(
+    run: Run,
+    cfg: DictConfig,
+    loaders: tuple[Loader, Loader],
+    metric: Metric,
+    log: RunLog,
+    checkpointer: Checkpointer,
+) -> None:
+    """Train, evaluate, log and save, epoch by epoch, until the run is finished."""
+    with Signals() as signals, checkpointer.save_on_exit():
+        while not _is_finished(run, cfg):
+            for _ in train_epoch(run, loaders[0], log) if run.clock.done < 1 else ():
+                signals.stop()
+                checkpointer.if_due()
+            with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes
+                row = epoch_row(run, cfg, loaders[1], metric, log)
+                run.mark("evaluation")
+            better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
+            log.epoch(run.history, run.clock.step)
+            checkpointer(better)
+            run.mark("logs and checkpoints")
 
 
 def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:

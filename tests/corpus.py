@@ -285,7 +285,7 @@ VOC = [
     _odd("bits", ".png", encoded(noise("bits").convert("1"), "PNG")),
     _odd("deep", ".png", encoded(Image.new("I;16", (SIDE, HIGH), 40_000), "PNG")),
     _odd("wrong_suffix", ".jpg", encoded(noise("wrong_suffix"), "PNG")),
-    _odd("turned_stored", ".jpg", TURNED, "EXIF turns it .*stored pixels", "turned"),
+    _odd("turned_stored", ".jpg", TURNED, "EXIF turns it .*stored image, turned too", "turned"),
     _odd(
         "turned_upright", ".jpg", encoded(noise("turned_upright"), "JPEG", exif=exif(8)),
         "EXIF turns it .*upright image, by its declared size", "turned",
@@ -293,7 +293,7 @@ VOC = [
     ),
     _odd(
         "turned_by_half", ".jpg", encoded(noise("turned_by_half"), "JPEG", exif=exif(3)),
-        "EXIF turns it .*as far as can be told", "turned",
+        "EXIF turns it .*as nothing shows otherwise", "turned",
     ),
     _odd("n\udcffme", ".jpg", encoded(noise("name"), "JPEG"), "its name is not UTF-8", "kept"),
     _xml("no_annotation", "", "No such file|no annotation"),
@@ -330,7 +330,7 @@ VOC = [
          "its box 2, 5, 6, 90, 20, leaves the image of 48 x 36", "kept", 1, 2),
     _xml("size_text", annotation(size="<width>wide</width><height>high</height>"), "", "", 1, 2),
     Case("row_unknown", lambda root: voc_row(root, "nobody"), "no image JPEGImages/nobody"),
-    Case("row_twice", lambda root: voc_row(root, "a"), "a stands in row 1 already"),
+    Case("row_twice", lambda root: voc_row(root, "a"), "a is in row 1 already"),
     Case("row_leaves", lambda root: voc_row(root, "../../../etc/passwd"),
          "leaves the folder|no image"),
     Case("row_with_ending", lambda root: voc_row(root, "a.jpg"),
@@ -339,7 +339,7 @@ VOC = [
     Case("row_blank", lambda root: voc_row(root, "   "), "", ""),
     Case("stray_image", _stray_image, "no split has this image", "not used"),
     Case("stray_annotation", _stray_annotation, "an annotation without an image", "not used"),
-    Case("leak", lambda root: voc_row(root, "a", "val"), "stands in the split train too", "kept"),
+    Case("leak", lambda root: voc_row(root, "a", "val"), "is in the split train too", "kept"),
     Case("twin", _twin, r"the same pixels as .*a\.jpg \(train\)", "kept"),
 ]  # fmt: skip
 assert len({case.name for case in VOC}) == len(VOC)

@@ -26,7 +26,7 @@ from engine.config.schema import CONFIGS, Precision
 from engine.distributed import collectives, fsdp
 from engine.structures import Meta
 from engine.training.guard import Guard
-from engine.training.loop import evaluate
+from engine.training.loop import evaluate_network
 from engine.weights import checkpoint
 
 CPU = torch.device("cpu")
@@ -96,8 +96,8 @@ def trained(name, cfg, folder):
         first = torch.load(folder / "1.pt", weights_only=True)[name]["ema"]
         checkpoint.load_weights(run.evaluated, first, "1.pt")
     metric = parts.metric(cfg, classes)
-    with fsdp.complete(run.evaluated):
-        scores, predicted = evaluate(run.evaluated, val, metric, CPU, Precision.fp32)
+    with fsdp.unsharded(run.evaluated):
+        scores, predicted = evaluate_network(run.evaluated, val, metric, CPU, Precision.fp32)
     ends["poisoned"] = poisoned(run, train)
     return ends | {"scores": scores, "found": [m.id for _, meta in predicted for m in meta]}
 
@@ -111,7 +111,7 @@ def poisoned(run, train):
     run.network.losses = lambda *given: {
         name: value * (float("nan") if last else 1) for name, value in losses(*given).items()
     }
-    weights = [fsdp.local(p) for p in run.network.parameters()]
+    weights = [fsdp.local_shard(p) for p in run.network.parameters()]
     before = [w.clone() for w in weights]
     row = epoch(run, train)
     still = all(map(torch.equal, before, weights))
@@ -128,11 +128,11 @@ def judged():
     last = collectives.rank() == collectives.world() - 1
     watch.watch([Meta(0, 0, f"{collectives.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
     loss = torch.tensor(float("nan" if last else "1"))
-    watch.finite(collectives.means({"class": loss})["class"])
-    watch.judge(torch.tensor(1.0))
+    watch.finite(collectives.mean_losses({"class": loss})["class"])
+    watch.is_bad_step(torch.tensor(1.0))
     watch.report(1)
     logger.removeHandler(listener)
-    return {"said": said, "row": watch.row}
+    return {"said": said, "row": watch.bad_in_a_row}
 
 
 def late():

@@ -85,7 +85,7 @@ def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
               f"predictions={file}", f"hydra.run.dir={tmp_path}/file", cwd=tmp_path)  # fmt: skip
     rescored = metrics(tmp_path / "file")["metrics"]
     assert rescored == {k: v for k, v in scored["metrics"].items() if k in rescored}
-    assert "not in this truth" in out
+    assert "not in this ground truth" in out
     val = [r for r in rows if r["image_id"] in ("p5", "p6", "p7")]
     assert val == json.loads((tmp_path / "eval/predictions.json").read_text())
 
@@ -179,8 +179,8 @@ BAD = [
     ("optimizer.lr=-1", "Invalid learning rate"),
     ("hydra.run.dir='a=b", "quote odd characters"),
     ("resume=nothing.pt", "nothing.pt: no such file"),
-    ("resume=nothing.pt model=resnet18", "a checkpoint keeps its own model"),
-    ("resume=nothing.pt image_size=64", "a checkpoint keeps its own image_size"),
+    ("resume=nothing.pt model=resnet18", "the checkpoint determines model"),
+    ("resume=nothing.pt image_size=64", "the checkpoint determines image_size"),
     ("resume=text.pt", "text.pt: not one, or a broken one"),
     ("resume=pickled.pt", "pickled.pt: it holds a pickled object, posix.system"),
     ("resume=state.pt", "state.pt: not written by train.py"),

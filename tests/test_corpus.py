@@ -27,7 +27,7 @@ from corpus import (
 )
 
 from engine.builders import parts
-from engine.check.report import check, open_split
+from engine.check.report import open_split, write_report
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
@@ -87,7 +87,7 @@ def report_of(cfg, folder):
     """Rows of the report, its facts, and the message at the end, if it is one of failure."""
     folder.mkdir(exist_ok=True)
     try:
-        check(cfg, folder)
+        write_report(cfg, folder)
         error = ""
     except UserError as caught:
         error = str(caught)
@@ -153,7 +153,7 @@ def test_each_coco_file_has_its_verdict(tmp_path, case):
     (tmp_path / "run").mkdir()
     said = []
     try:
-        check(cfg, tmp_path / "run")
+        write_report(cfg, tmp_path / "run")
     except UserError as error:
         said.append(str(error))
     if (tmp_path / "run/data_report.json").exists():

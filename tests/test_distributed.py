@@ -114,16 +114,17 @@ def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("device", "said"), [("cuda:1", "a GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")]
+    ("device", "said"),
+    [("cuda:1", "one GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")],
 )
 def test_a_process_without_a_gpu_of_its_own_is_refused(device, said, monkeypatch):
-    assert collectives.own(torch.device(device)) == torch.device(device)  # not torchrun
+    assert collectives.local_device(torch.device(device)) == torch.device(device)  # not torchrun
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert collectives.own(torch.device("cpu")) == torch.device("cpu")
+    assert collectives.local_device(torch.device("cpu")) == torch.device("cpu")
     with pytest.raises(UserError, match=said):
-        collectives.own(torch.device(device))
+        collectives.local_device(torch.device(device))
 
 
 def torchrun(folder, *arguments, processes=2):
@@ -266,7 +267,10 @@ def test_a_checkpoint_is_the_same_with_shards_and_without(before, after, tmp_pat
         (["trainer.compile=true", "trainer.l2=1e-4"], "trainer.compile, trainer.l2"),
         (["optimizer=momentum"], "optimizer.fused of SGD"),
         (["clip=value"], "a clip by value"),
-        (["head=ssd", "loss=focal", "metric=voc_map", "head.levels=1"], "a head that finds boxes"),
+        (
+            ["head=ssd", "loss=focal", "metric=voc_map", "head.levels=1"],
+            "a head that predicts boxes",
+        ),
     ],
 )
 def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
@@ -276,15 +280,15 @@ def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
     with pytest.raises(UserError, match="expected several processes"):
         prepare(cfg, net, 1, torch.device("cpu"))
     monkeypatch.setattr("engine.distributed.fsdp.world", lambda: 2)
-    with pytest.raises(UserError, match=f"does not go with {named}: change one"):
-        fsdp.check(cfg, net, Precision.fp32)
+    with pytest.raises(UserError, match=f"does not work with {named}: change one"):
+        fsdp.check_shardable(cfg, net, Precision.fp32)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["trainer.shard=true", "optimizer=sgd"], "does not go with optimizer.fused of SGD"),
+        (["trainer.shard=true", "optimizer=sgd"], "does not work with optimizer.fused of SGD"),
         (["loader.batch_size=5"], "5 images a batch"),
         (["trainer.sync_bn=true"], "expected several processes on GPUs"),
         (["trainer.epoch=5"], "no such key; did you mean 'trainer.epochs'"),
@@ -308,4 +312,4 @@ def test_a_signal_to_torchrun_stops_three_processes_and_one_goes_on(number, tmp_
     _, err = stopped.communicate()
     assert err.count("stopped after step") == 1, err
     out = run("train.py", "resume=auto", f"hydra.run.dir={tmp_path}/it", cwd=tmp_path)
-    assert "trained by 3 until now, by 1 from here" in out
+    assert "trained on 3 processes until now, on 1 from here" in out

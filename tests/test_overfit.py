@@ -1,4 +1,4 @@
-"""Presets learn eight images by heart; every preset trains with every loss that fits it."""
+"""Presets overfit eight images; every preset trains with every loss that fits it."""
 
 import hydra
 import pytest
@@ -69,7 +69,7 @@ def eight(shared_data, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DETECTORS)
-def test_every_preset_learns_eight_real_images_by_heart(model, eight):
+def test_every_preset_learns_eight_real_images(model, eight):
     cfg = compose(f"model={model}", "dataset=voc", f"dataset.root={eight}", f"image_size={SIDE}",
                   "augment=none", "loader.workers=0", "loader.batch_size=8", "schedule=constant",
                   "optimizer.lr=0.0005", f"trainer.epochs={EPOCHS}", "trainer.ema=null",

@@ -65,13 +65,13 @@ def measure(
             {
                 "objects": count,
                 "loss": name,
-                "ms": 1e3 * median(mine),
-                "fastest": 1e3 * min(mine),
-                "slowest": 1e3 * max(mine),
-                "of_torchvision": median(mine) / whole,
+                "ms": 1e3 * median(times),
+                "fastest": 1e3 * min(times),
+                "slowest": 1e3 * max(times),
+                "of_torchvision": median(times) / whole,
                 "peak_mb": peak(compared[name].gradients) / 1e6,
             }
-            for name, mine in seconds.items()
+            for name, times in seconds.items()
         ]
     return rows
 
@@ -98,11 +98,11 @@ def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
     )
     logits = torch.randn(batch, slots, CLASSES + 1, requires_grad=True)
     boxes = torch.randn(batch, slots, 4, requires_grad=True)
-    said = Output(logits, boxes, slots=anchors, cells=torch.ones(slots, 2))
+    output = Output(logits, boxes, slots=anchors, cells=torch.ones(slots, 2))
     return {
-        "torchvision": _torchvision(said, objects),
-        "multibox": _ours(Multibox(), said, objects),
-        "focal": _ours(Focal(box=SmoothL1()), said, objects),
+        "torchvision": _torchvision(output, objects),
+        "multibox": _ours(Multibox(), output, objects),
+        "focal": _ours(Focal(box=SmoothL1()), output, objects),
     }
 
 
@@ -120,34 +120,36 @@ def _boxes(number: int) -> Tensor:
     return torch.cat([centre - half, centre + half], 1)
 
 
-def _ours(loss: Any, said: Output, objects: Objects) -> Peer:
+def _ours(loss: Any, output: Output, objects: Objects) -> Peer:
     given: dict[str, Any] = {"channels": [8], "strides": [8], "num_classes": CLASSES}
     head = SSD(**given, activation=loss.activation, levels=1, positive=0.5, negative=0.5)
 
     def losses() -> dict[str, Tensor]:
         with torch.no_grad():
-            assigned = head.assign(said, objects)
-        return loss(said, assigned)
+            assigned = head.assign(output, objects)
+        return loss(output, assigned)
 
-    return Peer(losses, (said.logits, said.boxes))
+    return Peer(losses, (output.logits, output.boxes))
 
 
-def _torchvision(said: Output, objects: Objects) -> Peer:
+def _torchvision(output: Output, objects: Objects) -> Peer:
     """The matching and loss of torchvision's SSD, called as its `forward` does."""
     none = nn.Identity()
     model = SSD300(none, DefaultBoxGenerator([[2]]), (SIDE, SIDE), CLASSES + 1, head=none)
-    mine = [objects.of(i) for i in range(len(said.logits))]
-    targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in mine]  # 0 is the background
-    logits = said.logits.detach().roll(1, -1).requires_grad_()
-    heads = {"bbox_regression": said.boxes, "cls_logits": logits}
-    anchors = [said.slots] * len(mine)
-    nothing = torch.full((len(said.slots),), -1)
+    per_image = [objects.of(i) for i in range(len(output.logits))]
+    targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in per_image]  # 0 is the background
+    logits = output.logits.detach().roll(1, -1).requires_grad_()
+    heads = {"bbox_regression": output.boxes, "cls_logits": logits}
+    anchors = [output.slots] * len(per_image)
+    nothing = torch.full((len(output.slots),), -1)
 
     def losses() -> dict[str, Tensor]:
         matched = [
-            model.proposal_matcher(box_iou(t["boxes"], said.slots)) if len(t["boxes"]) else nothing
+            model.proposal_matcher(box_iou(t["boxes"], output.slots))
+            if len(t["boxes"])
+            else nothing
             for t in targets
         ]
         return model.compute_loss(targets, heads, anchors, matched)
 
-    return Peer(losses, (logits, said.boxes))
+    return Peer(losses, (logits, output.boxes))

@@ -86,7 +86,7 @@ class VOC(ImageDataset):
                 reason = f"no image JPEGImages/{name}.jpg (or .png){hint}"
                 self.leave_out(split_file, number, reason)
             elif name in seen:
-                self.leave_out(split_file, number, f"{name} stands in row {seen[name]} already")
+                self.leave_out(split_file, number, f"{name} is in row {seen[name]} already")
             else:
                 seen[name] = number
                 file = images[name] if images else f"{name}.jpg"

@@ -73,7 +73,8 @@ def _ways(
     keys = (*KEYS, *(ON_A_GPU if device.type == "cuda" else ()))
     ways = {"default": []} | {key: [key] for key in keys}
     made = {
-        name: partial(_ours, model, batch, steps, seed, device, said) for name, said in ways.items()
+        name: partial(_ours, model, batch, steps, seed, device, overrides)
+        for name, overrides in ways.items()
     }
     if model in THEIRS:
         made["torchvision"] = partial(_theirs, model, batch, steps, seed, device)
@@ -86,10 +87,10 @@ def _ready(cfg: Any, device: torch.device) -> tuple[Ready, int]:
 
 
 def _ours(
-    model: str, batch: int, steps: int, seed: int, device: torch.device, said: list[str]
+    model: str, batch: int, steps: int, seed: int, device: torch.device, overrides: list[str]
 ) -> Callable[[], None]:
     torch.manual_seed(seed)
-    cfg = compose(model, batch, steps, *said)
+    cfg = compose(model, batch, steps, *overrides)
     ready, count = _ready(cfg, device)
     network = parts.network(cfg, count, parts.backbone(cfg))
     return partial(steps_of_ours, prepare(cfg, network, steps, device), ready)

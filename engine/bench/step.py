@@ -87,19 +87,19 @@ def measure(
                 "model": model,
                 "batch": images,
                 "timed": name,
-                "ms": 1e3 * median(mine) / steps,
-                "fastest": 1e3 * min(mine) / steps,
-                "slowest": 1e3 * max(mine) / steps,
-                "of_bare": _ratio(mine, wall["bare"]),
+                "ms": 1e3 * median(seconds) / steps,
+                "fastest": 1e3 * min(seconds) / steps,
+                "slowest": 1e3 * max(seconds) / steps,
+                "of_bare": _ratio(seconds, wall["bare"]),
                 "cpu_of_bare": _ratio(cpu[name], cpu["bare"]),
             }
-            for name, mine in wall.items()
+            for name, seconds in wall.items()
         ]
     return rows
 
 
-def _ratio(mine: list[float], others: list[float]) -> float:
-    return median(a / b for a, b in zip(mine, others, strict=True))
+def _ratio(seconds: list[float], others: list[float]) -> float:
+    return median(a / b for a, b in zip(seconds, others, strict=True))
 
 
 def peers(model: str, batch: int, steps: int) -> dict[str, Callable[[], None]]:
@@ -135,13 +135,13 @@ def torchvisions(
     return made, part(cfg.optimizer, "optimizer")(made.parameters())
 
 
-def compose(model: str, batch: int, steps: int, *said: str) -> DictConfig:
+def compose(model: str, batch: int, steps: int, *overrides: str) -> DictConfig:
     """A preset's configuration on so many batches of drawn images."""
     GlobalHydra.instance().clear()  # the command's own configuration is made by now
-    all_said = [f"model={model}", "dataset=shapes", "augment=light", "trainer.epochs=100000",
-                f"loader.batch_size={batch}", "loader.workers=1", *said]  # fmt: skip
+    all_overrides = [f"model={model}", "dataset=shapes", "augment=light", "trainer.epochs=100000",
+                f"loader.batch_size={batch}", "loader.workers=1", *overrides]  # fmt: skip
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("train", overrides=all_said)
+        cfg = hydra.compose("train", overrides=all_overrides)
     cfg.image_size = SIDE if cfg.image_size == "auto" else cfg.image_size
     cfg.dataset.size, cfg.dataset.train = max(size_of(cfg)), batch * steps
     return cfg
@@ -157,7 +157,7 @@ def steps_of_ours(run: Run, loader: Any) -> None:
 def _bare(run: Run, ready: Ready) -> None:
     for batch in ready:
         output = run.network(batch.images)
-        torch.stack([x.sum() for x in _said(output)]).sum().backward()
+        torch.stack([x.sum() for x in _differentiable(output)]).sum().backward()
         run.optimizer.step()
         run.optimizer.zero_grad()
 
@@ -165,10 +165,10 @@ def _bare(run: Run, ready: Ready) -> None:
 def _losses(run: Run, ready: Ready, outputs: list[Output]) -> None:
     for batch, output in zip(ready, outputs, strict=True):
         losses = run.network.losses(output, batch.objects)
-        torch.autograd.grad(torch.stack(list(losses.values())).sum(), _said(output))
+        torch.autograd.grad(torch.stack(list(losses.values())).sum(), _differentiable(output))
 
 
-def _said(output: Output) -> list[Tensor]:
+def _differentiable(output: Output) -> list[Tensor]:
     """What the network says: logits, boxes and objectness, where it has them."""
     return [x for x in output[:3] if isinstance(x, Tensor)]
 
@@ -178,8 +178,8 @@ def _outputs(run: Run, ready: Ready) -> list[Output]:
     with torch.no_grad():
         found = [run.network(batch.images) for batch in ready]
     for output in found:
-        for said in _said(output):
-            said.requires_grad_()
+        for tensor in _differentiable(output):
+            tensor.requires_grad_()
     return found
 
 
@@ -193,8 +193,8 @@ def steps_of_torchvision(
     """The steps of train_one_epoch in torchvision's references/detection/engine.py."""
     for batch in ready:
         batch = batch.to(device)
-        mine = [batch.objects.of(i) for i in range(len(batch.meta))]
-        targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in mine]  # 0: background
+        per_image = [batch.objects.of(i) for i in range(len(batch.meta))]
+        targets = [{"boxes": o.boxes, "labels": o.labels + 1} for o in per_image]  # 0: background
         with precision:
             losses = model(list(batch.images / 255), targets)
             loss = torch.stack(list(losses.values())).sum()

@@ -1,1 +1,1 @@
-"""What there is in a dataset and what is wrong with it: `python -m engine.check`."""
+"""Statistics and defects of a dataset: `python -m engine.check`."""

@@ -1,4 +1,4 @@
-"""The truth of any dataset as COCO JSON (https://cocodataset.org/#format-data)."""
+"""Writes the truth of any dataset as COCO JSON (https://cocodataset.org/#format-data)."""
 
 import json
 import os
@@ -11,35 +11,36 @@ from engine.structures import Objects
 
 
 class CocoWriter:
-    """Writes a COCO truth file image by image, so that its objects need no memory.
+    """Writes a COCO annotation file image by image, so that the objects are never all in memory.
 
-    A box has the very numbers of the dataset's record, as x, y, width, height: of VOC, whose pixels
+    A box has the numbers of the dataset's record, as x, y, width, height: for VOC, whose pixels
     count from 1 with both ends inside, it is off by at most one. An ignored object (difficult or
-    crowd) has `iscrowd` and `ignore` 1. Where each object fills its image, so does its box.
-    `file_name` is the path below the folder that all images share, which is in `info.images`.
+    crowd) has `iscrowd` and `ignore` 1. The label of a whole image gets the image as its box.
+    `file_name` is the path below the common folder of all images, which is in `info.images`.
 
     Args:
-        path: the file, whole once `close` was called.
+        path: the file; it is valid JSON only after `close`.
         classes: names by label.
         categories: the category id of each label.
     """
 
     def __init__(self, path: Path, classes: Sequence[str], categories: Sequence[int]) -> None:
         self.categories, self.count = categories, 0
-        named = zip(categories, classes, strict=True)
-        self.named = [{"id": number, "name": name} for number, name in named]
+        pairs = zip(categories, classes, strict=True)
+        self.named = [{"id": number, "name": name} for number, name in pairs]
         self.images: list[dict[str, Any]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("w", encoding="utf-8")
         self.file.write('{"annotations": [')
 
-    def add(self, look: ScannedImage) -> None:
-        """One image and its objects."""
-        height, width = look.counted
-        number = look.record.id if isinstance(look.record.id, int) else len(self.images) + 1
-        name = {"id": number, "file_name": look.record.path}
+    def add(self, scanned: ScannedImage) -> None:
+        """Write one image and its objects."""
+        height, width = scanned.annotated_size
+        record = scanned.record
+        number = record.id if isinstance(record.id, int) else len(self.images) + 1
+        name = {"id": number, "file_name": record.path}
         self.images.append({**name, "width": width, "height": height})
-        objects = Objects.from_record(look.record, look.counted)
+        objects = Objects.from_record(record, scanned.annotated_size)
         boxes = objects.boxes.double()  # keeps the difference of two float32 numbers
         columns = (boxes, objects.labels, objects.area, objects.ignore.int())
         for box, label, area, ignore in zip(*(c.tolist() for c in columns), strict=True):
@@ -56,7 +57,7 @@ class CocoWriter:
             self.file.write((",\n" if self.count > 1 else "\n") + json.dumps(annotation))
 
     def close(self) -> None:
-        """End the file with the images and the categories."""
+        """Write the images and the categories, and close the file."""
         folders = {os.path.dirname(image["file_name"]) for image in self.images}
         folder = os.path.commonpath(folders) if folders else ""
         for image in self.images:

@@ -1,4 +1,4 @@
-"""The data report: every split scanned, its numbers and defects written and printed."""
+"""The data report: scans every split, writes and prints its statistics and defects."""
 
 import json
 from contextlib import ExitStack, closing
@@ -21,11 +21,11 @@ from engine.protocols import Dataset
 from engine.record import Row, defect
 
 SPLITS = ("train", "val", "test")
-SHOWN = 50  # rows of a split on the console; all are in the file
+SHOWN = 50  # defects of a split that are printed; all are in the file
 
 
-def check(cfg: DictConfig, folder: Path) -> None:
-    """Write data_report.json to the run's folder and print what is in it.
+def write_report(cfg: DictConfig, folder: Path) -> None:
+    """Write data_report.json to the run folder and print its content.
 
     Raises:
         UserError: training would stop, and why; or there is no such dataset or split.
@@ -33,23 +33,23 @@ def check(cfg: DictConfig, folder: Path) -> None:
     check_node(cfg.dataset, "dataset", parts.INJECTED_ARGUMENTS["dataset"])
     names = SPLITS if cfg.split is None else (cfg.split,)
     splits, failed = open_splits(cfg, names)
-    facts, reports, seen, used = {}, {}, {}, set()
+    facts, reports, digests, used = {}, {}, {}, set()
     for split, data in splits.items():
         reports[split] = list(data.report)
-        facts[split] = scan(cfg, split, data, seen, reports[split], used, folder)
+        facts[split] = scan(cfg, split, data, digests, reports[split], used, folder)
     if cfg.split is None and not failed:
-        said = {Path(row["file"]).stem for rows in reports.values() for row in rows}
-        reports["no split"] = list(unlisted_files(used, said))
+        reported = {Path(row["file"]).stem for rows in reports.values() for row in rows}
+        reports["no split"] = list(unlisted_files(used, reported))
     for split, error in failed.items():
         reports[split] = [defect(None, str(error), "stops")]
-    stops = why_it_stops(cfg, splits, reports)
-    reports = once(reports)
+    stops = stop_reason(cfg, splits, reports)
+    reports = without_repeats(reports)
     content = {**reports, "statistics": facts, "stops": stops}
     path = folder / "data_report.json"
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")
     if cfg.samples:
         sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
-    show(splits, facts, reports, path)
+    print_report(splits, facts, reports, path)
     if cfg.convert:
         info(f"COCO JSON: {folder / 'annotations'}")
     if cfg.samples:
@@ -61,7 +61,11 @@ def check(cfg: DictConfig, folder: Path) -> None:
 def open_splits(
     cfg: DictConfig, names: tuple[str, ...]
 ) -> tuple[dict[str, Dataset], dict[str, UserError]]:
-    """The splits that there are, all their defects collected, and those that cannot be opened."""
+    """The dataset of each split that exists, and the error of each that cannot be opened.
+
+    Raises:
+        UserError: there is none to open.
+    """
     splits, failed, absent = {}, {}, []
     for name in names:
         try:
@@ -77,7 +81,7 @@ def open_splits(
 
 
 def open_split(cfg: DictConfig, name: str, on_error: str) -> Dataset:
-    """A split of the dataset; where it knows `on_error`, with this one."""
+    """A split of the dataset, with this `on_error` if the dataset has the key."""
     node = cfg.dataset.copy()
     if "on_error" in node:
         node.on_error = on_error
@@ -88,12 +92,15 @@ def scan(
     cfg: DictConfig,
     split: str,
     data: Dataset,
-    seen: Digests,
+    digests: Digests,
     report: list[Row],
     used: set[str],
     folder: Path,
 ) -> dict[str, Any]:
-    """Read every image of a split: its facts; `seen`, `report` and `used` grow."""
+    """Read every image of a split and return its statistics.
+
+    Adds to `digests`, to the defects in `report` and to the paths of images in `used`.
+    """
     statistics = Statistics(data.classes)
     with ExitStack() as stack:
         writer = None
@@ -101,53 +108,56 @@ def scan(
             file = folder / "annotations" / f"instances_{split}.json"
             writer = CocoWriter(file, data.classes, categories(data))
             stack.enter_context(closing(writer))
-        for look in scan_images(split, data, seen, report):
-            statistics.add(look)
+        for scanned in scan_images(split, data, digests, report):
+            statistics.add(scanned)
             if writer:
-                writer.add(look)
+                writer.add(scanned)
     used.update(data.record(i).path for i in range(len(data)))
     return statistics.facts()
 
 
-def why_it_stops(
+def stop_reason(
     cfg: DictConfig, splits: dict[str, Dataset], reports: dict[str, list[Row]]
 ) -> str | None:
-    """The first thing at which training with this configuration would stop."""
+    """The first defect at which training with this configuration would stop; None if none."""
     for split, rows in reports.items():
         for row in rows:
             if row["action"] == "stops":
                 return row["reason"]
         if split not in splits or cfg.dataset.get("on_error", "fail") != "fail":
             continue
-        format_defect = len(splits[split].report)  # the dataset's own rows stand first
+        own = len(splits[split].report)  # the dataset's own rows come first
         try:
-            if format_defect:  # not every one of them stops
+            if own:  # not every one of them stops
                 open_split(cfg, split, "fail")
         except UserError as error:
             return str(error)
-        unread = [row["reason"] for row in rows[format_defect:] if row["action"] == "left out"]
+        unread = [row["reason"] for row in rows[own:] if row["action"] == "left out"]
         if unread:
             return f"{unread[0]}; or leave such images out: dataset.on_error=skip"
     return None
 
 
-def once(reports: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """Each row in the first split that has it: a file that lists divide is read for each."""
-    format_defect: set[tuple[Any, ...]] = set()
+def without_repeats(reports: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The reports with each row of a file only in the first split that has it.
+
+    A file whose images are divided by lists is read, and reported, for every split.
+    """
+    reported: set[tuple[Any, ...]] = set()
     kept = {}
     for split, rows in reports.items():
-        kept[split] = [row for row in rows if tuple(row.values()) not in format_defect]
-        format_defect.update(tuple(row.values()) for row in rows if row["row"] is not None)
+        kept[split] = [row for row in rows if tuple(row.values()) not in reported]
+        reported.update(tuple(row.values()) for row in rows if row["row"] is not None)
     return kept
 
 
-def show(
+def print_report(
     splits: dict[str, Dataset],
     facts: dict[str, dict[str, Any]],
     reports: dict[str, list[Row]],
     path: Path,
 ) -> None:
-    """The table, the notes and the defects on the console."""
+    """Print the table of statistics, the notes and the defects."""
     info(format_table(table(facts)) + "\n(three numbers: the least, the median, the most)")
     for hint in suspicious_class_names(facts):
         info(hint)

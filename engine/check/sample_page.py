@@ -1,4 +1,4 @@
-"""A page of samples as they are and as training sees them."""
+"""Draws a page of samples before and after augmentation."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from engine.output.draw import SMALLEST, annotate
 from engine.protocols import Dataset
 from engine.structures import Objects, collate
 
-TILE, PAIRS = SMALLEST, 4  # side of an image on the page, pixels; images in a row of it
-GROUND, GAP = 40, 8  # grey, and how much of it lies between two images, pixels
+TILE, PAIRS = SMALLEST, 4  # side of a tile of the page, pixels; pairs of tiles in a row
+GROUND, GAP = 40, 8  # grey value of the background, and its width between two images, pixels
 
 
 def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
@@ -43,7 +43,7 @@ def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
 
 
 def pair(samples: Samples, index: int) -> list[np.ndarray]:
-    """An image [TILE, TILE, 3] before and after augmentation; none that cannot be read."""
+    """Tiles [TILE, TILE, 3] of an image before and after augmentation; empty if unreadable."""
     after = samples[(0, index)]
     if isinstance(after, UnreadableImage):
         return []
@@ -55,7 +55,7 @@ def pair(samples: Samples, index: int) -> list[np.ndarray]:
 
 
 def tile(image: np.ndarray, objects: Objects, classes: list[str]) -> np.ndarray:
-    """[TILE, TILE, 3]: the image in the middle, as large as fits, with its objects."""
+    """[TILE, TILE, 3]: the image with its objects, as large as fits, in the centre of the tile."""
     scale = (TILE - GAP) / max(image.shape[:2])
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

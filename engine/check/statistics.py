@@ -1,4 +1,4 @@
-"""What there is in a split, in numbers."""
+"""Statistics of the images and objects of a split."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import numpy as np
 
 from engine.check.scan import ScannedImage
 
-SHARES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)  # of the images or boxes: least, median, most
+SHARES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)  # the quantiles that are reported
 NO_BOXES = np.zeros((0, 4), np.float32)
 
 
 class Statistics:
-    """Counts and sizes of one split, image by image; boxes as they are upright, in pixels."""
+    """Counts and sizes of one split, collected image by image; boxes in pixels, upright."""
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = classes
@@ -24,26 +24,27 @@ class Statistics:
         self.kinds, self.colours, self.bits = Counter(), Counter(), Counter()
         self.alpha = self.turned = 0
 
-    def add(self, look: ScannedImage) -> None:
-        """One image."""
-        labels, boxes, ignore = look.seen.labels, look.seen.boxes, look.seen.ignore
+    def add(self, scanned: ScannedImage) -> None:
+        """Count one image and its objects."""
+        truth, header = scanned.upright, scanned.header
+        labels, boxes, ignore = truth.labels, truth.boxes, truth.ignore
         self.labels += np.bincount(labels, minlength=len(self.classes))
         self.ignored += 0 if ignore is None else int(ignore.sum())
         self.empty += not len(labels)
-        self.sizes.append(look.size)
+        self.sizes.append(scanned.size)
         if boxes is not None:
             sides = boxes[:, 2:] - boxes[:, :2]
-            share = sides.prod(1, keepdims=True) / (look.size[0] * look.size[1])
+            share = sides.prod(1, keepdims=True) / (scanned.size[0] * scanned.size[1])
             self.boxes.append(np.hstack([sides, share]).astype(np.float32))
-        if look.header is not None:
-            self.kinds[look.header.kind] += 1
-            self.colours[look.header.colour] += 1
-            self.bits[look.header.bits] += 1
-            self.alpha += look.header.alpha
-            self.turned += look.header.orientation != 1
+        if header is not None:
+            self.kinds[header.kind] += 1
+            self.colours[header.colour] += 1
+            self.bits[header.bits] += 1
+            self.alpha += header.alpha
+            self.turned += header.orientation != 1
 
     def facts(self) -> dict[str, Any]:
-        """All of it as plain values; each list has the quantiles at `SHARES`."""
+        """The statistics as plain values by name; a list has the quantiles at `SHARES`."""
         height, width = np.array(self.sizes, np.float64).reshape(-1, 2).T
         boxes = np.concatenate([np.zeros((0, 3), np.float32), *self.boxes]).astype(np.float64)
         flat = (boxes[:, :2] <= 0).any(1)
@@ -58,7 +59,7 @@ class Statistics:
             "image height": _quantiles(height),
             "image width / height": _quantiles(width / height),
             "objects an image": _quantiles(np.array([len(b) for b in self.boxes])),
-            "box side": _quantiles(np.sqrt(wide * high)),  # of the square of its area
+            "box side": _quantiles(np.sqrt(wide * high)),  # of a square of the same area
             "box width / height": _quantiles(wide / high),
             "box share of image": _quantiles(boxes[~flat, 2]),
             "kinds": dict(self.kinds),
@@ -70,14 +71,14 @@ class Statistics:
 
 
 def suspicious_class_names(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What to say of a class whose name is nearly that of one with a hundred times its objects."""
+    """A question for each class named almost like one with a hundred times as many objects."""
     counts: Counter[str] = Counter()
     for facts in splits.values():
         counts.update(facts["classes"])
     for name, count in counts.items():
         many = [other for other in counts if counts[other] >= 100 * max(count, 1)]
-        for near in get_close_matches(name, many, n=1, cutoff=0.6):
-            yield f"'{name}' has {count} of the objects, '{near}' {counts[near]}: is it a typo?"
+        for match in get_close_matches(name, many, n=1, cutoff=0.6):
+            yield f"'{name}' has {count} of the objects, '{match}' {counts[match]}: is it a typo?"
 
 
 def _quantiles(values: np.ndarray) -> list[float]:
@@ -85,7 +86,7 @@ def _quantiles(values: np.ndarray) -> list[float]:
 
 
 def table(splits: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Facts of each split as rows to print, a column a split; quantiles as least, median, most."""
+    """Rows to print, with a column for each split; quantiles as least, median and most."""
     rows = []
     for name, fact in next(iter(splits.values())).items():
         column = {split: facts[name] for split, facts in splits.items()}

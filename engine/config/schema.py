@@ -94,7 +94,7 @@ class TrainConfig:
 
 
 def _changes() -> Any:
-    """A node that takes any key: what is said here changes the checkpoint's own configuration."""
+    """A node that takes any key: what is set here changes the checkpoint's configuration."""
     return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
 
 
@@ -186,7 +186,7 @@ class ResumeConfig(CheckpointConfig):
 
 
 def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
-    """The checkpoint's configuration with what the user said on top.
+    """The checkpoint's configuration changed by the keys that the user set.
 
     A node that names a class replaces the saved one; any other changes single keys of it.
 

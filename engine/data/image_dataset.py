@@ -1,4 +1,4 @@
-"""What every data set of files has in common: arrays, splits, and what is said of its defects."""
+"""The base class of datasets made of image files: flat arrays, splits, and reports of defects."""
 
 import os
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from engine.record import Record, Row, defect
 
 
 class ImageDataset:
-    """Images of one split and the truth about them; a format adds the reader of its files.
+    """Images of one split and their truth; a subclass reads the annotations of its format.
 
-    `report` has what is wrong with the files, by file and row. Under on_error="fail" the first
-    defect that leaves something out is a UserError instead.
+    `report` lists the defects of the files, by file and row. With on_error="fail" the first defect
+    that leaves something out is a UserError instead.
 
     Args:
-        view: what of the truth `record` says, see `engine.data.views`: all, largest, multilabel.
-        on_error: what a bad row or image does: "fail" stops, "skip" leaves it out and reports it.
+        view: which objects `record` returns, see `engine.data.views`: all, largest, multilabel.
+        on_error: at a bad row or image, "fail" stops and "skip" leaves it out and reports it.
     """
 
     classes: list[str]
     index: Index
     folder: str  # of the images
-    stored = True  # in files, which the loader reads itself
-    mend = "mend it, or leave it out: dataset.on_error=skip"  # what can be done about a defect
+    stored = True  # the images are files, which the loader reads itself
+    mend = "mend it, or leave it out: dataset.on_error=skip"  # how to get on after a defect
 
     def __init__(self, *, view: str = "all", on_error: str = "fail") -> None:
         if on_error not in ("fail", "skip"):
@@ -42,7 +42,7 @@ class ImageDataset:
         return len(self.index)
 
     def record(self, index: int) -> Record:
-        """The truth about one image; its id is its name, where two are alike its path."""
+        """The truth about one image; its id is its file's stem, or where stems repeat its path."""
         return views.apply_view(self.index.record(index, self.folder), self.view)
 
     def image(self, index: int) -> np.ndarray:
@@ -50,15 +50,19 @@ class ImageDataset:
         return read_rgb(os.path.join(self.folder, os.fsdecode(self.index.files[index])))
 
     def select_split(
-        self, plan: splits.SplitSource, split: str, val_share: float, seed: int
+        self, source: splits.SplitSource, split: str, val_share: float, seed: int
     ) -> None:
-        """Leave the images of the split, of all that were read."""
-        if plan.list is not None:
-            self.index = self.index.take(self._listed(plan.list))
-        if plan.held_out_from_train:
+        """Keep only the images of the split, of all that were read.
+
+        Raises:
+            UserError: none is left.
+        """
+        if source.list is not None:
+            self.index = self.index.take(self._listed(source.list))
+        if source.held_out_from_train:
             count, labels = np.diff(self.index.first), self.index.labels
             held = splits.held_out(labels if (count == 1).all() else 0 * count, val_share, seed)
-            if split == "val":  # said once: train has told all else
+            if split == "val":  # once: the train split reports the defects of the same files
                 self.report.clear()
                 self.notes = [
                     f"no val split: {held.sum()} of the {len(held)} training images are held out "
@@ -68,13 +72,13 @@ class ImageDataset:
         if not len(self):
             rows = [row for row in self.report if row["action"] == "left out"]
             why = f"of {len(rows)} rows left out the first: {rows[0]['reason']}" if rows else ""
-            left = " left" if plan.held_out_from_train else ""
+            left = " left" if source.held_out_from_train else ""
             raise UserError(
                 f"{self.folder}: no image{left} for '{split}'; {why or 'add some to it'}"
             )
 
     def _listed(self, file: Path) -> np.ndarray:
-        """The images that a list names by path, and where no stem repeats by name or stem."""
+        """[N] rows of the images that a list names: by path, or by name or stem if unique."""
         paths = [os.fsdecode(name) for name in self.index.files]
         names = {path: row for row, path in enumerate(paths)}
         if unique_stems(paths):
@@ -85,20 +89,20 @@ class ImageDataset:
             if text not in names:
                 self.leave_out(file, number, f"the set has no image '{text}'")
             elif names[text] in rows:
-                self.leave_out(file, number, f"{text} stands in row {rows[names[text]]} already")
+                self.leave_out(file, number, f"{text} is in row {rows[names[text]]} already")
             else:
                 rows[names[text]] = number
         return np.array(list(rows), np.int64)
 
     def leave_out(self, file: Any, row: int | None, reason: str, unit: str = "row") -> None:
-        """Tell of a defect that leaves a row or a file out, or stop there."""
+        """Report a row or file that is left out; with on_error="fail" raise a UserError."""
         if self.on_error == "fail":
             where = file if row is None else f"{file}, {unit} {row}"
             raise UserError(f"{where}: {reason}; {self.mend}")
         self.note_defect(file, row, reason, "left out")
 
     def note_defect(self, file: Any, row: int | None, reason: str, action: str) -> None:
-        """Note a defect, and what was done: "left out", "ignored", "kept"."""
+        """Add a defect to the report, and what was done: "left out", "ignored", "kept"."""
         self.report.append(defect(file, reason, action, row))
 
 
@@ -111,15 +115,15 @@ def require_dir(root: str) -> Path:
 
 
 def escapes_root(file: str) -> bool:
-    """Whether a path that a file states leaves the folder of the images."""
-    if ".." not in file and not file.startswith(("/", "\\")):  # nearly all, of 100,000
+    """Whether a path in an annotation leads out of the folder of the images."""
+    if ".." not in file and not file.startswith(("/", "\\")):  # the quick test of nearly all
         return False
     path = PurePosixPath(file.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts
 
 
 def check_classes(names: list[str]) -> list[str]:
-    """The names as strings; UserError unless there are some, each once."""
+    """The names as strings; UserError if there are none or one is twice in them."""
     names = [str(name) for name in names]
     if not names or len(set(names)) < len(names):
         raise UserError(f"dataset.classes must name each class once, got {names}")
@@ -127,7 +131,7 @@ def check_classes(names: list[str]) -> list[str]:
 
 
 def label_of(name: str, labels: Mapping[str, int]) -> int:
-    """The label of a class; ValueError where there is no such class."""
+    """The label of a class by its name; ValueError if there is no such class."""
     if name not in labels:
         hint = did_you_mean(name, labels)
         raise ValueError(f"unknown class '{name}', expected one of {', '.join(labels)}{hint}")

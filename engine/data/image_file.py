@@ -1,4 +1,4 @@
-"""One image of a dataset: its truth and its size at once, its pixels as small as will do."""
+"""One image of a dataset: truth and size are read first, pixels later, at a reduced size."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ class UnreadableImage(Exception):
 class ImageFile:
     """An image and its truth, upright; `size` is its (height, width).
 
-    Of one that its dataset says is `stored`, the file is read, and its pixels are decoded at the
-    fraction asked for. Others are drawn or decoded at once, whole.
+    Where the dataset is `stored`, the file's bytes are read here, and `read` decodes them at the
+    reduced size it is asked for. Otherwise the dataset makes the full image here.
 
     Raises:
-        Unread: here or in `read`.
+        UnreadableImage: here or in `read`.
     """
 
     def __init__(self, dataset: Any, index: int, cache: Cache | None = None) -> None:
@@ -32,43 +32,43 @@ class ImageFile:
         record = dataset.record(index)
         self.id, self.path = record.id, record.path
         self.stored = DatasetOptions.stored.of(dataset)
-        self.image: np.ndarray | None = None
+        self.pixels: np.ndarray | None = None
         try:
             if self.stored:
-                self.file = open_image(self.path)
-                self.size = self.file[1].upright
+                self.opened = open_image(self.path)  # bytes and header
+                self.size = self.opened[1].upright
             else:
-                self.image = self.read(1)
-                self.size = self.image.shape[:2]
+                self.pixels = self.read(1)
+                self.size = self.pixels.shape[:2]
             self.turn = turn_of(record, self.size)
         except UserError as error:
             raise UnreadableImage(self.path, str(error)) from error
         self.truth = upright(record, self.turn, self.size)
 
-    def step(self, viewport: Viewport, size: tuple[int, int]) -> int:
-        """Original pixels a side of a decoded one: as many as the view for `size` can do with."""
+    def reduction(self, viewport: Viewport, size: tuple[int, int]) -> int:
+        """The largest `reduce` of `read` that is fine enough for the viewport at `size`."""
         return viewport.reduce(size) if self.stored else 1
 
     def read(self, reduce: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB at this fraction of the size, rounded up; not to be written to."""
-        if self.image is not None:
-            return self.image
-        kept = None if self.cache is None else self.cache.get(self.index, reduce)
-        if kept is not None:
-            return kept
+        """[H, W, 3] uint8 RGB at 1 / reduce of the size, rounded up; not to be written to."""
+        if self.pixels is not None:
+            return self.pixels
+        cached = None if self.cache is None else self.cache.get(self.index, reduce)
+        if cached is not None:
+            return cached
         try:
-            one = self._decoded(reduce)
+            pixels = self._decode(reduce)
         except UserError as error:
             raise UnreadableImage(self.path, str(error)) from error
         if self.cache is not None:
-            self.cache.put(self.index, reduce, one)
-        return one
+            self.cache.put(self.index, reduce, pixels)
+        return pixels
 
-    def _decoded(self, reduce: int) -> np.ndarray:
+    def _decode(self, reduce: int) -> np.ndarray:
         if self.stored:
-            return decode(self.path, *self.file, reduce)
+            return decode(self.path, *self.opened, reduce)
         return self.dataset.image(self.index)
 
     def meta(self, matrix: np.ndarray) -> Meta:
-        """Where it came from, by the map to the network's input."""
+        """The image's origin, and the map [2, 3] from its pixels to the network's input."""
         return Meta(self.index, self.id, self.path, self.size, matrix, self.turn)

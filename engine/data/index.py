@@ -14,7 +14,7 @@ Object = tuple[Box, int, bool]  # box, label, ignore
 
 
 class Entry(NamedTuple):
-    """One image, as a reader finds it."""
+    """One image and its objects, as the reader of a format yields it."""
 
     file: str  # its path below the set's folder
     objects: list[Object]
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Index:
-    """Image i has the objects first[i] to first[i + 1]; None is what the files do not state."""
+    """Image i has the objects first[i]:first[i + 1]; a field the files do not state is None."""
 
     files: np.ndarray  # [N] bytes, the path below the set's folder
     first: np.ndarray  # [N + 1] int64
@@ -37,7 +37,7 @@ class Index:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """Of images with boxes, one by one."""
+        """The index of images with boxes."""
         files, sizes, objects, first = [], [], [], [0]
         for entry in entries:
             files.append(entry.file)
@@ -72,9 +72,9 @@ class Index:
     def record(self, index: int, folder: str) -> Record:
         """The truth about one image of a set whose images lie in `folder`."""
         file = os.fsdecode(self.files[index])
-        mine = slice(self.first[index], self.first[index + 1])
+        span = slice(self.first[index], self.first[index + 1])
         truth = ("labels", "boxes", "ignore", "area")
-        rows = {n: None if (x := getattr(self, n)) is None else x[mine] for n in truth}
+        rows = {n: None if (x := getattr(self, n)) is None else x[span] for n in truth}
         size = (0, 0) if self.size is None else self.size[index].tolist()
         return Record(
             id=self._id(index, file),
@@ -90,15 +90,15 @@ class Index:
 
 
 def file_names(files: list[str]) -> np.ndarray:
-    """[N] bytes: as the file system itself names them, so that any name can be held."""
+    """[N] bytes, as the file system stores the names, so that any name fits."""
     try:
-        return np.array(files, np.bytes_)  # ten times as fast, of plain ASCII alone
+        return np.array(files, np.bytes_)  # ten times as fast, but only for ASCII
     except UnicodeEncodeError:
         return np.array([os.fsencode(file) for file in files], np.bytes_)
 
 
 def unique_stems(files: list[str]) -> bool:
-    """Whether no two files have the same name but for folder and suffix."""
+    """Whether no two files have the same name, folder and suffix left aside."""
     return len({_stem(file) for file in files}) == len(files)
 
 

@@ -1,4 +1,4 @@
-"""From a dataset to batches, in worker processes, with every error carried to the main one."""
+"""Batches of a dataset, made in worker processes; errors are raised in the main process."""
 
 import atexit
 import multiprocessing
@@ -28,9 +28,10 @@ SKIP = "dataset.on_error=skip (predict.py: on_error=skip)"
 def _collate(
     samples: Sequence[Sample | UnreadableImage], fill: bool
 ) -> tuple[Batch | None, list[UnreadableImage]]:
-    """The batch of what could be read, with `fill` repeated until it has its size.
+    """The batch of the images that could be read (None if there is none), and the errors.
 
-    Training needs it: batch statistics of a single image are none.
+    With `fill` images repeat until the batch is full, as training needs: a single image has no
+    batch statistics.
     """
     good = [s for s in samples if isinstance(s, Sample)]
     if fill and good:
@@ -41,12 +42,12 @@ def _collate(
 class Loader:
     """Batches of one split.
 
-    `sizes` and `sizes_every` are those of `engine.data.sampler.Batches`, of training alone; so is
-    `limit`. `images` takes the first few of the dataset alone. Each worker prepares `prefetch`
-    batches ahead. `cache_mb` is the memory for decoded images, see `engine.data.cache.Cache`;
-    batches are the same with it and without.
-    An image that cannot be read stops the iteration with its error, or with `on_error="skip"` is
-    left out and listed in `dataset.report`; others of a training batch stand in for it.
+    `sizes`, `sizes_every` and `limit` are those of `engine.data.sampler.Batches`. `images` is how
+    many of the dataset's images are used, the first ones; None is all. Each worker prepares
+    `prefetch` batches ahead. `cache_mb` is the memory for decoded images, see
+    `engine.data.cache.Cache`; it does not change the batches.
+    An image that cannot be read is a UserError in the iteration, or with `on_error="skip"` is left
+    out and listed in `dataset.report`; others of a training batch are repeated in its place.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Loader:
     ) -> None:
         self.dataset = dataset
         self.images = min(len(dataset), images or len(dataset))
-        self.batch_size = min(batch_size, self.images)  # no batch has more
+        self.batch_size = min(batch_size, self.images)  # the largest batch
         self.sampler = Batches(
             length=self.images,
             batch_size=batch_size,
@@ -81,7 +82,7 @@ class Loader:
             world=collectives.world(),
             limit=limit,
         )
-        self.position = 0  # batches of the epoch that have been taken, those left out included
+        self.position = 0  # batches of the epoch so far, those without a readable image included
         cache = Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None
         self.loader = torch.utils.data.DataLoader(
             Samples(
@@ -94,7 +95,7 @@ class Loader:
             prefetch_factor=prefetch if workers else None,
             persistent_workers=workers > 0 and train,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # its draws would move the network's own
+            generator=torch.Generator(),  # else it would draw from the network's generator
         )
 
     def __len__(self) -> int:
@@ -123,17 +124,17 @@ class Loader:
 
 
 def configure_worker_threads() -> None:
-    """Make this process fit for batches."""
-    cv2.setNumThreads(0)  # the workers are the threads
-    # glibc gives large blocks back to the system at once, and the page faults of the next batch
-    # cost a fifth of its time. Freeing one of nearly 32 MB raises its limit to that size.
+    """Set OpenCV's threads and glibc's memory threshold of this process for making batches."""
+    cv2.setNumThreads(0)  # the workers already run in parallel
+    # glibc returns large blocks to the system at once, and the page faults of the next batch cost
+    # a fifth of its time. Freeing a block of nearly 32 MB raises its threshold to that size.
     np.empty(32 * 2**20 - 2**16, np.uint8)
 
 
 @atexit.register
 def _end_workers() -> None:
-    """End workers that are left, for Python would ask them by SIGTERM and wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    """Kill the workers still running at exit: they ignore Python's SIGTERM, so it would hang."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a crash
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -1,7 +1,7 @@
-"""SSD's crop (arXiv 1512.02325, 2.2): a part of the view in which some object is shown well enough.
+"""SSD's crop (arXiv 1512.02325, 2.2): a random crop with a minimum IoU with some object.
 
-Sides of 0.3 to 1 and shapes of 1/2 to 2 are of the authors' code and torchvision's, which try 50
-and 40 times; the paper has areas of 0.1 to 1.
+Sides of 0.3 to 1 and aspect ratios of 1/2 to 2 are those of the authors' code and torchvision's,
+which try 50 and 40 crops; the paper has areas of 0.1 to 1.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,32 @@ import numpy as np
 
 from engine.data.viewport import Viewport
 
-SMALLEST, LONGEST, TRIES = 0.3, 2.0, 50  # side, in sides of the view; ratio of the sides; crops
-AS_IT_IS = 1.0  # the overlap that asks for no crop
+SMALLEST, LONGEST, TRIES = 0.3, 2.0, 50  # least share of a side; largest aspect ratio; crops tried
+NO_CROP = 1.0  # the minimum overlap that means the whole viewport
 
 
 def overlap_crop(
     rng: np.random.Generator, viewport: Viewport, boxes: np.ndarray, overlaps: Sequence[float]
 ) -> Viewport:
-    """A crop of an upright view by one of the minimum overlaps, drawn, or the view as it is.
+    """A random crop of an upright viewport, or the viewport unchanged.
 
-    The middle of some object lies in the crop, and one of those overlaps it (IoU) by the minimum.
-    Where no crop of those tried will do for an overlap, the next one is taken, in drawn order.
+    A minimum overlap is drawn. In the crop lies the centre of at least one object, and of these
+    one has at least this IoU with the crop. If none of the crops tried has, the next minimum is
+    taken, in random order.
 
-    `boxes` [M, 4] are xyxy in pixels of the original image; of `overlaps`, minima in 0..1, 0 is
-    any crop and 1 the whole view.
+    Args:
+        rng: draws the crop.
+        viewport: upright, which the crop is a part of.
+        boxes: [M, 4] xyxy in pixels of the original image.
+        overlaps: minimum IoUs in 0..1; 0 allows any crop, 1 means the whole viewport.
     """
     order = rng.permutation(overlaps)
-    if order[0] >= AS_IT_IS or not len(boxes):
+    if order[0] >= NO_CROP or not len(boxes):
         return viewport
-    starts, sides = _tries(rng, viewport)
+    starts, sides = _random_crops(rng, viewport)
     best = _best_overlap(starts, sides, _in_view(boxes, viewport))
     for least in order:
-        if least >= AS_IT_IS:
+        if least >= NO_CROP:
             return viewport
         fits = np.flatnonzero(best >= least)
         if len(fits):
@@ -40,8 +44,11 @@ def overlap_crop(
     return viewport
 
 
-def _tries(rng: np.random.Generator, viewport: Viewport) -> tuple[np.ndarray, np.ndarray]:
-    """Crops: (x, y) and (width, height) [T, 2], as shares of the view; long ones are shortened."""
+def _random_crops(rng: np.random.Generator, viewport: Viewport) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (x, y) and sides (width, height) of crops, [T, 2] each, as shares of the viewport.
+
+    The longer side is shortened where the aspect ratio exceeds `LONGEST`.
+    """
     draws = rng.random((TRIES, 4))
     sides = SMALLEST + (1 - SMALLEST) * draws[:, :2]
     ratio = LONGEST * viewport.height / viewport.width
@@ -50,18 +57,18 @@ def _tries(rng: np.random.Generator, viewport: Viewport) -> tuple[np.ndarray, np
 
 
 def _in_view(boxes: np.ndarray, viewport: Viewport) -> np.ndarray:
-    """Boxes [M, 2, 2], the two corners, as shares of the view."""
+    """Boxes as two corners [M, 2, 2], as shares of the viewport."""
     whole = np.array([viewport.width, viewport.height])
     return (boxes.reshape(-1, 2, 2) - (viewport.x, viewport.y)) / whole + 0.5
 
 
 def _best_overlap(starts: np.ndarray, sides: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Each crop's best IoU [T] with an object whose middle it holds; -1 where it holds none."""
+    """[T], the best IoU of each crop with an object whose centre is in it; -1 if there is none."""
     first, last = boxes[:, 0], boxes[:, 1]  # [M, 2]
     low, high = starts[:, None], (starts + sides)[:, None]  # [T, 1, 2]
     both = np.minimum(high, last) - np.maximum(low, first)  # [T, M, 2]
     both = both[..., 0] * np.maximum(both[..., 1], 0)
     area = last - first
     union = (sides[:, 0] * sides[:, 1])[:, None] + area[:, 0] * area[:, 1] - both
-    away = np.abs(first + last - low - high) < sides[:, None]  # of the middles, twice
-    return np.where(away[..., 0] & away[..., 1], both / union, -1.0).max(1)
+    inside = np.abs(first + last - low - high) < sides[:, None]  # twice the distance of centres
+    return np.where(inside[..., 0] & inside[..., 1], both / union, -1.0).max(1)

@@ -1,4 +1,4 @@
-"""JSON files of others, and their numbers."""
+"""Reads JSON files of unknown origin, and checks their numbers."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ LARGEST = 3.4028234663852886e38  # of float32
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds; UserError where there is no such file or no JSON in it."""
+    """The content of a JSON file; UserError if it does not exist or is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

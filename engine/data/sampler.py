@@ -7,25 +7,25 @@ from torch.utils.data import Sampler
 
 from engine.errors import UserError
 
-Key = tuple[int, ...]  # (epoch, index), and the side where training draws one
+Key = tuple[int, ...]  # (epoch, index), or (epoch, index, side) where training draws a side
 
 
 class Batches(Sampler[list[Key]]):
-    """Lists of (epoch, index); the sample's random draws come from (seed, epoch, index).
+    """Yields batches as lists of (epoch, index); a sample's generator is seeded by these.
 
-    Training shuffles and leaves out the last, incomplete batch, which would upset the batch
-    statistics; a set smaller than one batch is one batch. Evaluation takes every image in order.
+    Training shuffles and drops the last, incomplete batch, which would disturb the batch
+    statistics; a set smaller than a batch is one batch. Evaluation takes every image in order.
 
-    Of several processes each has an equal share of every training batch, and whole batches of an
-    evaluation in turn, for what a network says of an image may hang on the batch's size.
+    With several processes each gets an equal share of every training batch, but full batches of
+    an evaluation in turn, since a network's output for an image may depend on the batch size.
 
     Args:
         batch_size: of all processes together.
-        rank, world: the number of this process, and how many there are.
+        rank, world: the number of this process, and the number of processes.
         sizes: sides of the network's square input, pixels; training draws one of them for every
-            `sizes_every` batches, from (seed, epoch, batch), and says (epoch, index, side). Of
-            arXiv 1612.08242, 3. None leaves the size alone.
-        limit: of an epoch so many batches at most.
+            `sizes_every` batches, from (seed, epoch, batch), and yields (epoch, index, side), as
+            arXiv 1612.08242, 3. None keeps the input's size.
+        limit: most batches in an epoch; None is no limit.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Batches(Sampler[list[Key]]):
         if train and whole % world:
             raise UserError(
                 f"{whole} images a batch (loader.batch_size={batch_size}, {length} to train on) "
-                f"cannot be shared equally among {world} processes: say a multiple of {world}"
+                f"cannot be shared equally among {world} processes: set a multiple of {world}"
             )
         self.limit = limit
         self.length, self.batch_size, self.seed, self.train = length, batch_size, seed, train
@@ -54,9 +54,9 @@ class Batches(Sampler[list[Key]]):
         self.epoch, self.start = 0, 0
 
     def seek(self, epoch: int, batch: int = 0) -> None:
-        """Go on with an epoch from one of its batches on, counted from 0.
+        """Start the next iteration at a batch of an epoch, counted from 0.
 
-        The batches are those of the whole epoch, byte for byte; `len` stays that of the whole one.
+        Its batches are those of the full epoch, byte for byte; `len` stays that of the full epoch.
         """
         self.epoch, self.start = epoch, batch
 

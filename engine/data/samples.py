@@ -1,4 +1,4 @@
-"""Images as the network sees them: planned, then drawn; those of training at random."""
+"""The samples of a dataset, augmented for training or resized for evaluation."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class Samples(torch.utils.data.Dataset):
-    """Images of a dataset as the network sees them; `UnreadableImage` where one cannot be read.
+    """Samples by key, at the network's input size; an `UnreadableImage` where reading fails.
 
     An image mixed with one that cannot be read is left out with it.
-    `size` is (height, width) of the network's input, unless the key says a side.
+    `size` is the (height, width) of the network's input, unless a key has its own side.
     """
 
     def __init__(
@@ -48,73 +48,78 @@ class Samples(torch.utils.data.Dataset):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample | UnreadableImage]:
-        """Samples of a batch: all of it is planned before a pixel is made.
+        """The samples of a batch: first all viewports and truths, then all pixels.
 
-        In turn, the decoder would push the plans' code out of the processor's caches each time,
-        which costs an eighth of the whole.
+        Done image by image, the decoder would push the code of the first step out of the
+        processor's caches each time, which costs an eighth of the time.
         """
-        plans = [_tried(partial(self._plan, key)) for key in keys]
-        return [plan if isinstance(plan, UnreadableImage) else _tried(plan) for plan in plans]
+        lazy = [_or_unreadable(partial(self._lazy, key)) for key in keys]
+        return [x if isinstance(x, UnreadableImage) else _or_unreadable(x) for x in lazy]
 
-    def _plan(self, key: Key) -> Callable[[], Sample]:
+    def _lazy(self, key: Key) -> Callable[[], Sample]:
+        """A function that makes the sample's pixels and returns the sample."""
         epoch, index, *side = key
         size = (side[0], side[0]) if side else self.size
         if not self.train:
-            whole = self._whole(index, size)
-            return lambda: Sample(whole.draw(), *whole[1:])
+            full = self._full(index, size)
+            return lambda: Sample(full.draw(), *full[1:])
         rng = np.random.default_rng((self.seed, epoch, index))
-        plan = self._mixed(rng, index, size)
+        lazy = self._mixed(rng, index, size)
         colour = self.augment.random_colour(rng)
-        return lambda: Sample(self.augment.paint(rng, plan.draw(), colour), *plan[1:])
+        return lambda: Sample(self.augment.paint(rng, lazy.draw(), colour), *lazy[1:])
 
-    def _whole(self, index: int, size: tuple[int, int]) -> LazySample:
-        """The image as evaluation and prediction see it."""
+    def _full(self, index: int, size: tuple[int, int]) -> LazySample:
+        """The image for evaluation and prediction, without augmentation."""
         image, augment = ImageFile(self.dataset, index, self.cache), self.augment
         viewport = augment.full_viewport(image.size, size)
-        plan = self._show(image, viewport, size, image.step(viewport, size))
+        lazy = self._warped(image, viewport, size, image.reduction(viewport, size))
         if augment.fit != "crop":
-            return plan
-        # To the pixel as where the weights come from, so never decoded smaller.
-        return plan._replace(draw=lambda: cut(image.read(1), viewport, size, augment.interpolation))
+            return lazy
+        # Equal to torchvision's preprocessing to the pixel, so never decoded smaller.
+        return lazy._replace(draw=lambda: cut(image.read(1), viewport, size, augment.interpolation))
 
     def _mixed(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
-        """The image, and with it another one, as drawn."""
+        """The image with random geometry, at random mixed with another one."""
         augment = self.augment
-        plan = self._drawn(rng, index, size)
+        lazy = self._image_or_mosaic(rng, index, size)
         if augment.mixup and rng.random() < augment.mixup:
             share = rng.beta(augment.mixup_alpha, augment.mixup_alpha)
-            return mix.mixup(plan, self._drawn(rng, self._other(rng), size), share)
+            other = self._image_or_mosaic(rng, self._random_index(rng), size)
+            return mix.mixup(lazy, other, share)
         if augment.cutmix and rng.random() < augment.cutmix:
             share = rng.beta(augment.cutmix_alpha, augment.cutmix_alpha)
-            return mix.cutmix(rng, plan, self._drawn(rng, self._other(rng), size), share, size)
-        return plan
+            other = self._image_or_mosaic(rng, self._random_index(rng), size)
+            return mix.cutmix(rng, lazy, other, share, size)
+        return lazy
 
-    def _other(self, rng: np.random.Generator) -> int:
+    def _random_index(self, rng: np.random.Generator) -> int:
         return int(rng.integers(len(self.dataset)))
 
-    def _drawn(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
-        """One image in a drawn view, or a mosaic that begins with it."""
+    def _image_or_mosaic(
+        self, rng: np.random.Generator, index: int, size: tuple[int, int]
+    ) -> LazySample:
+        """One image in a random viewport, or a mosaic whose first part it is."""
         if not (self.augment.mosaic and rng.random() < self.augment.mosaic):
-            return self._viewed(rng, index, size, size)
+            return self._random(rng, index, size, size)
         parts = mix.quarters(rng, size)
-        indices = [index, *(self._other(rng) for _ in parts[1:])]
-        plans = [self._viewed(rng, i, size, p.size) for i, p in zip(indices, parts, strict=True)]
-        return mix.mosaic(parts, plans, size)
+        indices = [index, *(self._random_index(rng) for _ in parts[1:])]
+        lazy = [self._random(rng, i, size, p.size) for i, p in zip(indices, parts, strict=True)]
+        return mix.mosaic(parts, lazy, size)
 
-    def _viewed(
+    def _random(
         self, rng: np.random.Generator, index: int, size: tuple[int, int], window: tuple[int, int]
     ) -> LazySample:
-        """A window of (height, width) onto a view drawn for `size`, at the view's own scale."""
+        """A part of (height, width) `window` of a random viewport for `size`, at the same scale."""
         image = ImageFile(self.dataset, index, self.cache)
         viewport = self.augment.random_viewport(rng, image.size, size, image.truth.boxes)
         if window != size:
             viewport = viewport.part(
                 (window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2)
             )
-        step = image.step(viewport, window)
-        return self._show(image, viewport.snap(image.size, window, step), window, step)
+        reduce = image.reduction(viewport, window)
+        return self._warped(image, viewport.snap(image.size, window, reduce), window, reduce)
 
-    def _show(
+    def _warped(
         self, image: ImageFile, viewport: Viewport, size: tuple[int, int], step: int
     ) -> LazySample:
         """The image, decoded at 1 / step, in a view of (height, width)."""
@@ -124,7 +129,8 @@ class Samples(torch.utils.data.Dataset):
         return LazySample(lambda: warp(image.read(step), scaled, size), truth, image.meta(matrix))
 
 
-def _tried(make: Callable[[], T]) -> T | UnreadableImage:
+def _or_unreadable(make: Callable[[], T]) -> T | UnreadableImage:
+    """What `make` returns, or the error if it is an `UnreadableImage`."""
     try:
         return make()
     except UnreadableImage as error:

@@ -1,4 +1,4 @@
-"""Which images are a split: a file's or a folder's, those of a list, or a seeded share."""
+"""Finds the images of a split: the dataset's own split, a list's, or a random share of train."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -10,33 +10,34 @@ from engine.errors import UserError, did_you_mean
 
 
 class SplitSource(NamedTuple):
-    """How to get a split."""
+    """Where the images of a split come from."""
 
-    source: str  # which of the set's own splits, or of its lists, holds the images
-    list: Path | None  # the file that lists them; None: all that there are
-    held_out_from_train: bool  # "train" and "val" are shares of the source
+    source: str  # the dataset's own split, or the list, that has them
+    list: Path | None  # the file that lists them; None: all images of the source
+    held_out_from_train: bool  # "train" and "val" are both parts of the source, "train"
 
 
 def find_split(
     split: str, *, root: str | Path, own: Collection[str], lists: str | None, val_share: float
 ) -> SplitSource:
-    """How to get a split of a data set.
+    """Where the images of a split of a dataset come from.
 
     Args:
-        split: the one that is asked for.
-        root: the set's folder or file, for messages.
-        own: the set's own splits; none where it is in one piece, which then counts as "train".
-        lists: a folder of <split>.txt that name images of a set in one piece.
-        val_share: of train, held out as "val" where there is no such split; 0 holds none out.
+        split: name of the split.
+        root: the dataset's folder or file, for messages.
+        own: names of the dataset's own splits; empty for a dataset without splits, all of which
+            is then "train".
+        lists: folder of <split>.txt that list the images of each split of such a dataset.
+        val_share: share of train held out as "val" if there is no such split; 0 for none.
 
     Raises:
-        UserError: there is no such split, or `lists` is not for this set.
+        UserError: there is no such split, or `lists` is given but the dataset has splits.
     """
     if not 0 <= val_share < 1:
         raise UserError(f"dataset.val_share is {val_share}, expected 0 <= val_share < 1")
     if lists is not None and own:
         raise UserError(
-            f"dataset.splits={lists}: expected a set in one piece, {root} has splits of its own: "
+            f"dataset.splits={lists}: expected a dataset without splits, {root} has its own: "
             f"{', '.join(sorted(own))}"
         )
     names = list_names(lists) if lists is not None else sorted(own) or ["train"]
@@ -61,14 +62,14 @@ def list_names(folder: str) -> list[str]:
 
 def _there_are(split: str, names: list[str], own: Collection[str]) -> str:
     plain = [name for name in names if "_" not in name] or names  # not VOC's lists of one class
-    said = f"there are {', '.join(plain)}{did_you_mean(split, names)}"
-    one_piece = not own and names == ["train"]
-    return f"{said}; name more in a folder of lists, dataset.splits=FOLDER" if one_piece else said
+    text = f"there are {', '.join(plain)}{did_you_mean(split, names)}"
+    undivided = not own and names == ["train"]
+    return f"{text}; name more in a folder of lists, dataset.splits=FOLDER" if undivided else text
 
 
 def list_rows(file: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each row of a list; blank ones are passed over."""
-    # As the file system itself reads names, so that any name can match.
+    """Number, from 1, and text of each row of a list; blank rows are skipped."""
+    # Decoded as the file system decodes names, so that any name can match.
     text = file.read_text("utf-8-sig", errors="surrogateescape")
     for number, row in enumerate(text.splitlines(), 1):
         if row.strip():
@@ -76,10 +77,13 @@ def list_rows(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def held_out(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """[N] bool: a seeded share of each group, at least one image, never all."""
+    """[N] bool: a random share of each group, at least one image of it but never all.
+
+    `groups` [N] is the class of each image, so that every class is in both parts.
+    """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(groups), bool)
     for group in np.unique(groups):
-        mine = rng.permutation(np.flatnonzero(groups == group))
-        held[mine[: min(max(1, round(share * len(mine))), len(mine) - 1)]] = True
+        rows = rng.permutation(np.flatnonzero(groups == group))
+        held[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
     return held

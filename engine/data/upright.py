@@ -1,9 +1,9 @@
-"""Boxes turned with the image that EXIF turns.
+"""Turns boxes together with an image that EXIF turns.
 
-Images are always read upright. Annotations may count the pixels as a viewer shows them, or as the
-file stores them; the size that they declare (`Record.size`) tells which. Where that leaves it open
-(nothing declared, a square, a mirror or half a turn) they count the upright image's, as browsers
-and the tools built on them show it.
+Images are always read upright. Boxes may be in pixels of the upright image or of the stored one;
+the size that the annotation declares (`Record.size`) decides. Where it cannot (nothing declared, a
+square image, a flip or a turn by 180 degrees) they are taken as the upright image's, as browsers
+and the labelling tools built on them show it.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from engine.data.header import SWAPPING
 from engine.data.image import read_header
 from engine.structures import Meta, Record
 
-BACK = {6: 8, 8: 6}  # the turn that undoes a turn; every other undoes itself
+BACK = {6: 8, 8: 6}  # the inverse of an orientation; all others are their own inverse
 
 
 def turn_of(record: Record, size: tuple[int, int]) -> int:
-    """EXIF's orientation (1..8) that brings the record's boxes upright; 1 where they are.
+    """EXIF's orientation (1..8) that turns the record's boxes upright; 1 if they are upright.
 
     Args:
-        record: the truth as its annotation has it.
+        record: the truth in the annotation's pixels.
         size: (height, width) of the upright image.
     """
     if record.boxes is None or record.size in (None, size) or record.size != size[::-1]:
@@ -41,8 +41,8 @@ def upright(record: Record, turn: int, size: tuple[int, int]) -> Record:
 def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarray:
     """Boxes [M, 4] xyxy of an image of (height, width) `size`, in pixels of the turned image.
 
-    `turn` is EXIF's orientation (CIPA DC-008, 4.6.5): 2 to 4 mirror or turn by half, 5 to 8 change
-    the sides too.
+    `turn` is EXIF's orientation (CIPA DC-008, 4.6.5): 2 to 4 flip or turn by 180 degrees, 5 to 8
+    swap width and height too.
     """
     x1, y1, x2, y2 = boxes.T
     height, width = size
@@ -53,17 +53,17 @@ def turn_boxes(boxes: np.ndarray, turn: int, size: tuple[int, int]) -> np.ndarra
     return np.stack([y1, x1, y2, x2] if turn in SWAPPING else [x1, y1, x2, y2], 1)
 
 
-def as_annotated(boxes: np.ndarray, image: np.ndarray, meta: Sequence[Meta]) -> np.ndarray:
-    """Boxes [M, 4] of upright images in the pixels of each image's own annotation.
+def as_annotated(boxes: np.ndarray, batch_index: np.ndarray, meta: Sequence[Meta]) -> np.ndarray:
+    """Boxes [M, 4] xyxy of upright images, in the pixels of each image's annotation.
 
     Args:
-        boxes: xyxy.
-        image: [M], the row in `meta`.
+        boxes: in pixels of the upright images.
+        batch_index: [M], the row of each box's image in `meta`.
         meta: one entry an image.
     """
     boxes = boxes.copy()
-    for row, one in enumerate(meta):
-        if one.turn != 1:
-            mine = image == row
-            boxes[mine] = turn_boxes(boxes[mine], BACK.get(one.turn, one.turn), one.size)
+    for row, image in enumerate(meta):
+        if image.turn != 1:
+            rows = batch_index == row
+            boxes[rows] = turn_boxes(boxes[rows], BACK.get(image.turn, image.turn), image.size)
     return boxes

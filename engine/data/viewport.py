@@ -1,6 +1,6 @@
-"""The part of the plane that the network sees, and images and truth as it sees them.
+"""The rectangle of the image plane that becomes the network's input, and warps of images and boxes.
 
-Edges, not centres: an image of width W spans 0..W, and so do its boxes.
+Coordinates count from pixel edges: an image of width W spans 0..W, and so do its boxes.
 """
 
 import math
@@ -17,13 +17,13 @@ from engine.structures import Record
 FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
 Pair = Sequence[float] | np.ndarray
 
-LARGER = 4 / 3  # by how much an image that was decoded smaller may be enlarged again
-ALIASES = 1.5  # reduction from which sampling four pixels needs a blur before
-WHOLE = 1e-4  # pixels by which an edge may miss a whole number
+LARGER = 4 / 3  # largest factor by which an image that was decoded smaller is enlarged again
+ALIASES = 1.5  # reduction from which bilinear sampling needs a blur first
+WHOLE = 1e-4  # pixels by which an edge may differ from a whole number
 
 
 class Viewport(NamedTuple):
-    """A rectangle of the plane in pixels of the original image, which becomes the input."""
+    """The rectangle that becomes the network's input, in pixels of the original image."""
 
     x: float  # centre
     y: float
@@ -45,21 +45,21 @@ class Viewport(NamedTuple):
         return np.array([[a, b, shift_x], [d, e, shift_y]])
 
     def reduce(self, size: tuple[int, int]) -> int:
-        """By how much, 1, 2, 4 or 8, an image may be decoded smaller and still fill the input.
+        """The factor 1, 2, 4 or 8 by which the image may be decoded smaller for this input size.
 
-        It may have to be enlarged again by up to `LARGER`, which blurs little more than reducing
-        all of it by the rest would.
+        It may then be enlarged again by up to `LARGER`, which blurs hardly more than reducing the
+        full image does.
         """
         shrink = min(self.width / size[1], self.height / size[0])
         return next((factor for factor in (8, 4, 2) if factor <= shrink * LARGER), 1)
 
     def snap(self, image: tuple[int, int], size: tuple[int, int], step: int = 1) -> "Viewport":
-        """The near view that shows whole pixels of the image as whole pixels of the input.
+        """The viewport moved so that edges of image pixels fall on edges of input pixels.
 
-        A resize can then make it, three times faster than a warp; a turned view stays as it is.
+        A resize can then make it, three times faster than a warp; a rotated viewport is unchanged.
 
-        `image` and `size` are (height, width) of the original and of the network's input, `step`
-        the original pixels a side of a decoded one, see `reduce`.
+        `image` and `size` are the (height, width) of the original and of the network's input;
+        `step` is the factor by which the image is decoded smaller, see `reduce`.
         """
         if self.angle:
             return self
@@ -68,7 +68,7 @@ class Viewport(NamedTuple):
         return self._replace(x=x, y=y, width=width, height=height)
 
     def part(self, shares: Pair, place: Pair) -> "Viewport":
-        """A view of (width, height) `shares` of this one, at `place`, -1..1 from end to end."""
+        """A part of (width, height) `shares` of this one, at (x, y) `place`, -1..1 edge to edge."""
         width, height = self.width * shares[0], self.height * shares[1]
         dx = place[0] * (self.width - width) / 2
         dy = place[1] * (self.height - height) / 2
@@ -81,9 +81,9 @@ class Viewport(NamedTuple):
 
 
 def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tuple[float, float]:
-    """Middle and side along one axis, where the image is `length` and the input `pixels` long."""
+    """Snapped centre and side along one axis, for `length` image pixels and `pixels` input ones."""
     edge, scale = middle - side / 2, pixels / side
-    length = -(-length // step) * step  # decoded pixels reach over the edge
+    length = -(-length // step) * step  # the last decoded pixel may reach over the edge
     low, high = max(edge, 0), min(edge + side, length)
     if low >= high:  # nothing of the image is in view
         return middle, side
@@ -96,10 +96,10 @@ def _snap(middle: float, side: float, length: int, pixels: int, step: int) -> tu
 
 
 def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -> Viewport:
-    """What torchvision's presets for classification see, to the pixel.
+    """The viewport of torchvision's classification presets, to the pixel.
 
-    The image of (height, width) `size` is reduced until its short side is `resize` times the
-    target's, sides in whole pixels, and the target cut from its middle.
+    They resize the image of (height, width) `size` so that its short side is `resize` times the
+    target's, in whole pixels, and crop the target from its centre.
     """
     scale = resize * max(target[0] / size[0], target[1] / size[1])
     reduced = [int(side * scale + 1e-6) for side in size]
@@ -112,7 +112,7 @@ def centre_crop(size: tuple[int, int], target: tuple[int, int], resize: float) -
 def cut(
     image: np.ndarray, viewport: Viewport, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-    """`image` [h, w, 3] seen by `centre_crop`, resampled as torchvision does."""
+    """The part of `image` [h, w, 3] that `centre_crop` gave, resampled as torchvision does."""
     sx, sy = size[1] / viewport.width, size[0] / viewport.height
     reduced = [round(image.shape[0] * sy), round(image.shape[1] * sx)]
     pixels = torch.from_numpy(image).permute(2, 0, 1)  # [3, h, w]
@@ -122,10 +122,10 @@ def cut(
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`image` [h, w, 3] under the affine map to (height, width); outside it the mean colour.
+    """`image` [h, w, 3] under the affine map to (height, width), filled with the mean colour.
 
-    Reductions first shrink by a whole factor over areas, then blur for what is left, since what
-    follows samples only four pixels and would alias.
+    Before a reduction the image is shrunk by a whole factor (area mean) and blurred for the
+    remaining one, since bilinear sampling reads only four pixels and would alias.
     """
     (sx, turn_x, shift_x), (turn_y, sy, shift_y) = matrix.tolist()
     if turn_x == turn_y == 0:
@@ -139,14 +139,14 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
         image = _shrink(image, shrink)
         matrix = matrix * (width / image.shape[1], height / image.shape[0], 1)
     image = _soften(image, *(1 / np.linalg.norm(matrix[:, :2], axis=0)))
-    # OpenCV counts from pixel centres, we from edges.
+    # OpenCV counts from pixel centres, this map from edges.
     linear, offset = matrix[:, :2], matrix[:, 2]
     centred = np.column_stack([linear, offset + linear @ (0.5, 0.5) - 0.5])
     return cv2.warpAffine(image, centred, size[::-1], flags=cv2.INTER_LINEAR, borderValue=FILL)
 
 
 class _Span(NamedTuple):
-    """Whole pixels of the image, from first to last, that become the input's start to stop."""
+    """Along one axis: image pixels first:last, whole ones, become input pixels start:stop."""
 
     first: int
     last: int
@@ -156,7 +156,7 @@ class _Span(NamedTuple):
 
     @classmethod
     def find(cls, scale: float, shift: float, length: int, pixels: int) -> "_Span | None":
-        """Along one axis of an upright map; None where edges are not whole, or nothing is seen."""
+        """The span of an axis of an upright map; None if edges are not whole or none is in view."""
         ends = -shift / scale, (pixels - shift) / scale
         low, high = max(min(ends), 0), min(max(ends), length)
         starts = scale * low + shift, scale * high + shift
@@ -188,9 +188,9 @@ def _resize(image: np.ndarray, rows: _Span, columns: _Span, size: tuple[int, int
 
 
 def _soften(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    """An image to be sampled at every `x` and `y` pixels, bilinearly: what would alias is blurred.
+    """The image blurred against aliasing, to be sampled bilinearly at every `x` and `y` pixels.
 
-    Antialiasing has a triangle of variance x² / 6, of which bilinear sampling gives 1 / 6.
+    The antialiasing filter is a triangle of variance x² / 6; bilinear sampling itself gives 1 / 6.
     """
     if max(x, y) < ALIASES:
         return image
@@ -205,8 +205,8 @@ def _shrink(image: np.ndarray, by: int) -> np.ndarray:
 
 
 def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The upright hulls [M, 4] of boxes [M, 4] under the affine map."""
-    if not matrix[0, 1] and not matrix[1, 0]:  # upright: corners stay corners, and this is faster
+    """The bounding boxes [M, 4] of boxes [M, 4] xyxy under the affine map."""
+    if not matrix[0, 1] and not matrix[1, 0]:  # no rotation: faster
         ends = boxes.reshape(-1, 2, 2) * matrix.diagonal() + matrix[:, 2]  # [M, corner, xy]
         return np.sort(ends, 1).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T
@@ -222,10 +222,10 @@ def warp_record(
     min_visible: float,
     centre: bool = False,
 ) -> Record:
-    """The truth under the map, clipped to an input of (height, width); what is out of it is gone.
+    """The truth under the map, clipped to an input of (height, width); objects outside are dropped.
 
-    An object of which a smaller share than `min_visible` is left is ignored; with `centre`, one
-    whose middle is out of view is gone. Objects without boxes stay.
+    An object is ignored if a smaller share of its box than `min_visible` is left; with `centre` it
+    is dropped if its centre is outside. Objects without boxes stay.
     """
     if record.boxes is None:
         return record

@@ -1,4 +1,4 @@
-"""What of an image's truth is asked for: all objects, the largest, or which classes there are."""
+"""The views of an image's truth: all objects, the largest one, or each class that is present."""
 
 from dataclasses import replace
 
@@ -19,19 +19,19 @@ def check_view(name: str) -> str:
 
 
 def apply_view(record: Record, name: str) -> Record:
-    """The truth of one image as a view says it.
+    """The truth of one image in the view `name`.
 
-    `all` changes nothing. `largest` keeps the object of the largest box, an ignored one only where
-    there is no other; of equal boxes the first. `multilabel` names each class once, without boxes;
-    it is ignored where all its objects are. An image without objects has none in any view.
+    `all` changes nothing. `largest` keeps the object of the largest box, an ignored one only if
+    there is no other; of equal boxes the first. `multilabel` has each class once, without boxes;
+    a class is ignored if all its objects are. An image without objects has none in any view.
     """
     if name == "all" or not len(record.labels):
         return record if name != "multilabel" else replace(record, boxes=None, area=None)
     ignore = np.zeros(len(record.labels), bool) if record.ignore is None else record.ignore
     if name == "multilabel":
         labels = np.unique(record.labels)
-        alone = np.array([ignore[record.labels == label].all() for label in labels])
-        return replace(record, labels=labels, boxes=None, ignore=alone, area=None)
+        ignored = np.array([ignore[record.labels == label].all() for label in labels])
+        return replace(record, labels=labels, boxes=None, ignore=ignored, area=None)
     area = np.zeros(len(ignore))
     if record.boxes is not None:
         area = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)

@@ -1,8 +1,8 @@
-"""Learning rates to try: python -m engine.lr_find model=resnet18 dataset=... dataset.root=FOLDER.
+"""Suggests learning rates: python -m engine.lr_find model=resnet18 dataset=... dataset.root=FOLDER.
 
-The rate rises by the same factor at every step of the run's own training loop, until the loss
-diverges (the range test of arXiv 1506.01186, 3.3). The curve goes to lr_find.csv and lr_find.png in
-the run folder. The command line is that of train.py, with `steps`, `least` and `most`.
+The rate rises by the same factor at every step of the training loop, until the loss diverges (the
+range test of arXiv 1506.01186, 3.3). The curve is written to lr_find.csv and lr_find.png in the run
+folder. It takes the keys of train.py, and `steps`, `least` and `most`, the range of rates.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from engine.errors import UserError
 
 @command("lr_find")
 def main(cfg: Any) -> None:
-    """Checked configuration in; suggestions on the console, the curve in the run folder."""
+    """Print suggested learning rates, and write the curve to the run folder."""
     if not 0 < cfg.least < cfg.most:
         raise UserError(f"least={cfg.least} most={cfg.most}: expected rates, 0 < least < most")
     if cfg.steps < LEAST_STEPS:
@@ -25,13 +25,13 @@ def main(cfg: Any) -> None:
     from engine.lr_find import curve  # torch loads only now
 
     run, loader = curve.start(cfg)
-    found = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
+    result = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    found.write(folder)
-    print(found.summary_text(), f"curve: {folder / 'lr_find.png'}", sep="\n")
+    result.write(folder)
+    print(result.summary_text(), f"curve: {folder / 'lr_find.png'}", sep="\n")
 
 
-LEAST_STEPS = 10  # of fewer no curve can be made
+LEAST_STEPS = 10  # fewer make no curve
 
 
 if __name__ == "__main__":

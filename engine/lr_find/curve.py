@@ -1,4 +1,4 @@
-"""The loss over a rising learning rate, and what it suggests; see `engine.lr_find`."""
+"""The loss over a rising learning rate, and the rates it suggests; see `engine.lr_find`."""
 
 import copy
 import csv
@@ -19,40 +19,40 @@ from engine.training.loop import train_epoch
 from engine.training.run import Clock, Progress, Run
 from engine.training.seed import seed_everything
 
-MEMORY = 0.9  # of the running mean that judges divergence
-DIVERGED = 3.0  # times the least running mean
-BOTTOM = 0.1  # of the fall of the loss
-NOISE = 4.0  # standard errors that a fall exceeds: one flat curve of 200 steps in 1000 does
-LEAST_FALL = 0.01  # of the first loss
-WIDTH = 0.04  # standard deviation of the smoothing, in shares of the planned steps
+MEMORY = 0.9  # momentum of the running mean that detects divergence
+DIVERGED = 3.0  # diverged: the running mean is this many times its least value
+BOTTOM = 0.1  # the bottom of the curve: this share of its fall above the least loss
+NOISE = 4.0  # standard errors a fall must exceed; one in 1000 flat curves of 200 steps does
+LEAST_FALL = 0.01  # and this share of the first loss
+WIDTH = 0.04  # standard deviation of the smoothing, as a share of the planned steps
 
 
 @dataclass
 class Curve:
-    """Learning rates and the mean loss of the step that each was used in, [N] both."""
+    """Learning rates, and the mean loss of the step that used each."""
 
-    rates: np.ndarray
-    losses: np.ndarray
-    planned: int  # steps, had the loss not diverged
+    rates: np.ndarray  # [N]
+    losses: np.ndarray  # [N]
+    planned: int  # steps if the loss had not diverged
 
     @property
     def smoothed(self) -> np.ndarray:
-        """[N], by a Gaussian over the steps: unlike a running mean it lags behind nothing."""
+        """[N] losses smoothed by a Gaussian, which adds no lag, unlike a running mean."""
         return self._weights() @ self.losses
 
     def _weights(self) -> np.ndarray:
-        """[N, N], of each loss in each smoothed one."""
-        place = np.arange(len(self.losses))
-        away = (place[:, None] - place) / max(WIDTH * self.planned, 1e-9)
-        weight = np.exp(-(away**2) / 2)
+        """[N, N], the weight of each loss (column) in each smoothed loss (row)."""
+        step = np.arange(len(self.losses))
+        distance = (step[:, None] - step) / max(WIDTH * self.planned, 1e-9)
+        weight = np.exp(-(distance**2) / 2)
         return weight / weight.sum(1, keepdims=True)
 
     @property
     def falls(self) -> bool:
-        """Whether the loss comes down from its start by more than noise could make it.
+        """Whether the loss falls below its start by more than noise explains.
 
-        The noise of a step is read off the second differences, which a slope leaves alone: their
-        median is 0.6745 standard deviations, each of sqrt(1 + 4 + 1) steps' noise.
+        The noise of a step is estimated from the second differences, which a constant slope does
+        not change: their median size is 0.6745 * sqrt(1 + 4 + 1) standard deviations of the noise.
         """
         weights, loss = self._weights(), self.smoothed
         noise = np.median(np.abs(np.diff(self.losses, 2))) / (0.6745 * 6**0.5)
@@ -60,13 +60,13 @@ class Curve:
         return bool(loss[0] - loss.min() > max(NOISE * error, LEAST_FALL * abs(loss[0])))
 
     def suggestions(self) -> dict[str, float]:
-        """Rates by name.
+        """Suggested rates by name.
 
         steepest: where the loss falls fastest over the logarithm of the rate.
         valley: the middle of the longest descent.
         minimum / 10: a tenth of the rate of the least loss.
-        peak: the last rate before the loss rises from the bottom, by a tenth of how far it fell;
-            for schedules that rise to their rate and leave it again, as one_cycle and triangular
+        peak: the last rate before the loss rises by a tenth of its fall above its least; for
+            schedules that rise to their largest rate and fall again, as one_cycle and triangular
             do (max_lr of arXiv 1506.01186, 3.3).
         """
         loss = self.smoothed
@@ -81,28 +81,28 @@ class Curve:
         }
 
     def summary_text(self) -> str:
-        """The suggestions to read, and a warning where the loss does not fall."""
+        """The suggestions as lines to print, and a warning if the loss does not fall."""
         steps = f"{len(self.rates)} steps, rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         ended = "; there the loss diverged" if len(self.rates) < self.planned else ""
         lines = [f"{name:>12}: optimizer.lr={x:.2g}" for name, x in self.suggestions().items()]
-        return "\n".join([f"{steps}{ended}", *self._doubts(), *lines])
+        return "\n".join([f"{steps}{ended}", *self._warnings(), *lines])
 
-    def _doubts(self) -> list[str]:
+    def _warnings(self) -> list[str]:
         loss = self.smoothed
-        doubts = (
-            f"the curve shows no fall: the loss starts at {loss[0]:.4g} and its least, "
-            f"{loss.min():.4g}, is not clear of its noise. Do not trust these rates; say a smaller "
+        warning = (
+            f"the curve shows no fall: the loss starts at {loss[0]:.4g}, and its least, "
+            f"{loss.min():.4g}, is within the noise. Do not trust these rates; pass a smaller "
             "least= if it rises, more steps= or a larger most= if it is flat"
         )
-        return [] if self.falls else [doubts]
+        return [] if self.falls else [warning]
 
     def write(self, folder: Path) -> None:
-        """lr_find.csv and lr_find.png."""
+        """Write lr_find.csv and lr_find.png to the folder."""
         with open(folder / "lr_find.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("lr", "loss", "smoothed"))
             writer.writerows(zip(self.rates, self.losses, self.smoothed, strict=True))
-        # Half a second; no pyplot, which keeps every figure.
+        # Imported here as it takes half a second; not pyplot, which keeps every figure in memory.
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
@@ -111,13 +111,13 @@ class Curve:
         axes.plot(self.rates, self.smoothed)
         for number, (name, rate) in enumerate(self.suggestions().items(), 1):
             axes.axvline(rate, color=f"C{number}", label=f"{name} {rate:.2g}")
-        axes.set_ylim(0, 2 * self.smoothed[0])  # or the last losses leave nothing to be seen
+        axes.set_ylim(0, 2 * self.smoothed[0])  # else diverged losses flatten the curve
         axes.legend()
         figure.savefig(folder / "lr_find.png")
 
 
 def descent(losses: np.ndarray) -> tuple[int, int]:
-    """First and last step of the longest series of falling losses, others lying between them."""
+    """First and last step of the longest falling subsequence of the losses."""
     length, first = np.ones(len(losses), int), np.arange(len(losses))
     for i in range(1, len(losses)):
         higher = np.flatnonzero(losses[:i] > losses[i])
@@ -129,7 +129,7 @@ def descent(losses: np.ndarray) -> tuple[int, int]:
 
 
 def start(cfg: DictConfig) -> tuple[Run, Any]:
-    """A run at its first step, as train.py would begin it, and its training loader."""
+    """A run before its first step, as train.py starts it, and its training loader."""
     device = parts.device(cfg.device)
     parts.check_all(cfg)
     seed_everything(cfg.seed)
@@ -140,7 +140,7 @@ def start(cfg: DictConfig) -> tuple[Run, Any]:
 
 
 def find(run: Run, loader: Any, *, steps: int, least: float, most: float) -> Curve:
-    """Train while the rate rises from `least` to `most`; afterwards the run is as it was.
+    """Train while the rate rises from `least` to `most`, then restore the run's state.
 
     Raises:
         UserError: the loss diverges before a curve can be made.
@@ -158,14 +158,14 @@ def find(run: Run, loader: Any, *, steps: int, least: float, most: float) -> Cur
         run.restore(saved, "lr_find")
     if len(losses) < 3:
         raise UserError(
-            f"the loss diverges at step {len(losses) + 1}, rate {rates[len(losses)]:.2g}: say a "
+            f"the loss diverges at step {len(losses) + 1}, rate {rates[len(losses)]:.2g}: pass a "
             "smaller least=, or more steps="
         )
     return Curve(rates[: len(losses)], np.array(losses), steps)
 
 
 def _until_diverged(losses: Iterable[float]) -> Iterator[float]:
-    """The losses up to where their running mean is far above its least, or one is not finite."""
+    """The losses until one is not finite or their running mean is far above its least value."""
     mean, least = 0.0, inf
     for number, loss in enumerate(losses, 1):
         mean = MEMORY * mean + (1 - MEMORY) * loss
@@ -177,7 +177,7 @@ def _until_diverged(losses: Iterable[float]) -> Iterator[float]:
 
 
 def _losses(run: Run, loader: Any, rates: np.ndarray) -> Iterator[float]:
-    """The mean loss of a step at each rate; NaN where it is not finite."""
+    """The mean loss of a training step at each rate; NaN if no loss of the step was finite."""
     peak = max(group["initial_lr"] for group in run.optimizer.param_groups)
     steps = _steps(run, loader)
     for rate in rates:
@@ -191,7 +191,7 @@ def _losses(run: Run, loader: Any, rates: np.ndarray) -> Iterator[float]:
 
 
 def _steps(run: Run, loader: Any) -> Iterator[None]:
-    """A pause after every step, epoch after epoch."""
+    """Train epoch after epoch; yields after every step."""
     while True:
         yield from train_epoch(run, loader, Silent())
         run.epoch, run.progress = run.epoch + 1, Progress()

@@ -21,11 +21,11 @@ class Layer(NamedTuple):
 
     name: str
     type: str
-    output: list[int]  # [C, H, W] of a map, without the batch
-    stride: float | None  # of a map of several cells, pixels
+    output: list[int]  # [C, H, W] of a feature map, without the batch
+    stride: float | None  # pixels; None unless the output is a map of several cells
     field: float | None  # receptive field, pixels a side; infinite: the whole image
-    parameters: int  # of this module and at its first call, so that they add up
-    macs: int  # multiplications (each with an addition)
+    parameters: int  # of this module, 0 at a later call, so that they add up
+    macs: int  # multiply-adds
 
 
 class Level(NamedTuple):
@@ -38,23 +38,23 @@ class Level(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A module that has begun and not ended."""
+    """A module whose forward has started and not ended."""
 
-    before: int  # flops
-    inside: list[int]  # flops of each module that ran inside
+    before: int  # flops counted when it started
+    inside: list[int]  # flops of each module that ran inside it
 
 
 class Recorder:
-    """Notes each layer as it runs, on the modules' own hooks."""
+    """Records each layer as it runs, by forward hooks."""
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
-        self.reaches, self.flops = ReceptiveFields(), FlopCounterMode(display=False)
+        self.fields, self.flops = ReceptiveFields(), FlopCounterMode(display=False)
         self._running: list[Running] = []
         self._counted: set[int] = set()
 
     def watch(self, module: nn.Module, prefix: str) -> None:
-        """Note every module that runs without another inside, or does something of its own."""
+        """Record every module that runs no other inside, or also computes something itself."""
         for name, inner in module.named_modules():
             full = f"{prefix}.{name}" if name else prefix
             inner.register_forward_pre_hook(self._start)
@@ -76,16 +76,16 @@ class Recorder:
         if first is None or (running.inside and not fresh and not macs):
             return
         shape = list(first.shape[1:])
-        reach = self.reaches.of(first)
+        receptive = self.fields.of(first)
         is_map = len(shape) == 3 and max(shape[1:]) > 1
-        stride = reach.jump if reach and is_map else None
-        field = reach.field if reach else None
+        stride = receptive.jump if receptive and is_map else None
+        field = receptive.size if receptive else None
         count = sum(fresh.values())
         self.layers.append(Layer(name, type(module).__name__, shape, stride, field, count, macs))
 
 
 class Summary(NamedTuple):
-    """A network at one size of image."""
+    """A network's layers and totals at one image size."""
 
     backbone: str
     head: str
@@ -93,27 +93,30 @@ class Summary(NamedTuple):
     num_classes: int
     layers: list[Layer]
     parameters: int
-    unlisted: int  # of these, in no layer: only training runs it, or only its insides run
+    unlisted: int  # parameters in no layer: of modules that do not run in evaluation
     macs: int
     levels: list[Level]
     slots: int
     note: str = ""
 
 
-def summary(cfg: DictConfig) -> Summary:
-    """Run the configured network once, on images without numbers where its backbone allows it."""
+def summarize(cfg: DictConfig) -> Summary:
+    """The summary of the configured network, from one forward pass.
+
+    The backbone runs on the meta device, without data, or if it cannot, on the CPU.
+    """
     try:
-        return _summary(cfg, "meta")
-    except RuntimeError as error:  # a backbone that computes with numbers it does not have there
+        return _summarize(cfg, "meta")
+    except RuntimeError as error:  # a backbone whose forward reads values of tensors
         reason = str(error).split("\n")[0]
-        return _summary(cfg, "cpu")._replace(note=f"computed with numbers, on the CPU: {reason}")
+        return _summarize(cfg, "cpu")._replace(note=f"computed with numbers, on the CPU: {reason}")
 
 
-def _summary(cfg: DictConfig, device: str) -> Summary:
+def _summarize(cfg: DictConfig, device: str) -> Summary:
     size = size_of(cfg)
     with torch.device(device):
         backbone = parts.backbone(cfg, pretrained=False)
-    # Anchors are numbers: the head always computes.
+    # The head runs on the CPU always, since anchors need values.
     head = part(
         cfg.head,
         "head",
@@ -147,24 +150,24 @@ def _run(
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # no counter knows the fused kernel
     try:
-        with recorder.flops, recorder.reaches as reaches:
+        with recorder.flops, recorder.fields as fields:
             recorder.watch(backbone, "backbone")
             recorder.watch(head, "head")
             images = torch.zeros(1, 3, *size, device=device)
-            reaches.register(images, ReceptiveField())
+            fields.register(images, ReceptiveField())
             features = []
             for feature in backbone(images):
                 features.append(torch.zeros(feature.shape))
-                reaches.register(features[-1], reaches.of(feature) or ReceptiveField())
+                fields.register(features[-1], fields.of(feature) or ReceptiveField())
             output = head(features, size)
-            head.decode(output)  # a second stage runs here
+            head.decode(output)  # the second stage of a two-stage detector runs here
             return output
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def levels(output: Output, size: tuple[int, int]) -> list[Level]:
-    """The grids of a detector, in the order of its slots; none for a head without cells."""
+    """The grids of a detector, in the order of its slots; empty for a head without cells."""
     found = []
     for cell, run in groupby([] if output.cells is None else output.cells.tolist()):
         rows, columns = round(size[0] / cell[1]), round(size[1] / cell[0])

@@ -1,4 +1,4 @@
-"""A summary as plain values, and as a table to read."""
+"""Formats a network's summary: as a table, or as plain values for JSON."""
 
 from math import inf
 from typing import Any
@@ -11,38 +11,38 @@ FOOT = (
 )
 
 
-def facts(found: Any) -> dict[str, Any]:
-    """A summary as plain values; stride null: not a map; field "all": the whole image."""
-    rows = [layer._asdict() | {"field": _field(layer.field)} for layer in found.layers]
-    levels = [level._asdict() for level in found.levels]
-    gmacs = {"gmacs": found.macs / 1e9}
-    return found._asdict() | {"layers": rows, "levels": levels} | gmacs
+def plain_values(summary: Any) -> dict[str, Any]:
+    """A summary as plain values; stride None: not a map; field "all": the whole image."""
+    rows = [layer._asdict() | {"field": _field(layer.field)} for layer in summary.layers]
+    levels = [level._asdict() for level in summary.levels]
+    gmacs = {"gmacs": summary.macs / 1e9}
+    return summary._asdict() | {"layers": rows, "levels": levels} | gmacs
 
 
-def text(found: Any) -> str:
-    """A summary to read."""
-    height, width = found.image_size
+def format_summary(summary: Any) -> str:
+    """A summary as a table to read."""
+    height, width = summary.image_size
     lines = [
-        f"{found.backbone} + {found.head}, {found.num_classes} classes, "
+        f"{summary.backbone} + {summary.head}, {summary.num_classes} classes, "
         f"images [3, {height}, {width}]\n",
         *_table(
             ("layer", "type", "output", "stride", "field", "parameters", "MACs"),
-            [_row(layer) for layer in found.layers],
+            [_row(layer) for layer in summary.layers],
             left=3,
         ),
-        f"\nparameters {found.parameters:,}"
-        + (f", {found.unlisted:,} of them in no layer above" if found.unlisted else ""),
-        f"GMACs {found.macs / 1e9:.3f}",
+        f"\nparameters {summary.parameters:,}"
+        + (f", {summary.unlisted:,} of them in no layer above" if summary.unlisted else ""),
+        f"GMACs {summary.macs / 1e9:.3f}",
     ]
-    if found.levels:
+    if summary.levels:
         rows = [
             (f"{n}", *(f"{a} x {b}" for a, b in (level.grid, map("{:g}".format, level.cell))),
              f"{level.anchors}", f"{level.slots:,}")
-            for n, level in enumerate(found.levels, 1)
+            for n, level in enumerate(summary.levels, 1)
         ]  # fmt: skip
         heads = ("level", "grid", "cell, pixels", "anchors a cell", "slots")
-        lines += ["", *_table(heads, rows), f"slots {found.slots:,}"]
-    return "\n".join([*lines, "", FOOT, *filter(None, [found.note])])
+        lines += ["", *_table(heads, rows), f"slots {summary.slots:,}"]
+    return "\n".join([*lines, "", FOOT, *filter(None, [summary.note])])
 
 
 def _row(layer: Any) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def _macs(value: int) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], left: int = 0) -> list[str]:
-    """Aligned lines; the first column loses the front of its names where WIDTH is too narrow."""
+    """Aligned lines; names in the first column lose their front where they exceed WIDTH."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
     lines = []

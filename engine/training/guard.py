@@ -75,7 +75,8 @@ class Guard:
                 raise Diverged(
                     f"step {number}: the loss or its gradient is not finite "
                     f"{self.bad_in_a_row} times in a row, the last time over {_few(paths)}; "
-                    "look at these images and their boxes, lower optimizer.lr, or set trainer.precision=fp32"
+                    "look at these images and their boxes, lower optimizer.lr, or set "
+                    "trainer.precision=fp32"
                 )
         self.recent.clear()
 

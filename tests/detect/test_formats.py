@@ -165,5 +165,5 @@ def test_lists_split_a_set_in_one_piece(tmp_path, name):
 
 
 def test_lists_are_not_for_a_set_with_splits(tmp_path):
-    with pytest.raises(UserError, match="has splits of its own: train, val"):
+    with pytest.raises(UserError, match="has its own: train, val"):
         load("yolo", tmp_path, split="train", splits=str(tmp_path))

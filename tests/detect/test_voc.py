@@ -185,7 +185,7 @@ def test_a_doctype_in_utf16_is_refused(voc, tmp_path):
     ("rows", "reason"),
     [
         (["a", "z"], r"row 2: no image JPEGImages/z\.jpg"),
-        (["a", "b", "", "a 1"], "row 4: a stands in row 1 already"),
+        (["a", "b", "", "a 1"], "row 4: a is in row 1 already"),
     ],
 )
 def test_bad_rows_of_the_split(voc, rows, reason):

@@ -23,7 +23,7 @@ from engine.builders.run import prepare
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
-from engine.summary.layers import summary
+from engine.summary.layers import summarize
 
 SIZE, K = 64, 3
 LEVELS = [(32, [(40, 30), (30, 44)]), (16, [(14, 20), (21, 14)]), (8, [(7, 9), (12, 6)])]
@@ -340,7 +340,7 @@ def test_v1s_backbone_is_figure_3():
 )
 def test_the_presets_cost_what_was_published(overrides, parameters, billions, slots):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        found = summary(hydra.compose("summary", overrides=[*overrides, "num_classes=80"]))
+        found = summarize(hydra.compose("summary", overrides=[*overrides, "num_classes=80"]))
     assert parameters in (found.parameters, None)
     assert f"{2 * found.macs / 1e9:.2f}" == billions
     assert found.slots == slots

@@ -93,7 +93,7 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "outputs"),
+    ("wrong", "message"),
     [
         ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
         ("batch=0", "batch=0: expected at least 1"),
@@ -105,10 +105,10 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
         ("root=[a]", "root: part=loss has no such key; it has batch, slots, objects"),
     ],
 )
-def test_a_wrong_argument_is_refused_in_one_line(wrong, outputs):
+def test_a_wrong_argument_is_refused_in_one_line(wrong, message):
     done = bench(*([wrong] if isinstance(wrong, str) else wrong))
     assert done.returncode == 2
-    assert outputs in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -18,11 +18,11 @@ from corpus import (
     thing,
     voc_image,
 )
-from pycocotools.coco import COCO as Judge
+from pycocotools.coco import COCO as PycocotoolsCOCO
 
 from detect.datasets.coco import COCO
 from engine.check.coco_writer import CocoWriter
-from engine.check.report import check, open_split
+from engine.check.report import open_split, write_report
 from engine.check.scan import scan_images
 from engine.check.statistics import suspicious_class_names, table
 from engine.config.schema import CONFIGS
@@ -43,7 +43,7 @@ def voc(root, *overrides):
 
 def reported(cfg, folder):
     folder.mkdir()
-    check(cfg, folder)
+    write_report(cfg, folder)
     return json.loads((folder / "data_report.json").read_text())
 
 
@@ -51,7 +51,7 @@ def command(*arguments, cwd):
     return ended("-m", "engine.check", *arguments, f"hydra.run.dir={cwd}/run", cwd=ROOT)
 
 
-def test_numbers_of_a_split_by_hand(tmp_path):
+def test_statistics_of_a_split_by_hand(tmp_path):
     good_voc(tmp_path)
     # 48 x 36 pixels. Boxes 10 x 20, 20 x 10 and 20 x 20 (difficult), and an image without any.
     hard = thing("cat", corners(0, 0, 20, 20), more="<difficult>1</difficult>")
@@ -85,7 +85,7 @@ def test_one_split_is_read_alone(tmp_path):
     assert set(found) == {"val", "statistics", "stops"} and set(found["statistics"]) == {"val"}
 
 
-def test_the_exit_code_says_whether_training_would_stop(tmp_path, caplog):
+def test_the_exit_code_shows_whether_training_would_stop(tmp_path, caplog):
     root = tmp_path / "set"
     good_voc(root)
     with caplog.at_level("INFO", "onelook"):
@@ -105,7 +105,7 @@ def test_the_exit_code_says_whether_training_would_stop(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "outputs"),
+    ("wrong", "message"),
     [
         ("convert=cocoa", "convert=cocoa: expected coco; did you mean 'coco'"),
         ("samples=-1", "samples=-1: expected 0 or more"),
@@ -113,9 +113,9 @@ def test_the_exit_code_says_whether_training_would_stop(tmp_path, caplog):
         ("split=vla", "no split 'vla'"),
     ],
 )
-def test_a_wrong_argument_is_refused_in_one_line(tmp_path, wrong, outputs):
+def test_a_wrong_argument_is_refused_in_one_line(tmp_path, wrong, message):
     done = command("dataset=shapes", wrong, cwd=tmp_path)
-    assert done.returncode == 2 and outputs in done.stderr
+    assert done.returncode == 2 and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -127,8 +127,8 @@ def test_no_such_folder_is_an_error_and_no_report(tmp_path):
 
 def converted(data, path):
     writer = CocoWriter(path, data.classes, getattr(data, "categories", range(1, 1 + len(CLASSES))))
-    for look in scan_images("train", data, {}, []):
-        writer.add(look)
+    for scanned in scan_images("train", data, {}, []):
+        writer.add(scanned)
     writer.close()
     return COCO(annotations=str(path), images=json.loads(path.read_text())["info"]["images"])
 
@@ -157,13 +157,15 @@ def test_the_converted_truth_reads_back_equal_and_pycocotools_loads_it(tmp_path,
     assert len(back) == len(odd_voc)
     for i in range(len(back)):
         assert_equal_records(odd_voc.record(i), back.record(i))
-    judge = Judge(str(tmp_path / "out" / "instances_train.json"))
-    assert len(judge.getImgIds()) == 7 and len(judge.getAnnIds()) == 12
-    assert {c["name"]: c["id"] for c in judge.loadCats([1, 2])} == {"cat": 1, "dog": 2}
-    assert len(judge.getAnnIds(iscrowd=True)) == 1
-    sizes = {i["file_name"]: (i["width"], i["height"]) for i in judge.loadImgs(judge.getImgIds())}
-    assert sizes["turned.jpg"] == (48, 36)  # what its boxes count in: the stored pixels
-    for row in judge.loadAnns(judge.getAnnIds()):
+    reference = PycocotoolsCOCO(str(tmp_path / "out" / "instances_train.json"))
+    assert len(reference.getImgIds()) == 7 and len(reference.getAnnIds()) == 12
+    assert {c["name"]: c["id"] for c in reference.loadCats([1, 2])} == {"cat": 1, "dog": 2}
+    assert len(reference.getAnnIds(iscrowd=True)) == 1
+    sizes = {
+        i["file_name"]: (i["width"], i["height"]) for i in reference.loadImgs(reference.getImgIds())
+    }
+    assert sizes["turned.jpg"] == (48, 36)  # the stored size, in whose pixels its boxes are
+    for row in reference.loadAnns(reference.getAnnIds()):
         assert row["area"] == pytest.approx(row["bbox"][2] * row["bbox"][3])
 
 
@@ -223,7 +225,7 @@ def test_real_blood_cells_have_two_boxes_without_area(shared_data, tmp_path):
     assert total == {"RBC": 4155, "WBC": 372, "Platelets": 361}
 
 
-def test_a_row_of_a_file_that_lists_divide_is_told_once(tmp_path):
+def test_a_row_of_a_file_that_lists_divide_is_reported_once(tmp_path):
     (tmp_path / "set").mkdir()
     good_csv(tmp_path / "set")
     csv_rows(tmp_path / "set", "a.jpg,cat,30,6,5,25", "lost.jpg,cat,1,1,5,5")
@@ -238,7 +240,7 @@ def test_a_row_of_a_file_that_lists_divide_is_told_once(tmp_path):
     assert [row["row"] for row in found["train"]] == [10, 11] and found["val"] == []
 
 
-def test_a_class_that_looks_misspelt_is_said():
+def test_a_class_that_looks_misspelt_is_listed():
     facts = {"train": {"classes": {"dog": 90, "dgo": 1, "cat": 50, "car": 60, "emu": 0}},
              "val": {"classes": {"dog": 10, "dgo": 0, "cat": 9, "car": 9, "emu": 0}}}  # fmt: skip
     assert list(suspicious_class_names(facts)) == [

@@ -407,6 +407,6 @@ def test_a_blot_is_one_rectangle_of_the_mean_colour(seed):
 
 def test_erasing_is_for_training_alone():
     one = One(np.zeros((40, 40, 3), np.uint8), [0])
-    said = {"dataset": one, "augment": Augment(erase=1.0), "size": (40, 40), "seed": 0}
-    assert Samples(**said, train=True)[0, 0].image.any()
-    assert not Samples(**said, train=False)[0, 0].image.any()
+    options = {"dataset": one, "augment": Augment(erase=1.0), "size": (40, 40), "seed": 0}
+    assert Samples(**options, train=True)[0, 0].image.any()
+    assert not Samples(**options, train=False)[0, 0].image.any()

@@ -32,7 +32,7 @@ def test_stems_that_repeat_keep_their_path(folder):
 
 
 @pytest.mark.parametrize("source", ["nowhere", "*.bmp", "empty"])
-def test_nothing_to_predict_is_said(source, tmp_path):
+def test_nothing_to_predict_is_an_error(source, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="source="):
         Files(source=str(tmp_path / source))

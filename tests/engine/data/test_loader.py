@@ -193,7 +193,7 @@ def test_a_kept_image_is_not_read_again(tmp_path):
 
 
 def test_more_cache_than_memory_is_refused():
-    with pytest.raises(UserError, match="loader.cache_mb=100000000: there is not so much"):
+    with pytest.raises(UserError, match="loader.cache_mb=100000000: not enough shared memory"):
         loader(Tiny(), cache_mb=100_000_000)
 
 

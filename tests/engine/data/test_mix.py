@@ -195,7 +195,7 @@ def test_a_snapped_viewport_is_made_as_a_warp_makes_it(viewport, seed, target):
 
 @few
 @given(viewport=viewports, target=targets, angle=st.sampled_from([0.0, 3.0, -40.0]))
-def test_the_way_back_undoes_a_drawn_view(viewport, target, angle):
+def test_the_inverse_map_undoes_a_random_viewport(viewport, target, angle):
     viewport = viewport._replace(angle=angle).snap((120, 150), target)
     matrix = viewport.matrix(target)
     boxes = Painted(size=(120, 150)).truth
@@ -385,15 +385,15 @@ def test_swapped_channels_keep_their_values():
 
 
 @pytest.mark.parametrize(
-    ("settings", "boxes", "outputs"),
+    ("settings", "boxes", "message"),
     [
         ({"mosaic": 1.0}, False, "augment.mosaic needs boxes"),
         ({"overlaps": [0.5]}, False, "augment.overlaps needs boxes"),
         ({"cutmix": 1.0}, True, "augment.cutmix mixes the classes of whole images"),
     ],
 )
-def test_what_does_not_fit_the_truth_is_refused(settings, boxes, outputs):
-    with pytest.raises(UserError, match=outputs):
+def test_what_does_not_fit_the_truth_is_refused(settings, boxes, message):
+    with pytest.raises(UserError, match=message):
         samples(Painted(boxes=boxes), Augment(**settings))
     samples(Painted(boxes=boxes), Augment(**settings), train=False)
 

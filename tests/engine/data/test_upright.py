@@ -1,4 +1,4 @@
-"""Boxes stay with their pixels through the turn of EXIF, judged by Pillow's turn of an image."""
+"""Boxes stay with their pixels through the turn of EXIF, as Pillow turns the image."""
 
 import json
 from contextlib import closing
@@ -24,7 +24,7 @@ TURNS = range(1, 9)
 
 
 def painted(folder, turn, size=STORED):
-    """A black file with one white box, and EXIF's wish to turn it."""
+    """A black file with one white box, and an EXIF orientation."""
     image = np.zeros((*size, 3), np.uint8)
     image[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
     exif = Image.Exif()
@@ -59,7 +59,7 @@ def test_a_box_goes_where_pillow_puts_its_pixels(tmp_path, turn):
 
 
 @pytest.mark.parametrize("turn", [5, 6, 7, 8])
-def test_the_declared_size_tells_what_the_boxes_count(tmp_path, turn):
+def test_the_declared_size_decides_in_which_pixels_the_boxes_are(tmp_path, turn):
     path = painted(tmp_path, turn)
     size, box = seen_by_pillow(path)
     stored, shown = record(path, STORED), record(path, size)
@@ -72,7 +72,7 @@ def test_the_declared_size_tells_what_the_boxes_count(tmp_path, turn):
 
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("declared", [None, (7, 9)])
-def test_what_the_size_leaves_open_counts_the_upright_image(tmp_path, turn, declared):
+def test_where_the_size_leaves_it_open_boxes_are_upright(tmp_path, turn, declared):
     path = painted(tmp_path, turn)
     assert turn_of(record(path, declared), seen_by_pillow(path)[0]) == 1
 
@@ -84,7 +84,7 @@ def test_squares_and_halves_count_the_upright_image_and_a_wrong_size_turns_nothi
 
 
 class Turned:
-    """Eight files of one image; the annotations count the stored pixels where they can say so."""
+    """Five files of one image; the boxes are in pixels of the stored image."""
 
     classes, report, notes, on_error = ["box"], [], [], "fail"
 

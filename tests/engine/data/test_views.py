@@ -70,18 +70,18 @@ def test_a_wrong_name_is_refused(shared_data):
 def test_multilabel_is_what_vocs_own_lists_say(shared_data, split):
     folder = shared_data / "voc2012_sub/VOCdevkit/VOC2012"
     data = VOC(root=str(folder), split=split, view="multilabel")
-    outputs = {name: {} for name in data.classes}
+    presence = {name: {} for name in data.classes}
     for i in range(len(data)):
         one = data.record(i)
         assert one.boxes is None and one.ignore is not None
         row = dict(zip(one.labels.tolist(), (1 - one.ignore).tolist(), strict=True))
         assert len(row) == len(one.labels)  # each class once
         for label, name in enumerate(data.classes):
-            outputs[name][one.id] = row.get(label, -1)
+            presence[name][one.id] = row.get(label, -1)
     for name in data.classes:
         text = (folder / "ImageSets/Main" / f"{name}_{split}.txt").read_text()
-        assert outputs[name] == {k: int(v) for k, v in map(str.split, text.splitlines())}, name
-    assert {0, 1, -1} == {value for row in outputs.values() for value in row.values()}
+        assert presence[name] == {k: int(v) for k, v in map(str.split, text.splitlines())}, name
+    assert {0, 1, -1} == {value for row in presence.values() for value in row.values()}
 
 
 def test_largest_leaves_one_object_an_image(shared_data):

@@ -25,16 +25,16 @@ def started(*overrides):
         return start(hydra.compose("lr_find", overrides=[*SMALL, *overrides]))
 
 
-@pytest.mark.parametrize("said", [["optimizer=momentum"], ["trainer.accumulate=2"]])
-def test_afterwards_everything_is_as_it_was_to_the_bit(said):
-    run, loader = started(*said)
+@pytest.mark.parametrize("overrides", [["optimizer=momentum"], ["trainer.accumulate=2"]])
+def test_afterwards_everything_is_as_it_was_to_the_bit(overrides):
+    run, loader = started(*overrides)
     for _ in islice(train_epoch(run, loader, Silent()), 2):  # in the middle of an epoch
         pass
     before = copy.deepcopy(run.state())
     curve = find(run, loader, steps=11, least=1e-4, most=1e-2)  # over several epochs
     assert len(curve.losses) == 11
     assert equal(run.state(), before)
-    left_alone, again = started(*said)
+    left_alone, again = started(*overrides)
     left_alone.restore(before, "")
     for going, batches in ((run, loader), (left_alone, again)):
         epoch(going, batches)
@@ -48,7 +48,7 @@ def test_before_the_first_step_too_and_where_the_loss_is_not_finite():
     curve = find(run, loader, steps=40, least=1e-3, most=1e30)
     assert 3 <= len(curve.losses) < 40 and np.isfinite(curve.losses).all()
     assert equal(run.state(), before)
-    with pytest.raises(UserError, match="say a smaller least="):
+    with pytest.raises(UserError, match="pass a smaller least="):
         find(run, loader, steps=40, least=1e25, most=1e30)
     assert equal(run.state(), before)
     assert torch.isfinite(torch.tensor(list(epoch(run, loader).values()))).all()
@@ -101,15 +101,15 @@ def test_smoothing_keeps_a_level_and_does_not_lag():
 
 
 def shapes(kind, steps, rng):
-    """A curve of a kind over so many steps, from a loss of 2 on, with the noise of real ones."""
+    """A curve of a kind over this many steps, from a loss of 2, with the noise of real ones."""
     x = np.linspace(0, 1, steps)
-    unused_tensors = {
+    change = {
         "flat": 0 * x,
         "rising": 3 * x**2,
         "flat, then diverging": np.maximum(0, x - 0.8) * 40,
         "falling": -1 / (1 + np.exp(-20 * (x - 0.6))) + np.maximum(0, x - 0.85) * 40,
     }[kind]
-    return 2 + unused_tensors + 0.1 * rng.standard_normal(steps)
+    return 2 + change + 0.1 * rng.standard_normal(steps)
 
 
 @pytest.mark.parametrize("steps", [50, 200])
@@ -117,7 +117,7 @@ def shapes(kind, steps, rng):
     ("kind", "share"),
     [("flat", 0), ("rising", 0), ("flat, then diverging", 0), ("falling", 1)],
 )
-def test_a_fall_is_told_from_noise(kind, share, steps):
+def test_a_fall_is_distinguished_from_noise(kind, share, steps):
     rng = np.random.default_rng(0)
     found = [curve(shapes(kind, steps, rng), planned=steps).falls for _ in range(200)]
     assert np.mean(found) == pytest.approx(share, abs=0.01)
@@ -147,8 +147,8 @@ def command(*arguments):
 def test_the_command_leaves_a_curve(tmp_path):
     done = command("steps=12", "most=1e-3", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    summary_text = [line for line in done.stdout.splitlines() if "shows no fall" not in line]
-    assert [line.partition(":")[0].strip() for line in summary_text[-6:]] == [
+    lines = [line for line in done.stdout.splitlines() if "shows no fall" not in line]
+    assert [line.partition(":")[0].strip() for line in lines[-6:]] == [
         "12 steps, rates 1e-06 to 0.001", "steepest", "valley", "minimum / 10", "peak", "curve",
     ]  # fmt: skip
     rows = table(tmp_path / "lr_find.csv")
@@ -157,9 +157,9 @@ def test_the_command_leaves_a_curve(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "outputs"), [("least=11", "0 < least < most"), ("steps=9", "at least 10")]
+    ("wrong", "message"), [("least=11", "0 < least < most"), ("steps=9", "at least 10")]
 )
-def test_a_wrong_argument_is_refused_in_one_line(wrong, outputs):
+def test_a_wrong_argument_is_refused_in_one_line(wrong, message):
     done = command(wrong)
-    assert done.returncode == 2 and outputs in done.stderr
+    assert done.returncode == 2 and message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -42,13 +42,13 @@ def test_each_level_has_a_panel_with_one_cell_and_its_anchors():
     assert not same[:150].any() and not same[:, 480:780].any()  # one anchor a level, no other
 
 
-def test_owners_by_hand():
+def test_matched_objects_by_hand():
     # Slots 0 and 3 should say the second box, slot 1 the first; the others nothing.
     boxes = OBJECTS.boxes[[1, 0, 0, 1, 1]] + 0.01
     labels = torch.tensor([1, 0, BACKGROUND, 1, IGNORE])
-    assert draw_anchors.owners(boxes, labels, OBJECTS).tolist() == [1, 0, -1, 1, -1]
+    assert draw_anchors.matched_objects(boxes, labels, OBJECTS).tolist() == [1, 0, -1, 1, -1]
     nothing = torch.full((5,), BACKGROUND)
-    assert draw_anchors.owners(boxes, nothing, Objects.empty()).tolist() == [-1] * 5
+    assert draw_anchors.matched_objects(boxes, nothing, Objects.empty()).tolist() == [-1] * 5
 
 
 def test_matches_are_drawn_by_object():
@@ -101,7 +101,7 @@ def test_the_matches_are_those_of_the_head():
     output = network.eval()(torch.from_numpy(sample.image).permute(2, 0, 1)[None])
     assigned = network.head.assign(output, sample.objects)
     boxes = output.decoded(assigned.boxes)
-    owner = draw_anchors.owners(boxes[0], assigned.labels[0], sample.objects)
+    owner = draw_anchors.matched_objects(boxes[0], assigned.labels[0], sample.objects)
     assert set(owner.tolist()) == {-1, *range(len(sample.objects))}
     answers = sample.objects.labels[owner[owner >= 0]]
     assert torch.equal(answers, assigned.labels[0][owner >= 0])

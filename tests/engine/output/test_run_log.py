@@ -4,7 +4,7 @@ import torch
 
 from classify.metrics.multi_label import MultiLabel
 from detect.metrics.voc_map import VOCMap
-from engine.output.run_log import THRESHOLDS, _number, counts
+from engine.output.run_log import THRESHOLDS, _to_number, counts
 from engine.protocols import Ranked
 from engine.structures import Meta, Objects
 
@@ -59,4 +59,9 @@ def test_labels_are_ranked_by_image():
 
 
 def test_numbers_of_a_sweep_are_numbers():
-    assert [_number(text) for text in ("1e-3", "adam", "[1,2]", "")] == [0.001, "adam", "[1,2]", ""]
+    assert [_to_number(text) for text in ("1e-3", "adam", "[1,2]", "")] == [
+        0.001,
+        "adam",
+        "[1,2]",
+        "",
+    ]

@@ -9,7 +9,7 @@ from engine.builders import parts
 from engine.config.schema import CONFIGS
 from engine.summary.receptive_field import ReceptiveField, ReceptiveFields
 
-FIELDS = {  # at the last map; see test_recurrence_and_gradient_agree for how they are judged
+FIELDS = {  # at the last map; see test_recurrence_and_gradient_agree for how they are checked
     "alexnet": 195, "vgg16": 212, "resnet18": 435, "resnet34": 899, "resnet50": 427,
     "mobilenet_v2": 491,
 }  # fmt: skip
@@ -17,11 +17,11 @@ OTHERS = ["alexnet_2012", "googlenet", "mobilenet_v1", "mobilenet_v3_large", "da
           "darknet53", "csp_darknet", "resnet_cifar", "resnet101"]  # fmt: skip
 
 
-def reach(layer, size=(32, 32), channels=4, image=None):
+def receptive_field(layer, size=(32, 32), channels=4, image=None):
     image = torch.zeros(1, channels, *size) if image is None else image
-    with torch.no_grad(), ReceptiveFields() as reaches:
-        reaches.register(image, ReceptiveField())
-        return reaches.of(layer(image))
+    with torch.no_grad(), ReceptiveFields() as fields:
+        fields.register(image, ReceptiveField())
+        return fields.of(layer(image))
 
 
 def backbone(name):
@@ -66,7 +66,7 @@ def backbone(name):
     ],
 )
 def test_by_hand(layer, expected):
-    assert reach(layer) == expected
+    assert receptive_field(layer) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_by_hand(layer, expected):
     ],
 )
 def test_what_sees_the_whole_image(layer):
-    assert reach(layer).field == float("inf")
+    assert receptive_field(layer).size == float("inf")
 
 
 def test_a_gate_does_not_widen_the_field():
     gated = nn.Sequential(nn.Conv2d(4, 4, 3), SqueezeExcitation(4, 2))
-    assert reach(gated) == ReceptiveField(1, 0, 3)
+    assert receptive_field(gated) == ReceptiveField(1, 0, 3)
 
 
-def test_what_holds_no_image_has_no_reach():
-    with ReceptiveFields() as reaches:
-        assert reaches.of(torch.zeros(2) + 1) is None
+def test_what_holds_no_image_has_no_receptive_field():
+    with ReceptiveFields() as fields:
+        assert fields.of(torch.zeros(2) + 1) is None
 
 
 class Blur(nn.Module):
@@ -144,12 +144,12 @@ def by_gradient(network, level):
 @pytest.mark.parametrize("name", [*FIELDS, *OTHERS])
 def test_recurrence_and_gradient_agree(name):
     network = backbone(name)
-    with torch.no_grad(), ReceptiveFields() as reaches:
+    with torch.no_grad(), ReceptiveFields() as fields:
         image = torch.zeros(1, 3, 64, 64)
-        reaches.register(image, ReceptiveField())
-        found = [reaches.of(feature) for feature in network(image)]
+        fields.register(image, ReceptiveField())
+        found = [fields.of(feature) for feature in network(image)]
     assert [r.jump for r in found] == list(network.strides)
-    assert found[-1].field == FIELDS.get(name, found[-1].field)
+    assert found[-1].size == FIELDS.get(name, found[-1].size)
     network = blurred(network)
     for level in {0, len(found) // 2, len(found) - 1}:
-        assert by_gradient(network, level) == (found[level].field, found[level].jump)
+        assert by_gradient(network, level) == (found[level].size, found[level].jump)

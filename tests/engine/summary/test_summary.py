@@ -9,9 +9,9 @@ from torch import nn
 
 from classify.backbones.resnet import ResNet
 from engine.config.schema import CONFIGS
-from engine.summary.layers import Recorder, summary
+from engine.summary.layers import Recorder, summarize
 from engine.summary.receptive_field import ReceptiveField
-from engine.summary.table import WIDTH, facts, text
+from engine.summary.table import WIDTH, format_summary, plain_values
 
 PUBLISHED = [  # parameters with 1000 classes, GMACs at 224 as torchvision gives them
     ("alexnet", 61_100_840, 0.714),
@@ -31,7 +31,7 @@ PUBLISHED = [  # parameters with 1000 classes, GMACs at 224 as torchvision gives
 @cache
 def of(*overrides):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return summary(hydra.compose("summary", overrides=["image_size=224", *overrides]))
+        return summarize(hydra.compose("summary", overrides=["image_size=224", *overrides]))
 
 
 @pytest.mark.parametrize(("name", "parameters", "gmacs"), PUBLISHED)
@@ -51,11 +51,11 @@ def test_twenty_classes(name, parameters):
     assert of(f"model={name}").parameters == parameters
 
 
-def test_what_only_training_runs_is_counted_and_said():
+def test_what_only_training_runs_is_counted_and_listed():
     # Both auxiliary classifiers: 13,004,888 - 6,624,904.
     found = of("model=googlenet", "num_classes=1000")
     assert found.unlisted == 6_379_984
-    assert "parameters 13,004,888, 6,379,984 of them in no layer above" in text(found)
+    assert "parameters 13,004,888, 6,379,984 of them in no layer above" in format_summary(found)
 
 
 def test_a_layer_by_hand():
@@ -97,19 +97,19 @@ def test_images_need_not_be_square():
 
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_large", "vit_tiny", "ssd_resnet34"])
-def test_the_text_fits_its_columns_and_says_what_the_json_says(name):
+def test_the_text_fits_its_columns_and_agrees_with_the_json(name):
     found = of(f"model={name}")
-    lines = text(found).split("\n")
+    lines = format_summary(found).split("\n")
     assert max(map(len, lines)) <= WIDTH
     start = lines.index("") + 2
     for line, row in zip(lines[start:], found.layers, strict=False):
         assert line.split()[0].removeprefix("..") in row.name and row.type in line
         assert f"{row.parameters:,}" in line or not row.parameters
-    assert f"parameters {found.parameters:,}" in text(found)
-    said = json.loads(json.dumps(facts(found), allow_nan=False))
-    assert len(said["layers"]) == len(found.layers)
-    assert said["layers"][0]["field"] == found.layers[0].field
-    assert {"all", None} & {row["field"] for row in said["layers"]} <= {"all"}
+    assert f"parameters {found.parameters:,}" in format_summary(found)
+    values = json.loads(json.dumps(plain_values(found), allow_nan=False))
+    assert len(values["layers"]) == len(found.layers)
+    assert values["layers"][0]["field"] == found.layers[0].field
+    assert {"all", None} & {row["field"] for row in values["layers"]} <= {"all"}
 
 
 def test_a_layer_that_runs_twice_has_its_parameters_once():
@@ -123,10 +123,10 @@ def test_a_layer_that_runs_twice_has_its_parameters_once():
             return self.conv(self.conv(x)) @ x * self.scale
 
     network, recorder = Twice(), Recorder()
-    with torch.no_grad(), recorder.flops, recorder.reaches:
+    with torch.no_grad(), recorder.flops, recorder.fields:
         recorder.watch(network, "net")
         image = torch.zeros(1, 3, 8, 8)
-        recorder.reaches.register(image, ReceptiveField())
+        recorder.fields.register(image, ReceptiveField())
         network(image)
     rows = [(r.name, r.parameters, r.field, r.macs) for r in recorder.layers]
     once = 81 * 64
@@ -134,7 +134,7 @@ def test_a_layer_that_runs_twice_has_its_parameters_once():
     assert rows[2:] == [("net", 1, float("inf"), 3 * 8**3)]  # its own product and parameter
 
 
-def test_a_backbone_that_needs_numbers_gets_them_and_the_reason_is_said(monkeypatch):
+def test_a_backbone_that_needs_numbers_gets_them_and_the_reason_is_noted(monkeypatch):
     forward = ResNet.forward
 
     def picky(self, images):
@@ -142,7 +142,7 @@ def test_a_backbone_that_needs_numbers_gets_them_and_the_reason_is_said(monkeypa
 
     monkeypatch.setattr(ResNet, "forward", picky)
     found = of("model=resnet18", "num_classes=7", "image_size=64")
-    assert "computed with numbers, on the CPU: " in text(found) and "meta" in found.note
+    assert "computed with numbers, on the CPU: " in format_summary(found) and "meta" in found.note
     assert found.parameters == 11_689_512 - 993 * 513
     assert not of("model=resnet18").note
 
@@ -158,10 +158,10 @@ def test_the_command_prints_one_json_document(tmp_path):
     arguments = ["model=resnet18", "num_classes=10", "format=json", "backbone.weights=no/file.pt"]
     code, out, err = command(*arguments, cwd=tmp_path)
     assert (code, err) == (0, "")
-    said = json.loads(out)
-    assert said["image_size"] == [224, 224]  # auto
-    assert said["parameters"] == 11_689_512 - 990 * 513 and said["levels"] == []
-    assert said["layers"][-1]["output"] == [10]
+    values = json.loads(out)
+    assert values["image_size"] == [224, 224]  # auto
+    assert values["parameters"] == 11_689_512 - 990 * 513 and values["levels"] == []
+    assert values["layers"][-1]["output"] == [10]
 
 
 def test_the_command_prints_a_table(tmp_path):

@@ -49,7 +49,7 @@ def test_a_limit_cuts_epochs_and_later_ones_see_other_images():
     assert len(loader("trainer.limit=50", shuffle=False)) == 3
 
 
-def test_by_heart_means_the_first_images_as_they_are():
+def test_overfit_means_the_first_images_as_they_are():
     batches = loader("trainer.overfit=4", shuffle=False)
     assert [[m.index for m in batch.meta] for batch in batches] == [[0, 1, 2], [3]]
     assert loader("trainer.overfit=99").images == 8
@@ -61,7 +61,7 @@ def test_fast_runs_everything_once_and_says_so(tmp_path):
     (row,) = table(tmp_path / "metrics.csv")
     assert "val/mAP" in row
     assert metrics(tmp_path)["dataset"].endswith("val, trainer.limit=1")
-    told = out[out.index("where ") :].splitlines()
+    told = out[out.index("time per part") :].splitlines()
     shares = {line.partition("%")[2].strip(): float(line.split()[0]) for line in told[1:9]}
     assert list(shares) == ["start", "data", "forward", "losses", "backward", "optimizer",
                            "evaluation", "logs and checkpoints"]  # fmt: skip
@@ -72,8 +72,8 @@ def test_the_rest_of_a_resumed_run_can_be_profiled_or_no_longer(tmp_path):
     last = tmp_path / "checkpoints/last.pt"
     run("train.py", *SMALL, "trainer=debug/fast", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     more = run("train.py", f"resume={last}", "trainer.epochs=2", "profile=true", cwd=tmp_path)
-    assert "where " in more and "%  forward" in more and "%  evaluation" in more
-    assert "where " not in run("train.py", f"resume={last}", "profile=false", cwd=tmp_path)
+    assert "time per part" in more and "%  forward" in more and "%  evaluation" in more
+    assert "time per part" not in run("train.py", f"resume={last}", "profile=false", cwd=tmp_path)
     refused = start("eval.py", f"checkpoint={last}", "profile=true", cwd=tmp_path)
     assert "profile: no such key" in refused.communicate()[1] and refused.returncode == 2
 
@@ -82,7 +82,7 @@ def test_overfit_validates_on_what_it_trains_on(tmp_path):
     run("train.py", *SMALL, "trainer=debug/overfit", "trainer.epochs=1", "trainer.overfit=2",
         f"hydra.run.dir={tmp_path}", cwd=tmp_path)  # fmt: skip
     found = metrics(tmp_path)
-    assert found["dataset"].endswith("train's first 2 images, learned by heart")
+    assert found["dataset"].endswith("train's first 2 images, overfit")
     assert {p.name for p in (tmp_path / "images").glob("train_*")} == {
         "train_000000.jpg", "train_000001.jpg",
     }  # fmt: skip
@@ -120,7 +120,7 @@ def test_the_step_timer_by_hand(monkeypatch):
         timer(part)
     assert timer.seconds == {"data": 2, "forward": 3}
     assert timer.summary_text().splitlines() == [
-        "where 5.0 s went:",
+        "time per part, of 5.0 s:",
         " 40.0 %  data",
         " 60.0 %  forward",
     ]

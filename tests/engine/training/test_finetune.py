@@ -16,7 +16,7 @@ from engine.errors import UserError
 from engine.network import Network, groups, parameters
 from engine.structures import Objects
 from engine.training.finetune import Finetune
-from engine.training.optimizer import optimizer
+from engine.training.optimizer import build_optimizer
 
 
 class Backbone(SequentialBackbone):
@@ -59,7 +59,7 @@ def test_the_last_groups_train(last, names, count):
 
 def step(net, finetune, epochs=2, name="sgd"):
     param_groups = finetune.param_groups(net)
-    sgd = optimizer(param_groups, part(node(name), "optimizer"))
+    sgd = build_optimizer(param_groups, part(node(name), "optimizer"))
     torch.manual_seed(0)
     for epoch in range(epochs):
         net.train()
@@ -101,7 +101,7 @@ def test_rates_fall_with_depth():
     assert [(factor, sum(p.numel() for p in held)) for factor, held in param_groups] == [
         (0.125, 6), (0.25, 2), (0.5, 10), (1.0, 4),
     ]  # fmt: skip
-    sgd = optimizer(param_groups, part(node("sgd"), "optimizer"))
+    sgd = build_optimizer(param_groups, part(node("sgd"), "optimizer"))
     base = node("sgd").lr
     assert {round(group["lr"] / base, 6) for group in sgd.param_groups} == {0.125, 0.25, 0.5, 1}
 
@@ -115,7 +115,7 @@ def test_one_more_group_every_few_epochs():
 
 
 def test_more_groups_than_there_are_is_refused():
-    with pytest.raises(UserError, match="finetune.last=4: there are 3 groups"):
+    with pytest.raises(UserError, match="finetune.last=4: got a network of 3 groups"):
         Finetune(last=4).param_groups(network())
 
 

@@ -26,8 +26,8 @@ from engine.training.clip import GlobalNorm, NoClip
 from engine.training.ema import averaged
 from engine.training.finetune import Finetune
 from engine.training.guard import Guard
-from engine.training.loop import detect, evaluate, train_epoch
-from engine.training.optimizer import optimizer
+from engine.training.loop import evaluate_network, predict_batches, train_epoch
+from engine.training.optimizer import build_optimizer
 from engine.training.run import Clock, Progress, Run
 from engine.training.schedule import Plateau
 
@@ -91,7 +91,9 @@ def loader(data, batch_size, train=False, augment=None):
 
 
 def run(net, accumulate=1, clock=None, ema=None, lr=0.1, limit=20):
-    optim = optimizer([(1.0, net.parameters())], partial(torch.optim.SGD, lr=lr, momentum=0.9))
+    optim = build_optimizer(
+        [(1.0, net.parameters())], partial(torch.optim.SGD, lr=lr, momentum=0.9)
+    )
     return Run(
         network=net,
         ema=averaged(net, ema) if ema else None,
@@ -253,7 +255,9 @@ def test_done_never_falls(total, minutes, steps):
 
 def found(numbers, batch_size):
     """Scores and boxes by image."""
-    batches = detect(network(), loader(ImageDataset(numbers), batch_size), CPU, Precision.fp32)
+    batches = predict_batches(
+        network(), loader(ImageDataset(numbers), batch_size), CPU, Precision.fp32
+    )
     return {
         m.id: (objects.of(i).scores.tolist(), objects.of(i).boxes.tolist())
         for objects, batch, _ in batches
@@ -271,7 +275,7 @@ def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_fill():
 def test_the_network_sees_full_batches_only():
     net, sizes = network(), []
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    results = list(detect(net, loader(ImageDataset(range(6)), 4), CPU, Precision.fp32))
+    results = list(predict_batches(net, loader(ImageDataset(range(6)), 4), CPU, Precision.fp32))
     assert sizes == [4, 4] and [len(batch.meta) for _, batch, _ in results] == [4, 2]
     assert results[1][0].batch_index.max() == 1  # nothing is said about the filling
 
@@ -279,14 +283,16 @@ def test_the_network_sees_full_batches_only():
 def test_few_images_are_not_filled_up_to_a_large_batch():
     net, sizes = network(), []
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    list(detect(net, loader(ImageDataset(range(3)), 10**9), CPU, Precision.fp32))
+    list(predict_batches(net, loader(ImageDataset(range(3)), 10**9), CPU, Precision.fp32))
     assert sizes == [3]
 
 
 def test_detect_changes_no_weight_and_keeps_no_graph():
     net = network()
     before = copy.deepcopy(net.state_dict())
-    for objects, _, losses in detect(net, loader(ImageDataset(range(3)), 2), CPU, Precision.fp32):
+    for objects, _, losses in predict_batches(
+        net, loader(ImageDataset(range(3)), 2), CPU, Precision.fp32
+    ):
         assert not objects.scores.requires_grad and not losses["class"].requires_grad
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items()) and not net.training
 
@@ -297,7 +303,7 @@ def test_evaluate_scores_a_trained_network():
         epoch(going, loader(data, 4, train=True))
     judge = TopK(classes=data.classes)
     for net, accuracy in ((network(Blind), 0), (going.network, 1)):  # each starts afresh
-        scores, predicted = evaluate(net, loader(data, 5), judge, CPU, Precision.fp32)
+        scores, predicted = evaluate_network(net, loader(data, 5), judge, CPU, Precision.fp32)
         assert scores["top1"] == accuracy
     assert scores["loss/class"] < 0.2
     assert [m.id for _, meta in predicted for m in meta] == list(range(12))
@@ -305,7 +311,9 @@ def test_evaluate_scores_a_trained_network():
 
 def test_the_loss_of_a_split_is_the_mean_of_its_batches():
     data, net = ImageDataset(range(5)), network()
-    scores, _ = evaluate(net, loader(data, 2), TopK(classes=data.classes), CPU, Precision.fp32)
+    scores, _ = evaluate_network(
+        net, loader(data, 2), TopK(classes=data.classes), CPU, Precision.fp32
+    )
     with torch.no_grad():
         costs = [net.losses(net(b.images), b.objects)["class"].item() for b in loader(data, 2)]
     assert len(costs) == 3  # of two, two and one
@@ -317,7 +325,9 @@ def test_evaluate_before_anything_is_found(metric):
     data = ImageDataset(range(5), boxed=True)
     judge = metric(classes=data.classes)
     for _ in range(2):  # the second starts afresh
-        scores, predicted = evaluate(network(Blind), loader(data, 2), judge, CPU, Precision.fp32)
+        scores, predicted = evaluate_network(
+            network(Blind), loader(data, 2), judge, CPU, Precision.fp32
+        )
         assert scores[judge.primary] == 0 and np.isfinite(scores["loss/class"])
         assert sum(len(objects) for objects, _ in predicted) == 0 and len(predicted) == 3
 
@@ -325,7 +335,7 @@ def test_evaluate_before_anything_is_found(metric):
 def test_a_plateau_lowers_the_rate_for_good_and_through_a_resume():
     def plateaued():
         made = run(network(), lr=0.8)
-        made.judge = Plateau(patience=2, gamma=0.5).judge
+        made.plateau_factor = Plateau(patience=2, gamma=0.5).plateau_factor
         return made
 
     going, batches, rates = plateaued(), loader(ImageDataset(range(4)), 4, train=True), []

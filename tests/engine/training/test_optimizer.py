@@ -7,7 +7,7 @@ from torch import nn
 
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
-from engine.training.optimizer import optimizer
+from engine.training.optimizer import build_optimizer
 
 OPTIMIZERS = sorted((CONFIGS / "optimizer").glob("*.yaml"))
 
@@ -25,7 +25,7 @@ def test_only_weights_decay():
     for parameter in net.parameters():
         nn.init.ones_(parameter)
         parameter.grad = torch.zeros_like(parameter)
-    optimizer(all_of(net), partial(torch.optim.SGD, lr=0.1, weight_decay=0.5)).step()
+    build_optimizer(all_of(net), partial(torch.optim.SGD, lr=0.1, weight_decay=0.5)).step()
     linear, norm = net
     assert linear.weight.item() == pytest.approx(0.95)  # 1 - 0.1 * 0.5 * 1
     assert [linear.bias.item(), norm.weight.item(), norm.bias.item()] == [1, 1, 1]
@@ -34,7 +34,7 @@ def test_only_weights_decay():
 def test_each_depth_has_its_own_rate():
     net = network()
     param_groups = [(0.25, net[0].parameters()), (1.0, net[2].parameters())]
-    groups = optimizer(param_groups, partial(torch.optim.SGD, lr=0.8)).param_groups
+    groups = build_optimizer(param_groups, partial(torch.optim.SGD, lr=0.8)).param_groups
     held = [(g["lr"], [id(p) for p in g["params"]]) for g in groups]
     weight, bias = net[0].parameters()
     weight2, bias2 = net[2].parameters()
@@ -48,7 +48,7 @@ def test_each_depth_has_its_own_rate():
 
 def test_an_empty_group_is_left_out():
     net = nn.Linear(2, 2, bias=False)
-    groups = optimizer(all_of(net), partial(torch.optim.SGD, lr=1.0)).param_groups
+    groups = build_optimizer(all_of(net), partial(torch.optim.SGD, lr=1.0)).param_groups
     assert len(groups) == 1
 
 
@@ -57,7 +57,7 @@ def test_every_optimizer_builds_and_steps(path):
     node = OmegaConf.load(path)
     net = network()
     before = [p.detach().clone() for p in net.parameters()]
-    made = optimizer(all_of(net), part(node, "optimizer"))
+    made = build_optimizer(all_of(net), part(node, "optimizer"))
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     made.step()
