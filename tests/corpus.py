@@ -116,7 +116,7 @@ HALF = r"damaged|cut short"
 HUGE = r"\d+ x \d+ pixels, more than 200 million"
 
 # Name, suffix, bytes and what is said of an image that cannot be read.
-BAD_PICTURES: list[tuple[str, str, bytes, str]] = [
+BAD_IMAGES: list[tuple[str, str, bytes, str]] = [
     ("empty", ".jpg", b"", r"empty \(0 bytes\)"),
     ("text", ".jpg", b"hello world", r"no image \(11 bytes, first b'hell'\)"),
     ("zeros", ".png", bytes(500), r"no image \(500 bytes"),
@@ -273,7 +273,7 @@ UPRIGHT_SIZE = f"<width>{HIGH}</width><height>{SIDE}</height>"
 SMALL = thing("cat", corners(2, 2, 30, 30))
 
 VOC = [
-    *(_image(*row) for row in BAD_PICTURES),
+    *(_image(*row) for row in BAD_IMAGES),
     _instead("missing", lambda path: None, "no image JPEGImages/missing|No such file"),
     _instead("folder", Path.mkdir, "Is a directory|no image"),
     _instead("pipe", os.mkfifo, "a pipe or a device|no image"),
@@ -443,7 +443,7 @@ def _in_folder(name: str, suffix: str, data: bytes, message: str) -> Case:
 
 
 FOLDER = [
-    *(_in_folder(*row) for row in BAD_PICTURES),
+    *(_in_folder(*row) for row in BAD_IMAGES),
     Case("not_a_image", lambda root: folder_image(root, "notes.txt", b"x"), "no image"),
     Case("beside_the_classes", lambda root: (root / "train" / "list.csv").touch(),
          "lies beside the class folders"),
@@ -501,7 +501,7 @@ def _in_yolo(name: str, suffix: str, data: bytes, message: str) -> Case:
 
 
 YOLO = [
-    *(_in_yolo(*row) for row in BAD_PICTURES),
+    *(_in_yolo(*row) for row in BAD_IMAGES),
     _shares("four_values", "0 0.5 0.5 0.4", "4 values, expected class cx cy w h"),
     _shares("polygon", "0 0.1 0.1 0.5 0.1 0.5 0.5", "7 values, .*polygon"),
     _shares("class_text", "cat 0.5 0.5 0.4 0.4", "class is 'cat', expected a number"),

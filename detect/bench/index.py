@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-PICTURES, BOXES, CLASSES = 118_287, 860_001, 80
+IMAGES, BOXES, CLASSES = 118_287, 860_001, 80
 SIDE = (480, 640)  # height, width
 # What is imported, then what is timed; `path` is the file.
 READERS = {
@@ -75,7 +75,7 @@ def _open(name: str, path: Path) -> list[float]:
     return [float(number) for line in done.stdout.splitlines()[-2:] for number in line.split()]
 
 
-def write(path: Path, *, seed: int, images: int = PICTURES, boxes: int = BOXES) -> None:
+def write(path: Path, *, seed: int, images: int = IMAGES, boxes: int = BOXES) -> None:
     """A truth file of random boxes, the same for the same seed; no box leaves its image."""
     rng = np.random.default_rng(seed)
     ids = np.sort(rng.choice(5 * images, images, replace=False))

@@ -16,7 +16,7 @@ from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
 
-PICTURES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
+IMAGES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
 
 
 class VOC(ImageDataset):
@@ -50,7 +50,7 @@ class VOC(ImageDataset):
     ) -> None:
         super().__init__(view=view, on_error=on_error)
         self._base = _voc_folder(Path(root).expanduser())
-        self.folder = str(self._base / PICTURES)
+        self.folder = str(self._base / IMAGES)
         self.classes = check_classes(_class_names(self._base) if classes is None else classes)
         lists = splits or str(self._base / LISTS)
         how = find_split(split, root=self._base, own=(), lists=lists, val_share=val_share)

@@ -18,7 +18,7 @@ from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
 
 COLUMNS = ("class", "cx", "cy", "w", "h")
-PICTURES, LABELS, CLASSES = "images", "labels", "classes.txt"
+IMAGES, LABELS, CLASSES = "images", "labels", "classes.txt"
 SLACK = 1.0  # pixels that a box may reach over the border by the rounding of its shares
 
 
@@ -54,7 +54,7 @@ class YOLO(ImageDataset):
         self.classes = check_classes(_class_names(base) if classes is None else classes)
         own = _own(base)
         how = find_split(split, root=base, own=own, lists=splits, val_share=val_share)
-        self._labels, folder = own.get(how.source, (base / LABELS, base / PICTURES))
+        self._labels, folder = own.get(how.source, (base / LABELS, base / IMAGES))
         self.folder = str(folder)
         self.index = Index.of(self._entries(folder))
         self.select_split(how, split, val_share, seed)
@@ -106,13 +106,13 @@ class YOLO(ImageDataset):
 
 def _own(root: Path) -> dict[str, tuple[Path, Path]]:
     """Folders of labels and of images by split; none where the set is in one piece."""
-    if not any(root.glob(PICTURES)) and not any(root.glob(f"*/{PICTURES}")):
+    if not any(root.glob(IMAGES)) and not any(root.glob(f"*/{IMAGES}")):
         raise UserError(
-            f"dataset.root={root}: expected {PICTURES}/<split>/ and {LABELS}/<split>/ in it"
+            f"dataset.root={root}: expected {IMAGES}/<split>/ and {LABELS}/<split>/ in it"
         )
-    inside = (p for p in (root / PICTURES).glob("*") if p.is_dir())
+    inside = (p for p in (root / IMAGES).glob("*") if p.is_dir())
     own = {p.name: (root / LABELS / p.name, p) for p in inside}
-    return own | {p.parent.name: (p.parent / LABELS, p) for p in root.glob(f"*/{PICTURES}")}
+    return own | {p.parent.name: (p.parent / LABELS, p) for p in root.glob(f"*/{IMAGES}")}
 
 
 def _class_names(root: Path) -> list[str]:

@@ -2,12 +2,12 @@
 
 Each model of its preset, in float32, on drawn images:
 
-bare: forward, backward and optimizer of the network, its loss the plain sum of what it says.
+bare: forward, backward and optimizer of the network, its loss the plain sum of its outputs.
 step: `engine.training.loop.train_epoch` over batches that are ready: to weights that are updated,
 with
     losses, clipping, average, guard, schedule and the sums of the progress.
 loop: the same over the loader with one worker, whose images are drawn as they are needed.
-losses: of the step, the assignment and the losses, with their gradient by what the network says.
+losses: of the step, the assignment and the losses, with their gradient by the network's outputs.
 torchvision: as its reference loop trains its own SSD300 or RetinaNet, beside ours on the same
     backbone.
 """
@@ -66,8 +66,8 @@ def measure(
     """One row for each model and what is timed of it.
 
     Args:
-        models: options of model=, at the side that they say or `SIDE`.
-        batch: images; None for 8, or what `BATCH` says.
+        models: options of model=, at their own side or `SIDE`.
+        batch: images; None for 8, or the model's of `BATCH`.
         steps: that are timed at once; then it is the next one's turn.
         repeats: turns of each.
         seed: of the weights.
@@ -169,12 +169,12 @@ def _losses(run: Run, ready: Ready, outputs: list[Output]) -> None:
 
 
 def _differentiable(output: Output) -> list[Tensor]:
-    """What the network says: logits, boxes and objectness, where it has them."""
+    """The network's logits, boxes and objectness, where it has them."""
     return [x for x in output[:3] if isinstance(x, Tensor)]
 
 
 def _outputs(run: Run, ready: Ready) -> list[Output]:
-    """What the network says of each batch, as inputs of the losses."""
+    """The network's output for each batch, as inputs of the losses."""
     with torch.no_grad():
         found = [run.network(batch.images) for batch in ready]
     for output in found:

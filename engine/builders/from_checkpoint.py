@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import parts
 from engine.builders.instantiate import check
-from engine.config.schema import inherit
+from engine.config.inherit import inherit
 from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import BackboneOptions

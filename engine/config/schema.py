@@ -8,8 +8,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from engine.errors import UserError, did_you_mean
-
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -183,38 +181,6 @@ class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
     profile: bool | None = None  # of the rest of the run; null: as the run had it
-
-
-def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
-    """The checkpoint's configuration changed by the keys that the user set.
-
-    A node that names a class replaces the saved one; any other changes single keys of it.
-
-    Raises:
-        UserError: a key that the saved configuration does not have.
-    """
-    merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
-    merged.device = cfg.device
-    if cfg.get("profile") is not None:
-        merged.profile = cfg.profile
-    for name in ("trainer", "loader", "head", "dataset", "metric"):
-        if "_target_" in cfg[name]:
-            merged[name] = cfg[name]
-        else:
-            _change(merged[name], cfg[name], name)
-    return merged
-
-
-def _change(saved: DictConfig, change: DictConfig, name: str) -> None:
-    for key, value in change.items():
-        if key not in saved:
-            near = did_you_mean(str(key), map(str, saved))
-            raise UserError(f"{name}.{key}: the checkpoint's {name} has no such key{near}")
-        inner = isinstance(value, DictConfig) and "_target_" not in value
-        if inner and isinstance(saved[key], DictConfig):
-            _change(saved[key], value, f"{name}.{key}")
-        else:
-            saved[key] = value
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from engine.builders import parts
 from engine.builders.instantiate import check, part
 from engine.cli import _options
 from engine.config import schema
+from engine.config.inherit import inherit
 from engine.errors import UserError
 
 CONFIGS = schema.CONFIGS
@@ -137,8 +138,12 @@ def test_hydra_refuses_what_the_schema_does_not_know(wrong):
 
 def test_a_checkpoints_configuration_is_changed_key_by_key():
     saved = schema.plain(compose("model=ssd_resnet34"))
-    changed = schema.inherit(saved, compose("head.postprocess.iou=0.4", name="eval"))
+    changed = inherit(saved, compose("head.postprocess.iou=0.4", name="eval"))
     assert changed.head.postprocess == saved["head"]["postprocess"] | {"iou": 0.4}
     parts.check_all(changed)
     with pytest.raises(UserError, match="head.postprocess.iuo: .*no such key; did you mean 'iou'"):
-        schema.inherit(saved, compose("head.postprocess.iuo=0.4", name="eval"))
+        inherit(saved, compose("head.postprocess.iuo=0.4", name="eval"))
+    with pytest.raises(
+        UserError, match="head.postprocess.keep: this key is called .*max_detections"
+    ):
+        inherit(saved, compose("head.postprocess.keep=4", name="eval"))
