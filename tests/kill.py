@@ -1,11 +1,11 @@
-"""Kill training at random moments, resume until it is done, compare with a run left alone.
+"""Kill training at random moments, resume until it is done, compare with an uninterrupted run.
 
     OMP_NUM_THREADS=1 python tests/kill.py --runs 100 dataset=voc dataset.root=../shared/data/bccd
 
 Runs alternate between 0 and 2 workers, with and without accumulation. Each is killed until it has
 been hit `--hits` times: with SIGKILL at a random moment, with SIGKILL inside a save, with SIGTERM
 at a random moment. Then it may end, and its weights, averages, optimizer, random states and
-metrics.csv must be those of the run left alone. Processes are forked from one that has torch
+metrics.csv must equal those of an uninterrupted run. Processes are forked from one that has torch
 loaded, or their start would take most of the time.
 """
 
@@ -30,7 +30,7 @@ WAYS = ("SIGKILL", "SIGKILL inside a save", "SIGTERM")
 
 
 def launch(arguments: list[str], folder: Path) -> int:
-    """`train.py` in a forked process of its own group, its output in the folder; the process."""
+    """Start `train.py` in a forked process group, with its output in the folder; return its pid."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "checkpoints/last.pt").exists():
         arguments = ["resume=auto"]
@@ -55,7 +55,7 @@ def launch(arguments: list[str], folder: Path) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether the process is over, by now; one that failed by itself is an error."""
+    """Return whether the process has ended; exit with an error if it failed by itself."""
     found, status = os.waitpid(pid, os.WNOHANG)
     if found and os.waitstatus_to_exitcode(status):
         raise SystemExit(f"training failed by itself, with {os.waitstatus_to_exitcode(status)}")
@@ -63,7 +63,7 @@ def ended(pid: int) -> bool:
 
 
 def hit(pid: int, way: str, wait: float, folder: Path) -> bool:
-    """Kill the process in that way after `wait` seconds; False where it was over before."""
+    """Kill the process in that way after `wait` seconds; return False if it had ended before."""
     start, saving = time.monotonic(), folder / "checkpoints/last.tmp"
     while time.monotonic() - start < wait or (way == WAYS[1] and not saving.exists()):
         if ended(pid):
@@ -76,7 +76,7 @@ def hit(pid: int, way: str, wait: float, folder: Path) -> bool:
 
 
 def survive(number: int, hits: int, seconds: float, arguments: list[str], folder: Path) -> Counter:
-    """One run, hit and resumed until it is done; how it was hit."""
+    """Kill and resume one run until it is done; return how often it was killed in each way."""
     rng, counts = random.Random(number), Counter()
     while True:
         pid = launch(arguments, folder)
@@ -91,30 +91,30 @@ def survive(number: int, hits: int, seconds: float, arguments: list[str], folder
 
 
 def main() -> None:
-    """Every run as it ends, and the sum of all."""
+    """Print each run when it ends, and the totals."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--hits", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of every run, like dataset=voc")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     import engine.train  # noqa: F401, what the processes share
 
     folder, seconds, total = Path(tempfile.mkdtemp()), [], Counter()
-    for i, setting in enumerate(SETTINGS[: asked.runs]):
+    for i, setting in enumerate(SETTINGS[: args.runs]):
         start = time.monotonic()
-        survive(0, 0, 0, [*BASE, *setting, *asked.overrides], folder / f"whole{i}")
+        survive(0, 0, 0, [*BASE, *setting, *args.overrides], folder / f"whole{i}")
         seconds.append(time.monotonic() - start)
-    for number in range(asked.runs):
+    for number in range(args.runs):
         i = number % len(SETTINGS)
-        arguments = [*BASE, *SETTINGS[i], *asked.overrides]
-        counts = survive(number, asked.hits, seconds[i], arguments, folder / str(number))
+        arguments = [*BASE, *SETTINGS[i], *args.overrides]
+        counts = survive(number, args.hits, seconds[i], arguments, folder / str(number))
         assert_same_end(folder / f"whole{i}", folder / str(number))
         total += counts
         print(f"run {number}: {' '.join(SETTINGS[i])}: {dict(counts)}: the same bits", flush=True)
-    print(f"{asked.runs} of {asked.runs} runs end with the same bits, hit by {dict(total)}")
+    print(f"{args.runs} of {args.runs} runs end with the same bits, hit by {dict(total)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""`train.py` with images made the plain way: decode whole, cut, resize with antialiasing, flip.
+"""`train.py` with plain preprocessing: decode in full, crop, resize with antialiasing, flip.
 
     python tests/plain.py experiment=bccd_pretrained backbone.weights=FILE dataset.root=FOLDER
 
-The draws are those of `train.py`; only the pixels differ. It shows what the fused warp costs in
-accuracy, which may decode at a fraction, snaps views to whole pixels and samples four of them.
+The random numbers are those of `train.py`; only the pixels differ. It shows the accuracy that the
+fused warp loses by decoding at reduced size, rounding crops to whole pixels and interpolating
+between four of them.
 """
 
 import sys
@@ -17,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What `engine.data.viewport.warp` gives for an upright map, one plain step after the other."""
+    """Do what `engine.data.viewport.warp` does, in separate steps; for maps without rotation."""
     from engine.data.viewport import FILL
 
-    assert matrix[0, 1] == matrix[1, 0] == 0, "the plain way does not turn images"
+    assert matrix[0, 1] == matrix[1, 0] == 0, "no rotation here"
     ends = [(np.array([0, n]) - matrix[i, 2]) / matrix[i, i] for i, n in enumerate(size[::-1])]
     (left, right), (top, bottom) = (np.sort(np.round(e)).astype(int) for e in ends)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3, h, w]
@@ -35,7 +36,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 
 
 def main() -> None:
-    """Put the plain way in place of the fused one, and train."""
+    """Replace the fused warp by the plain one, and train."""
     sys.path.insert(0, str(ROOT))
     from engine.data import samples, viewport
     from train import main as train

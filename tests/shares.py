@@ -1,9 +1,9 @@
-"""The same training and evaluation by one, two or three processes, for `test_distributed.py`.
+"""Train and evaluate in one, two or three processes, for `test_distributed.py`.
 
     python tests/shares.py FOLDER 2
 
-Writes what two came to into `2.pt` of the folder, where `1.pt` is already. Processes are forked
-from one that has torch loaded, or their start would take most of the time.
+Writes the results of two processes to `2.pt` of the folder, which has `1.pt` already. Processes are
+forked from one that has torch loaded, or their start would take most of the time.
 """
 
 import copy
@@ -47,11 +47,11 @@ NETWORKS = {
 }  # fmt: skip
 
 
-JUDGED = ["classifier", "focal", "shards"]
+EVALUATED = ["classifier", "focal", "shards"]
 
 
 def draw(folder):
-    """30 images of three colours to train on, 101 to validate, as `image_folder` wants them."""
+    """Write 30 training and 101 validation images of three colours in `image_folder`'s layout."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 30), ("val", 101)):
         for i in range(count):
@@ -63,7 +63,7 @@ def draw(folder):
 
 
 def without_batch_statistics(module):
-    """The network with normalisation of each image by itself: shares change nothing then."""
+    """Replace batch by group normalisation, which does not depend on how a batch is divided."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(1, child.num_features))
@@ -78,7 +78,7 @@ def compose(name, folder):
 
 
 def trained(name, cfg, folder):
-    """Weights after 10 or 20 batches, their rows, and the evaluation of one process's weights."""
+    """Return weights after 10 or 20 batches, their rows, and scores of one process's weights."""
     cfg.trainer.shard &= collectives.world() > 1
     torch.manual_seed(collectives.rank())  # the first process's weights count
     train = parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=True)
@@ -90,7 +90,7 @@ def trained(name, cfg, folder):
     rows = [epoch(run, train) for _ in range(cfg.trainer.epochs)]
     state = copy.deepcopy(run.state())
     ends = {"weights": state["model"], "ema": state["ema"], "rows": rows}
-    if name not in JUDGED:
+    if name not in EVALUATED:
         return ends
     if collectives.world() > 1:
         first = torch.load(folder / "1.pt", weights_only=True)[name]["ema"]
@@ -103,7 +103,7 @@ def trained(name, cfg, folder):
 
 
 def poisoned(run, train):
-    """How many steps an epoch skips, and whether each process's weights stay.
+    """Return how many steps an epoch skips, and whether each process's weights are unchanged.
 
     The loss is not finite in the last process alone.
     """
@@ -118,45 +118,46 @@ def poisoned(run, train):
     return {"skipped": row["train/skipped"], "still": collectives.all_gather([still])}
 
 
-def judged():
-    """What is said of a step whose loss is not finite in the last process alone."""
-    said, watch = [], Guard(network=nn.Identity(), limit=9, device=CPU)
+def bad_step():
+    """Return the messages of a step whose loss is not finite in the last process alone."""
+    messages, guard = [], Guard(network=nn.Identity(), limit=9, device=CPU)
     logger, listener = logging.getLogger("onelook"), logging.Handler()
-    listener.emit = lambda record: said.append(record.getMessage())
+    listener.emit = lambda record: messages.append(record.getMessage())
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
     last = collectives.rank() == collectives.world() - 1
-    watch.watch([Meta(0, 0, f"{collectives.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
+    guard.watch([Meta(0, 0, f"{collectives.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
     loss = torch.tensor(float("nan" if last else "1"))
-    watch.finite(collectives.mean_losses({"class": loss})["class"])
-    watch.is_bad_step(torch.tensor(1.0))
-    watch.report(1)
+    guard.finite(collectives.mean_losses({"class": loss})["class"])
+    guard.is_bad_step(torch.tensor(1.0))
+    guard.report(1)
     logger.removeHandler(listener)
-    return {"said": said, "row": watch.bad_in_a_row}
+    return {"messages": messages, "bad_in_a_row": guard.bad_in_a_row}
 
 
-def late():
-    """What each process hears when the last one has something to say in the second call."""
-    ask, last = collectives.DelayedAllReduceMax(), collectives.rank() == collectives.world() - 1
-    return collectives.all_gather([[ask(15 if last and i == 1 else 0) for i in range(4)]])
+def delayed_max():
+    """Return what each process receives when the last one sends 15 in the second call."""
+    exchange = collectives.DelayedAllReduceMax()
+    last = collectives.rank() == collectives.world() - 1
+    return collectives.all_gather([[exchange(15 if last and i == 1 else 0) for i in range(4)]])
 
 
 def work(configurations, folder):
-    """All of it in this process."""
+    """Do the work of this process."""
     torch.set_num_threads(1)
     found = {name: trained(name, cfg, folder) for name, cfg in configurations.items()}
-    found |= {"judged": judged(), "late": late()}
+    found |= {"bad_step": bad_step(), "delayed_max": delayed_max()}
     found["order"] = list(
         collectives.gather_in_order(range(collectives.rank(), 7, collectives.world()))
     )
-    said = collectives.all_gather([repr([found[name]["scores"] for name in JUDGED])])
-    assert len(set(said)) == 1, said
+    scores = collectives.all_gather([repr([found[name]["scores"] for name in EVALUATED])])
+    assert len(set(scores)) == 1, scores
     if collectives.rank() == 0:
         torch.save(found, folder / f"{collectives.world()}.pt")
 
 
 def main():
-    """A group of that many processes."""
+    """Fork the processes and wait for them."""
     folder, world = Path(sys.argv[1]), int(sys.argv[2])
     draw(folder)
     configurations = {name: compose(name, folder) for name in NETWORKS}

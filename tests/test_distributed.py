@@ -14,7 +14,7 @@ import hydra
 import pytest
 import torch
 from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run, start
-from shares import JUDGED, NETWORKS
+from shares import EVALUATED, NETWORKS
 
 from engine.builders import parts
 from engine.builders.run import prepare
@@ -36,7 +36,7 @@ SHARDS = [*TINY, *SHAPES, "backbone=vit_tiny", "backbone.positions=32", "image_s
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    """What so many processes came to."""
+    """Return a function of the number of processes: the results of the run in that many."""
     folder = tmp_path_factory.mktemp("shares")
 
     @functools.cache
@@ -64,7 +64,7 @@ def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
 
 
 @pytest.mark.parametrize("world", [2, THREE])
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", EVALUATED)
 def test_shares_of_101_images_have_the_numbers_of_one_process(name, world, ends):
     one, many = ends(1)[name], ends(world)[name]
     assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
@@ -73,19 +73,19 @@ def test_shares_of_101_images_have_the_numbers_of_one_process(name, world, ends)
 
 
 @pytest.mark.parametrize("world", [1, 2, THREE])
-@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("name", EVALUATED)
 def test_a_loss_that_is_not_finite_in_one_process_moves_no_weight(name, world, ends):
     found = ends(world)[name]["poisoned"]
     assert found == {"skipped": 1, "still": [True] * world}  # the run is over: an epoch is one step
 
 
 @pytest.mark.parametrize("world", [1, 2, THREE])
-def test_what_one_process_meets_all_know(world, ends):
+def test_a_bad_step_or_signal_of_one_process_is_known_to_all(world, ends):
     names = ", ".join(f"{rank}.jpg" for rank in range(world))
-    said = f"step 1 skipped, its loss or gradient is not finite: {names}"
-    assert ends(world)["judged"] == {"said": [said], "row": 1}
-    heard = [0, 15, 0, 0] if world == 1 else [0, 0, 15, 0]
-    assert ends(world)["late"] == [heard] * world
+    message = f"step 1 skipped, its loss or gradient is not finite: {names}"
+    assert ends(world)["bad_step"] == {"messages": [message], "bad_in_a_row": 1}
+    received = [0, 15, 0, 0] if world == 1 else [0, 0, 15, 0]
+    assert ends(world)["delayed_max"] == [received] * world
     assert ends(world)["order"] == list(range(7))
 
 
@@ -101,9 +101,9 @@ def test_shares_are_disjoint_and_whole(length, world):
     for whole, shares in zip(batches(0, 1, True), training, strict=True):
         assert len({len(share) for share in shares}) == 1
         assert sorted(key for share in shares for key in share) == sorted(whole)
-    judged = [batches(rank, world, False) for rank in range(world)]
-    assert sum(judged, []) != [] and all(
-        batch == judged[i % world][i // world] for i, batch in enumerate(batches(0, 1, False))
+    evaluated = [batches(rank, world, False) for rank in range(world)]
+    assert sum(evaluated, []) != [] and all(
+        batch == evaluated[i % world][i // world] for i, batch in enumerate(batches(0, 1, False))
     )
 
 
@@ -114,21 +114,21 @@ def test_a_batch_that_cannot_be_shared_is_refused(length, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("device", "said"),
+    ("device", "message"),
     [("cuda:1", "one GPU a process"), ("mps", "cpu or cuda"), ("cuda", "1 GPUs")],
 )
-def test_a_process_without_a_gpu_of_its_own_is_refused(device, said, monkeypatch):
+def test_a_process_without_a_gpu_of_its_own_is_refused(device, message, monkeypatch):
     assert collectives.local_device(torch.device(device)) == torch.device(device)  # not torchrun
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert collectives.local_device(torch.device("cpu")) == torch.device("cpu")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         collectives.local_device(torch.device(device))
 
 
 def torchrun(folder, *arguments, processes=2):
-    """`train.py` as torchrun starts it, into a folder."""
+    """Start `train.py` under torchrun, its run folder being `folder`."""
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone",
          f"--nproc-per-node={processes}", str(ROOT / "train.py"), *arguments,
@@ -158,19 +158,19 @@ def two(folder, *arguments):
     """`train.py` as two processes of torchrun's, without torchrun and its start."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    said = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port}  # fmt: skip
+    torchrun_env = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": port}  # fmt: skip
     return [
         start("train.py", *arguments, f"hydra.run.dir={folder}", cwd=folder.parent,
-              environment=said | {"RANK": rank, "LOCAL_RANK": rank})
+              environment=torchrun_env | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in "01"
     ]  # fmt: skip
 
 
 def ends_of(processes):
     """Exit codes, outputs and errors of them."""
-    said = [process.communicate(timeout=60) for process in processes]
-    return [process.returncode for process in processes], *zip(*said, strict=True)
+    outputs = [process.communicate(timeout=60) for process in processes]
+    return [process.returncode for process in processes], *zip(*outputs, strict=True)
 
 
 def test_two_processes_stopped_killed_and_resumed_end_with_the_same_bits(tmp_path):
@@ -231,7 +231,7 @@ def test_stopped_killed_and_resumed_two_processes_end_with_the_same_bits(tmp_pat
 
 
 def finished(process):
-    """What a run that must end well wrote."""
+    """Return the output of a run, which must succeed."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out + err
@@ -241,8 +241,8 @@ def finished(process):
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
 def test_a_checkpoint_is_the_same_with_shards_and_without(before, after, tmp_path):
-    said = finished(torchrun(tmp_path / "whole", *SHARDS, f"trainer.shard={after}"))
-    assert "Warning" not in said
+    output = finished(torchrun(tmp_path / "whole", *SHARDS, f"trainer.shard={after}"))
+    assert "Warning" not in output
     last = tmp_path / "it/checkpoints/last.pt"
     stopped = torchrun(tmp_path / "it", *SHARDS, f"trainer.shard={before}", "trainer.save_every=1")
     wait_for(last, stopped)
@@ -273,7 +273,7 @@ def test_a_checkpoint_is_the_same_with_shards_and_without(before, after, tmp_pat
         ),
     ],
 )
-def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
+def test_settings_that_do_not_work_with_shards_are_refused(arguments, named, monkeypatch):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=[*SHARDS, "trainer.shard=true", *arguments])
     net = parts.network(cfg, 3, parts.backbone(cfg))
@@ -286,7 +286,7 @@ def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trainer.shard=true", "optimizer=sgd"], "does not work with optimizer.fused of SGD"),
         (["loader.batch_size=5"], "5 images a batch"),
@@ -295,10 +295,10 @@ def test_what_shards_do_not_go_with_is_refused(arguments, named, monkeypatch):
         (["-m", "seed=0,1"], "a sweep runs in one process"),
     ],
 )
-def test_what_all_processes_refuse_is_said_once(arguments, said, tmp_path):
+def test_an_error_of_all_processes_is_printed_once(arguments, message, tmp_path):
     refused = torchrun(tmp_path / "it", *RUN, *arguments)
     _, err = refused.communicate()
-    assert refused.returncode == 1 and err.count("error: ") == err.count(said) == 1, err
+    assert refused.returncode == 1 and err.count("error: ") == err.count(message) == 1, err
     assert set(re.findall(r"exitcode *: (-?\d+)", err)) <= {"2", "-15"}
 
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show; run with `-m gpu`."""
+"""Tests that need a GPU; run with `-m gpu`."""
 
 import pytest
 import torch

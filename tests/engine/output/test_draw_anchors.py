@@ -43,7 +43,7 @@ def test_each_level_has_a_panel_with_one_cell_and_its_anchors():
 
 
 def test_matched_objects_by_hand():
-    # Slots 0 and 3 should say the second box, slot 1 the first; the others nothing.
+    # Slots 0 and 3 are assigned to the second box, slot 1 to the first; the others to none.
     boxes = OBJECTS.boxes[[1, 0, 0, 1, 1]] + 0.01
     labels = torch.tensor([1, 0, BACKGROUND, 1, IGNORE])
     assert draw_anchors.matched_objects(boxes, labels, OBJECTS).tolist() == [1, 0, -1, 1, -1]
@@ -70,10 +70,10 @@ def test_five_hundred_objects_are_drawn():
 
 def network_and_loaders(*overrides):
     """Network and loaders of eight small images."""
-    said = ["backbone=resnet18", "image_size=64", "dataset.size=64", "dataset.train=8",
+    overrides = ["backbone=resnet18", "image_size=64", "dataset.size=64", "dataset.train=8",
             "dataset.val=4", "loader.workers=0", *overrides]  # fmt: skip
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("train", overrides=said)
+        cfg = hydra.compose("train", overrides=overrides)
     splits = [parts.dataset(cfg, split) for split in ("train", "val")]
     device = torch.device("cpu")
     loaders = [parts.loader(cfg, s, device, shuffle=i == 0) for i, s in enumerate(splits)]
@@ -101,10 +101,10 @@ def test_the_matches_are_those_of_the_head():
     output = network.eval()(torch.from_numpy(sample.image).permute(2, 0, 1)[None])
     assigned = network.head.assign(output, sample.objects)
     boxes = output.decoded(assigned.boxes)
-    owner = draw_anchors.matched_objects(boxes[0], assigned.labels[0], sample.objects)
-    assert set(owner.tolist()) == {-1, *range(len(sample.objects))}
-    answers = sample.objects.labels[owner[owner >= 0]]
-    assert torch.equal(answers, assigned.labels[0][owner >= 0])
+    matched = draw_anchors.matched_objects(boxes[0], assigned.labels[0], sample.objects)
+    assert set(matched.tolist()) == {-1, *range(len(sample.objects))}
+    labels = sample.objects.labels[matched[matched >= 0]]
+    assert torch.equal(labels, assigned.labels[0][matched >= 0])
 
 
 @pytest.mark.parametrize(

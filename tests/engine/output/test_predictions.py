@@ -92,10 +92,10 @@ def test_reading_gives_back_every_bit(tmp_path_factory, things):
     found = predictions.read(path, ImageDataset(), CATEGORIES)
     assert set(found.objects) == set(image.tolist())
     assert not found.unknown
-    for index, mine in found.objects.items():
+    for index, read_back in found.objects.items():
         expected = objects.of(index)
         for field in ("boxes", "labels", "batch_index", "scores", "ignore"):
-            got, wanted = getattr(mine, field), getattr(expected, field)
+            got, wanted = getattr(read_back, field), getattr(expected, field)
             assert got.dtype == wanted.dtype
             assert torch.equal(got, wanted)
 

@@ -10,7 +10,7 @@ from engine.structures import Meta, Objects
 
 
 def test_counts_of_a_curve_by_hand():
-    # Two of the three things to find are said, at .9 and .2, and a wrong one at .5.
+    # Two of the three objects are predicted, at .9 and .2, and a false positive at .5.
     ranked = Ranked(np.array([0.9, 0.5, 0.2]), np.array([True, False, True]), 3)
     columns = np.stack(counts(ranked), 1)  # right, wrong, rejected, missed, precision, recall
     at = {t: columns[round(t * (THRESHOLDS - 1))].tolist() for t in (0, 1 / 3, 2 / 3, 1)}
@@ -20,7 +20,7 @@ def test_counts_of_a_curve_by_hand():
     assert at[1] == pytest.approx([0, 0, 1, 3, 1, 0])
 
 
-def test_nothing_said_is_no_division_by_nothing():
+def test_curves_without_predictions_do_not_divide_by_zero():
     columns = counts(Ranked(np.zeros(0), np.zeros(0, bool), 2))
     assert np.stack(columns, 1)[0].tolist() == [0, 0, 0, 2, 1, 0]
 
@@ -40,8 +40,8 @@ def test_detections_are_ranked_as_the_metric_judges_them():
     metric = VOCMap(classes=["cat", "dog", "fox"])
     difficult = torch.tensor([False, False, True])
     true = objects((0, 0, 1, 0), (1, 0, 1, 50), (1, 0, 1, 80), ignore=difficult)
-    said = objects((0, 0, 0.25, 0), (0, 0, 0.5, 30), (1, 0, 0.75, 80), (1, 1, 0.5, 0))
-    metric.update(said, true, metas(2))
+    predicted = objects((0, 0, 0.25, 0), (0, 0, 0.5, 30), (1, 0, 0.75, 80), (1, 1, 0.5, 0))
+    metric.update(predicted, true, metas(2))
     (found,) = metric.ranked().values()  # there is no dog or fox to find
     assert list(metric.ranked()) == ["cat"] and found.total == 2
     assert dict(zip(found.scores.tolist(), found.right.tolist(), strict=True)) == {

@@ -1,4 +1,4 @@
-"""trainer=debug/...: short cuts of a run, and what they say of themselves."""
+"""trainer=debug/...: short runs, and how their results are labelled."""
 
 import hydra
 import pytest
@@ -61,8 +61,8 @@ def test_fast_runs_everything_once_and_says_so(tmp_path):
     (row,) = table(tmp_path / "metrics.csv")
     assert "val/mAP" in row
     assert metrics(tmp_path)["dataset"].endswith("val, trainer.limit=1")
-    told = out[out.index("time per part") :].splitlines()
-    shares = {line.partition("%")[2].strip(): float(line.split()[0]) for line in told[1:9]}
+    lines = out[out.index("time per part") :].splitlines()
+    shares = {line.partition("%")[2].strip(): float(line.split()[0]) for line in lines[1:9]}
     assert list(shares) == ["start", "data", "forward", "losses", "backward", "optimizer",
                            "evaluation", "logs and checkpoints"]  # fmt: skip
     assert sum(shares.values()) == pytest.approx(100, abs=0.5)
@@ -92,7 +92,7 @@ def board(folder):
     return EventAccumulator(str(folder / "tensorboard")).Reload()
 
 
-def test_tensorboard_has_curves_histograms_and_the_choices_of_a_sweep(tmp_path):
+def test_tensorboard_has_curves_histograms_and_the_hyperparameters_of_a_sweep(tmp_path):
     run("train.py", "-m", *SMALL, "trainer=debug/fast", "trainer.histograms=1",
         "optimizer.lr=0.001,0.01", f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)  # fmt: skip
     for job, rate in (("0", 0.001), ("1", 0.01)):
@@ -107,9 +107,9 @@ def test_tensorboard_has_curves_histograms_and_the_choices_of_a_sweep(tmp_path):
         curves = {tag.removeprefix("val/") for tag in seen.PluginTagToContent("pr_curves")}
         assert curves and curves <= {"circle", "cross", "square", "star", "triangle"}
         choices = seen.PluginTagToContent("hparams")["_hparams_/session_start_info"]
-        asked = HParamsPluginData.FromString(choices).session_start_info.hparams
-        assert asked["optimizer.lr"].number_value == rate
-        assert asked["trainer"].string_value == "debug/fast"
+        hyperparameters = HParamsPluginData.FromString(choices).session_start_info.hparams
+        assert hyperparameters["optimizer.lr"].number_value == rate
+        assert hyperparameters["trainer"].string_value == "debug/fast"
 
 
 def test_the_step_timer_by_hand(monkeypatch):

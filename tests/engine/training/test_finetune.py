@@ -127,7 +127,7 @@ def test_a_fused_optimizer_takes_what_starts_to_train_later(name):
     assert not torch.equal(net.backbone.a.weight, before)
 
 
-def test_what_trains_is_said_once(caplog):
+def test_what_trains_is_reported_once(caplog):
     caplog.set_level("INFO", "onelook")
     finetune, net = Finetune(last=0), network()
     for epoch in range(3):

@@ -84,7 +84,7 @@ def test_bad_steps_are_named_and_counted_in_a_row(caplog):
         "step 12 skipped, its loss or gradient is not finite: c.jpg",
     ]
     watch.report(12)
-    assert len(caplog.records) == 2  # said once
+    assert len(caplog.records) == 2  # reported once
     again = guard(nn.Identity())
     again.restore(watch.state())
     again.watch(meta("d", "e"))

@@ -71,7 +71,7 @@ class ImageDataset:
 
 
 class Blind(Linear):
-    """Finds nothing, like a detector before its first step."""
+    """Predicts nothing, like a detector before its first step."""
 
     def decode(self, output):
         return Objects.empty()
@@ -253,8 +253,8 @@ def test_done_never_falls(total, minutes, steps):
     assert seen == sorted(seen) and all(0 <= done <= 1 for done in seen)
 
 
-def found(numbers, batch_size):
-    """Scores and boxes by image."""
+def predictions(numbers, batch_size):
+    """Return scores and boxes by image."""
     batches = predict_batches(
         network(), loader(ImageDataset(numbers), batch_size), CPU, Precision.fp32
     )
@@ -265,10 +265,10 @@ def found(numbers, batch_size):
     }
 
 
-def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_fill():
-    forward = found(range(10), 4)  # the last batch holds two
-    assert found(reversed(range(10)), 4) == forward
-    assert found([1, 2, 3, 4, 9], 4)[9] == forward[9]
+def test_a_result_does_not_depend_on_the_place_in_a_batch_or_its_padding():
+    forward = predictions(range(10), 4)  # the last batch holds two
+    assert predictions(reversed(range(10)), 4) == forward
+    assert predictions([1, 2, 3, 4, 9], 4)[9] == forward[9]
     assert len(forward) == 10 and len({tuple(s) for s, _ in forward.values()}) == 10
 
 
@@ -277,17 +277,17 @@ def test_the_network_sees_full_batches_only():
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     results = list(predict_batches(net, loader(ImageDataset(range(6)), 4), CPU, Precision.fp32))
     assert sizes == [4, 4] and [len(batch.meta) for _, batch, _ in results] == [4, 2]
-    assert results[1][0].batch_index.max() == 1  # nothing is said about the filling
+    assert results[1][0].batch_index.max() == 1  # the padding has no predictions
 
 
-def test_few_images_are_not_filled_up_to_a_large_batch():
+def test_few_images_are_not_padded_to_a_large_batch():
     net, sizes = network(), []
     net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     list(predict_batches(net, loader(ImageDataset(range(3)), 10**9), CPU, Precision.fp32))
     assert sizes == [3]
 
 
-def test_detect_changes_no_weight_and_keeps_no_graph():
+def test_predicting_changes_no_weight_and_keeps_no_graph():
     net = network()
     before = copy.deepcopy(net.state_dict())
     for objects, _, losses in predict_batches(
@@ -297,13 +297,13 @@ def test_detect_changes_no_weight_and_keeps_no_graph():
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items()) and not net.training
 
 
-def test_evaluate_scores_a_trained_network():
+def test_evaluation_of_a_trained_network():
     data, going = ImageDataset(range(12)), run(network())
     for going.epoch in range(8):
         epoch(going, loader(data, 4, train=True))
-    judge = TopK(classes=data.classes)
+    metric = TopK(classes=data.classes)
     for net, accuracy in ((network(Blind), 0), (going.network, 1)):  # each starts afresh
-        scores, predicted = evaluate_network(net, loader(data, 5), judge, CPU, Precision.fp32)
+        scores, predicted = evaluate_network(net, loader(data, 5), metric, CPU, Precision.fp32)
         assert scores["top1"] == accuracy
     assert scores["loss/class"] < 0.2
     assert [m.id for _, meta in predicted for m in meta] == list(range(12))
@@ -320,15 +320,15 @@ def test_the_loss_of_a_split_is_the_mean_of_its_batches():
     assert scores["loss/class"] == pytest.approx(sum(costs) / 3, rel=1e-5)
 
 
-@pytest.mark.parametrize("metric", [VOCMap, COCOMap])
-def test_evaluate_before_anything_is_found(metric):
+@pytest.mark.parametrize("make", [VOCMap, COCOMap])
+def test_evaluation_before_anything_is_predicted(make):
     data = ImageDataset(range(5), boxed=True)
-    judge = metric(classes=data.classes)
+    metric = make(classes=data.classes)
     for _ in range(2):  # the second starts afresh
         scores, predicted = evaluate_network(
-            network(Blind), loader(data, 2), judge, CPU, Precision.fp32
+            network(Blind), loader(data, 2), metric, CPU, Precision.fp32
         )
-        assert scores[judge.primary] == 0 and np.isfinite(scores["loss/class"])
+        assert scores[metric.primary] == 0 and np.isfinite(scores["loss/class"])
         assert sum(len(objects) for objects, _ in predicted) == 0 and len(predicted) == 3
 
 

@@ -27,7 +27,7 @@ def test_auto_elsewhere_is_fp32():
 
 
 @pytest.mark.parametrize("wanted", [Precision.fp32, Precision.bf16])
-def test_what_is_said_holds(wanted):
+def test_an_explicit_precision_is_kept(wanted):
     assert resolve(wanted, CPU) is wanted
 
 
@@ -74,7 +74,7 @@ def test_gradients_over_a_map_one_cell_wide_are_right_in_bf16(size):
         junk = [torch.full((1 << k,), 1e3) for k in range(8, 18)]
         del junk
         with torch.autocast("cpu", torch.bfloat16):
-            said = conv(images)
-        said.float().square().mean().backward()
+            output = conv(images)
+        output.float().square().mean().backward()
         assert (conv.weight.grad - exact).norm() < 0.05 * exact.norm()
         conv.weight.grad = None

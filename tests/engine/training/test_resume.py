@@ -42,7 +42,7 @@ def test_a_precision_that_is_handed_on_is_not_resolved_again(monkeypatch):
 
 
 def test_a_run_goes_on_alike_where_weights_lie_otherwise_in_memory():
-    # Fused optimizers go through weights and moments as they lie, whatever their strides say.
+    # Fused optimizers go through weights and moments in the order of memory, not by strides.
     ends = []
     for after in (True, False):
         run, loader = start(compose("head.levels=2", "optimizer=adam", "trainer.precision=fp32"))
