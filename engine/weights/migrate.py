@@ -12,9 +12,10 @@ BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 
 def migrate(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint in the format of this version; a line is logged where it had an older one."""
-    number, names = state["format"], renamed.table()
+    number = state["format"]
     if number == FORMAT:
         return state
+    names = renamed.table()
     info(f"checkpoint of format {number}, read as {FORMAT}")
     state = _from_first(state) if number == 1 else state
     config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
