@@ -7,13 +7,15 @@ from torchvision.ops import batched_nms, box_iou, nms
 from engine.errors import UserError
 from engine.structures import Objects
 
+FAR = 2.0**16  # pixels; beyond it moving boxes apart by class costs too much of float32
 NMS_METHODS = ("class_wise", "agnostic", "soft")
 
 
 class Postprocess:
     """Score threshold and non-maximum suppression (NMS).
 
-    Images are processed one by one so that the detections of one never depend on its batch.
+    Images are processed one by one so that the detections of one never depend on its batch. Of
+    equal scores the lower slot comes first, then the lower class.
 
     Args:
         score: boxes with a score at or below it are dropped.
@@ -47,32 +49,53 @@ class Postprocess:
         self.score, self.nms, self.iou, self.sigma = score, nms, iou, sigma
         self.pre_nms, self.max_detections = pre_nms, max_detections
 
+    @property
+    def protocol(self) -> str:
+        """Threshold, suppression and limits in one line."""
+        how = f"sigma {self.sigma:g}" if self.nms == "soft" else f"IoU above {self.iou:g}"
+        before = f"{how}, of the best {self.pre_nms}"
+        return describe(self.score, self.nms, before, self.max_detections)
+
     def __call__(self, boxes: Tensor, scores: Tensor) -> Objects:
         """Detections of boxes [B, A, 4] and scores [B, A, K] in 0..1; best first in each image."""
         return Objects.cat([self._image(b, s) for b, s in zip(boxes, scores, strict=True)])
 
     def _image(self, boxes: Tensor, scores: Tensor) -> Objects:
         flat = scores.flatten()  # [A * K]
-        best, index = flat.topk(min(self.pre_nms, len(flat)))
-        index = index[best > self.score]
+        least = flat.topk(min(self.pre_nms, len(flat))).values[-1:]  # [1]
+        index = ((flat >= least) & (flat > self.score)).nonzero()[:, 0]
+        index = index[flat[index].argsort(descending=True, stable=True)[: self.pre_nms]]
         slot, label = index // scores.shape[1], index % scores.shape[1]
-        above_zero = (boxes[slot] - boxes.amin()).float()  # below 0 batched_nms mixes up classes
+        # a far box, or one of an infinite corner, would take all others' precision
+        far = not bool((boxes.abs() <= FAR).all())
+        # below 0 batched_nms mixes up classes
+        moved = boxes[slot].float() if far else (boxes[slot] - boxes.amin()).float()
         if self.nms == "soft":
-            kept, best = self._soft(above_zero, flat[index], label)
+            kept, best = self._soft(moved, flat[index], label)
         else:
-            kept = self._hard(above_zero, flat[index], label)[: self.max_detections]
+            suppress = self._by_class if far and self.nms == "class_wise" else self._hard
+            kept = suppress(moved, flat[index], label).sort().values[: self.max_detections]
             best = flat[index[kept]]
         return Objects(boxes[slot[kept]], label[kept], scores=best)
 
     def _hard(self, boxes: Tensor, scores: Tensor, label: Tensor) -> Tensor:
-        """Indices of the boxes that are kept, best first."""
+        """Indices of the boxes that are kept."""
         if self.nms == "agnostic":
             return nms(boxes, scores, self.iou)
         return batched_nms(boxes, scores, label, self.iou)
 
+    def _by_class(self, boxes: Tensor, scores: Tensor, label: Tensor) -> Tensor:
+        """As `_hard`, one class after the other: no box is moved."""
+        kept = [label.new_zeros(0)]
+        for number in label.unique():
+            rows = (label == number).nonzero()[:, 0]
+            kept.append(rows[nms(boxes[rows], scores[rows], self.iou)])
+        return torch.cat(kept)
+
     def _soft(self, boxes: Tensor, scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Indices and lowered scores, best first; boxes that fall to `score` are dropped."""
-        iou = box_iou(boxes, boxes) * (label[:, None] == label)  # [N, N]
+        # [N, N]; NaN of a box with an infinite corner
+        iou = box_iou(boxes, boxes).nan_to_num(0) * (label[:, None] == label)
         decay = torch.exp(-iou.square() / self.sigma).fill_diagonal_(0)  # each is found once
         rows, best = [label[:0]], [scores[:0]]
         for _ in range(min(self.max_detections, len(scores))):
@@ -82,3 +105,10 @@ class Postprocess:
             scores = scores * decay[row[0]]
         lowered = torch.cat(best)
         return torch.cat(rows)[lowered > self.score], lowered[lowered > self.score]
+
+
+def describe(score: float, nms: str, how: str, max_detections: int) -> str:
+    """Threshold, suppression and limits in one line."""
+    return (
+        f"scores above {score:g}, {nms} NMS ({how}), at most {max_detections} detections per image"
+    )

@@ -144,6 +144,10 @@ class Regions:
 
     def _decode_single(self) -> Objects:
         logits, code = self(self.boxes)
+        if not (logits.isfinite().all() and code.isfinite().all()):
+            # which NMS would drop; the engine refuses such a score and names its image
+            nan = logits.new_full((1,), torch.nan)
+            return Objects(nan.expand(1, 4), torch.zeros_like(nan, dtype=torch.int64), scores=nan)
         boxes, scores, labels = self.stage.postprocess_detections(
             logits, code.flatten(1), self.boxes, [self.size]
         )

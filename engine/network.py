@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.errors import UserError
 from engine.protocols import Group, Layered
-from engine.structures import Objects, Output, Preprocessing
+from engine.structures import Meta, Objects, Output, Preprocessing
 
 IMAGENET = Preprocessing()
 
@@ -84,3 +85,18 @@ def parameters(group: Group) -> Iterator[nn.Parameter]:
     """Yield all parameters of a group."""
     for member in group:
         yield from [member] if isinstance(member, nn.Parameter) else member.parameters()
+
+
+def refuse_nan_output(output: Output, meta: Sequence[Meta]) -> None:
+    """Raise UserError naming the first image for which a network gives NaN or infinite numbers."""
+    for name in ("logits", "boxes", "objectness"):
+        values = getattr(output, name)
+        if values is None or values.isfinite().all():
+            continue
+        wrong = ~values.isfinite().flatten(1)  # [B, numbers of an image]
+        bad = int(wrong.any(1).nonzero()[0])
+        raise UserError(
+            f"{meta[bad].path or meta[bad].id}: the network gives {int(wrong[bad].sum())} of "
+            f"{wrong.shape[1]} {name} that are NaN or infinite, expected finite numbers: training "
+            "has diverged (lower optimizer.lr), or the weights are broken"
+        )

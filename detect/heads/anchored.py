@@ -63,6 +63,7 @@ class Anchored(nn.Module):
         self.positive, self.negative = positive, negative
         self.num_logits = num_classes + (activation == "softmax")
         self.coder, self.postprocess = coder or CentreSize(), postprocess or Postprocess()
+        self.protocol = self.postprocess.protocol
 
     def to_output(
         self,

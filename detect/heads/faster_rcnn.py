@@ -19,6 +19,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detect.anchors import last_map_per_stride
+from detect.postprocess import describe
 from detect.two_stage import (
     Proposals,
     Regions,
@@ -91,6 +92,7 @@ class FasterRCNN(nn.Module):
             rpn.RPNHead(pyramid_channels, len(scales) * len(ratios)),
             self.anchor_sampling,
         )
+        self.protocol = describe(score, "class_wise", f"IoU above {iou:g}", max_detections)
         self.stage = RoIHeads(
             roi_pooler(pooled, resolution),
             TwoMLPHead(pyramid_channels * resolution**2, hidden),

@@ -103,6 +103,7 @@ class Retina(Anchored):
         self.maps = select_maps(strides, first_stride, levels)
         self.sides = _sides([strides[i] for i in self.maps], levels, scales, ratios)
         self.pre_nms_per_level = pre_nms_per_level
+        self.protocol += f", {pre_nms_per_level} boxes of a level before NMS"
         anchors = len(scales) * len(ratios)
         start = -log((1 - prior) / prior) if activation == "sigmoid" else 0.0
         self.pyramid = Pyramid(

@@ -51,6 +51,7 @@ class Single(nn.Module):
         )
         self.activation, self.top = activation, min(top, num_classes)
         self.coder = SigmoidCoder()
+        self.protocol = f"the best {self.top} classes of an image, one box"
         self.num_logits = num_classes * predict_classes
         self.layers = nn.Sequential(
             nn.AdaptiveAvgPool2d(grid),
@@ -122,8 +123,10 @@ class Single(nn.Module):
             return ones, torch.full_like(ones, BACKGROUND, dtype=torch.int64)
         logits = output.logits[:, 0]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
-        scores, labels = scores.topk(self.top)
-        return scores, labels
+        scores, labels = scores.sort(
+            descending=True, stable=True
+        )  # of equals the lower class first
+        return scores[:, : self.top], labels[:, : self.top]
 
 
 def largest_object(objects: Objects, batch: int) -> Tensor:

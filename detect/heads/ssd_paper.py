@@ -104,6 +104,7 @@ class SSDPaper(Anchored):
         self.shapes = default_shapes(scales, ratios)
         self.steps = steps or [None] * len(ratios)
         self.per_class = per_class
+        self.protocol += f", {per_class} boxes of a class before NMS"
         widths = [*(channels[i] for i in self.maps), *(extra[0] for extra in extras)]
         below, make = widths[len(self.maps) - 1 :], _light_extra if light else _extra
         self.extras = nn.ModuleList(make(w, *e) for w, e in zip(below, extras, strict=False))

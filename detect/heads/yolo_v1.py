@@ -71,6 +71,7 @@ class YOLOv1(nn.Module):
         self.activation, self.num_classes = activation, num_classes
         self.grid, self.boxes_per_cell = grid, boxes_per_cell
         self.coder, self.postprocess = SqrtCoder(grid=grid), postprocess or Postprocess()
+        self.protocol = self.postprocess.protocol
         widths = [channels[-1], *[conv_channels] * convolutions]
         self.convolutions = nn.Sequential(
             *(conv(widths[i], conv_channels, 3, stride=1 + (i == 1)) for i in range(convolutions))

@@ -61,6 +61,7 @@ class YOLOv2(nn.Module):
             raise UserError(f"head.prior={prior}: expected a probability between 0 and 1")
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
+        self.protocol = self.postprocess.protocol
         self.register_buffer("sizes", torch.tensor(anchors, dtype=torch.float32), persistent=False)
         last = {strides[i]: i for i in last_map_per_stride(strides)}
         self.fine, self.coarse = last[16], last[32]

@@ -66,6 +66,7 @@ class YOLOv3(nn.Module):
             )
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
+        self.protocol = self.postprocess.protocol
         sizes = torch.tensor(anchors, dtype=torch.float32).view(3, -1, 2) / anchors_at  # [3, n, 2]
         self.register_buffer("sizes", sizes, persistent=False)
         self.levels = [i for i in last_map_per_stride(strides) if strides[i] in STRIDES]

@@ -11,9 +11,9 @@ from engine.config.schema import Precision
 from engine.data.loader import Loader
 from engine.data.upright import upright
 from engine.distributed import collectives
-from engine.network import Network
+from engine.network import Network, refuse_nan_output
 from engine.protocols import Metric
-from engine.structures import Batch, Meta, Objects, to_original
+from engine.structures import Batch, Meta, Objects, refuse_nan, to_original
 from engine.training.precision import autocast
 from engine.training.run import Run
 
@@ -112,7 +112,10 @@ def predict_batches(
         padding = batch.images[:1].expand(loader.batch_size - count, -1, -1, -1)
         with autocast(precision, device):
             output = network(torch.cat([batch.images, padding])).first(count)
-        predicted = to_original(network.decode(output).to("cpu"), batch.meta)
+        refuse_nan_output(output, batch.meta)
+        predicted = network.decode(output).to("cpu")
+        refuse_nan(predicted, batch.meta)
+        predicted = to_original(predicted, batch.meta)
         yield predicted, batch, network.losses(output, batch.objects)
 
 

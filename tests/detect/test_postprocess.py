@@ -162,3 +162,58 @@ def test_values_out_of_range_are_refused(options):
     name, value = next(iter(options.items()))
     with pytest.raises(UserError, match=f"{name}={value}"):
         Postprocess(**options)
+
+
+@pytest.mark.parametrize("nms", NMS_METHODS)
+@pytest.mark.parametrize("far", [math.inf, -math.inf, math.nan, 1e30, -1e30, 1e8])
+@pytest.mark.parametrize("corner", range(4))
+@pytest.mark.parametrize("high", [True, False])
+def test_a_box_of_an_absurd_corner_leaves_suppression_of_the_others_as_it_was(
+    nms, far, corner, high
+):
+    boxes = [SQUARE, SHIFTED, [x + 0.5 for x in FAR], FAR]
+    scores = [[0.9, 0.05], [0.8, 0.7], [0.65, 0.05], [0.6, 0.05]]
+    absurd = [-500, -500, -400, -400]
+    absurd[corner] = far
+    options = {"nms": nms, "score": 0.3}
+    expected = run(boxes, scores, **options)
+    # with a high score it may be found itself, once a class; without one it is below the threshold
+    own = [0.99, 0.98] if high else [0.01, 0.01]
+    found = run([*boxes, absurd], [*scores, own], **options)
+    assert [row for row in found if row[1] < 0.95] == expected
+    assert len(expected) < 5 or nms == "soft"
+
+
+def test_classes_stay_apart_beside_an_infinite_box():
+    found = run([SQUARE, SQUARE, [0, 0, math.inf, 1]], [[0.9, 0], [0, 0.8], [0, 0]])
+    assert found == [(0, 0.9, 0), (1, 0.8, 0)]
+
+
+def test_the_protocol_names_threshold_suppression_and_limits():
+    assert Postprocess().protocol == (
+        "scores above 0.01, class_wise NMS (IoU above 0.5, of the best 1000), "
+        "at most 100 detections per image"
+    )
+    soft = Postprocess(nms="soft", sigma=0.3, score=0.2, pre_nms=7, max_detections=5).protocol
+    assert soft == (
+        "scores above 0.2, soft NMS (sigma 0.3, of the best 7), at most 5 detections per image"
+    )
+
+
+@pytest.mark.parametrize("nms", NMS_METHODS)
+@pytest.mark.parametrize("count", [40, 1500])
+def test_equal_scores_stand_in_the_order_of_slots_then_classes(nms, count):
+    # boxes far apart, each with both classes (agnostic: the second overlaps the first)
+    boxes = torch.arange(count).float()[:, None] * 20 + torch.tensor([0.0, 0, 10, 10])
+    scores = torch.full((count, 2), 0.5)
+    options = {"nms": nms, "pre_nms": 60, "max_detections": 50}
+    found = Postprocess(**options)(boxes[None], scores[None])
+    each = 1 if nms == "agnostic" else 2
+    length = 30 if nms == "agnostic" else 50
+    slots = (found.boxes[:, 0] / 20).long().tolist()
+    assert slots == [i // each for i in range(length)]
+    assert found.labels.tolist() == [i % each for i in range(length)]
+    many = Postprocess(**options | {"pre_nms": 10**5, "max_detections": 10**5})(
+        boxes[None], scores[None]
+    )
+    assert (many.boxes[:, 0] / 20).long().tolist() == [i // each for i in range(each * count)]
