@@ -1,16 +1,21 @@
 """The command `eval.py`: evaluate a checkpoint on a split, or a predictions file."""
 
+import itertools
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
 from engine.console import info
 from engine.errors import UserError
-from engine.output import draw, predictions
+from engine.network import Network
+from engine.output import draw, predictions, protocol, read_predictions
 from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
 from engine.structures import Meta, Objects
@@ -20,8 +25,7 @@ from engine.training.precision import resolve
 
 def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric's numbers; return the primary one."""
-    if cfg.draw < 0:
-        raise UserError(f"draw={cfg.draw}: expected 0 or more")
+    _check(cfg)
     started = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = parts.device(cfg.device)
@@ -38,7 +42,7 @@ def evaluate(cfg: DictConfig) -> float:
         )
     data = parts.dataset(full, cfg.split)
     for note in data.notes:
-        info(f"data ({cfg.split}): {note}")
+        info(f"{cfg.truth or f'data ({cfg.split})'}: {note}")
     if saved:
         from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
     if "_target_" not in full.metric:
@@ -46,11 +50,13 @@ def evaluate(cfg: DictConfig) -> float:
     metric = parts.metric(full, data.classes)
     if cfg.predictions:
         scores = score_predictions_file(cfg.predictions, data, metric)
+        count, rules = len(data), protocol.describe(metric, data)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
-        loader = parts.loader(full, data, device)
-        precision = resolve(full.trainer.precision, device)
-        scores, predicted = loop.evaluate_network(network, loader, metric, device, precision)
+        scores, predicted = _run(network, full, data, metric, device)
+        used = [m for _, batch in predicted for m in batch]
+        subset = protocol.subset(full.trainer)
+        count, rules = len(used), protocol.describe(metric, data, used, network.head, subset)
         write_predictions(folder, data, predicted, cfg.draw, cfg.show)
         draw.charts(metric, folder / "images")
     split = "" if cfg.truth else f" {cfg.split}"
@@ -58,14 +64,38 @@ def evaluate(cfg: DictConfig) -> float:
         folder,
         primary=metric.primary,
         metrics=scores,
-        protocol=metric.protocol,
+        protocol=rules,
         dataset=(cfg.truth or full.dataset.get("root") or type(data).__name__) + split,
         seconds=time.perf_counter() - started,
-        images=len(data),
+        images=count,
     )
     info("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
-    info(f"{len(data)} images{split}; {metric.protocol}\nresults: {folder}")
+    info(f"{count} images{split}; {rules}\nresults: {folder}")
     return scores[metric.primary]
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuse what this command does not do."""
+    if cfg.draw < 0:
+        raise UserError(f"draw={cfg.draw}: expected 0 or more")
+    if cfg.source is not None:
+        raise UserError(
+            f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "
+            "split=test; images alone are for predict.py source="
+        )
+    if cfg.truth and cfg.checkpoint:
+        raise UserError(
+            "truth= scores predictions=FILE, without a checkpoint; to evaluate one on a COCO file: "
+            "dataset=coco dataset.annotations=FILE dataset.images=FOLDER"
+        )
+
+
+def _run(
+    network: Network, cfg: DictConfig, data: Dataset, metric: Metric, device: torch.device
+) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]]]:
+    """The metric's numbers, and all predictions by batch."""
+    loader, precision = parts.loader(cfg, data, device), resolve(cfg.trainer.precision, device)
+    return loop.evaluate_network(network, loader, metric, device, precision)
 
 
 def write_predictions(
@@ -87,16 +117,32 @@ def write_predictions(
 
 
 def score_predictions_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
-    """Return the metric's numbers for a predictions file; print how many rows are left out."""
-    predicted = predictions.read(path, data, predictions.categories(data))
-    unknown = predicted.unknown
-    if unknown and not len(predicted.objects):
+    """Return the metric's numbers for a predictions file; print which rows are left out."""
+    found = read_predictions.read(path, data, predictions.categories(data))
+    unknown, unlisted = found.unknown, found.unlisted
+    if unknown and not len(found.table.image) and not unlisted:
         raise UserError(
-            f"{path}: no row belongs to an image of this ground truth; is it of another split?"
+            f"{path}: no row belongs to an image of this ground truth (image_id {_some(unknown)}; "
+            f"the truth has {_some(data.record(i).id for i in range(min(len(data), 9)))}); is it "
+            "of another split?"
         )
     if unknown:
         info(
             f"{path}: {unknown.total()} rows belong to {len(unknown)} images that are not in "
-            "this ground truth; they are not scored"
+            f"this ground truth (image_id {_some(unknown)}); they are not scored"
         )
-    return predictions.score(data, metric, predicted.objects)
+    if unlisted:
+        ids = [category.id for category in predictions.categories(data)]
+        info(
+            f"{path}: {unlisted.total()} rows have a category_id that this ground truth does not "
+            f"list ({_some(sorted(unlisted, key=str))}; it lists {_some(ids)}); they are not scored"
+        )
+    for note in found.notes:
+        info(f"{path}: {note}")
+    return read_predictions.score(data, metric, found.table)
+
+
+def _some(values: Iterable[Any]) -> str:
+    """The first values as Python writes them: texts in quotes."""
+    first = list(itertools.islice(values, 6))
+    return ", ".join(map(repr, first[:5])) + ", ..." * (len(first) > 5)

@@ -6,6 +6,7 @@ head included, come from elsewhere.
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -35,42 +36,58 @@ def predict(cfg: DictConfig) -> None:
     device = parts.device(cfg.device)
     if "checkpoint" in cfg:
         saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
-        network, classes = (
-            from_checkpoint.network(full, saved, cfg.checkpoint, device),
-            saved["classes"],
-        )
+        network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
+        categories = _categories(saved, cfg.checkpoint)
+        full.trainer.limit, full.trainer.overfit = cfg.trainer.get("limit"), None  # were training's
     else:
         full = cfg
         network, classes = from_checkpoint.pretrained(full, device)
+        categories = predictions.named(classes, range(1, len(classes) + 1))
     video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
     data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
     loader = parts.loader(full, data, device)
     folder = Path(HydraConfig.get().runtime.output_dir)
     album = draw.Album(folder / "images", data.rate if isinstance(data, Video) else None)
-    writer = predictions.Writer(folder / "predictions.json", range(1, len(classes) + 1))
+    writer = predictions.Writer(folder / "predictions.json", categories)
+    classes, count = [category.name for category in categories], 0
     with closing(album), closing(writer):
         for objects, batch, _ in predict_batches(
             network, loader, device, resolve(full.trainer.precision, device)
         ):
             writer.add(objects, batch.meta)
+            count += len(batch.meta)
             for i, meta in enumerate(batch.meta):
                 found, image = objects.of(i), data.image(meta.index)
                 if (attention := HeadOptions.attention.of(network.head)) is not None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, size_of(full))
                 album.add(draw.annotate(image, found, classes, cfg.show), meta)
-                if "boxes" in network.head.outputs:
-                    found = found.select(found.scores >= cfg.show)
-                info(f"{meta.path}: {_best(found, classes) or 'nothing found'}")
+                has_boxes = "boxes" in network.head.outputs
+                info(f"{meta.path}: {_best(found, classes, cfg.show if has_boxes else 0)}")
     for entry in data.report:
         info(f"left out: {entry['reason']}")
-    count = len(data) - len(data.report)
     images = f"{count} image{'s' * (count != 1)}"
     info(f"{images}, {writer.count} rows in predictions.json; both: {folder}")
 
 
-def _best(objects: Objects, classes: list[str]) -> str:
-    """The first objects by class and score, for the console."""
+def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:
+    """The categories that a checkpoint knows, or names with ids from 1 on, which is told."""
+    classes, ids = saved["classes"], saved["categories"]
+    if ids is None:
+        info(
+            f"{path}: of an older format, which does not keep the category ids of its data set: "
+            f"predictions.json counts them from 1 to {len(classes)}; its category_name is right"
+        )
+    return predictions.named(classes, ids or range(1, len(classes) + 1))
+
+
+def _best(objects: Objects, classes: list[str], show: float) -> str:
+    """The first objects that score `show`, by class and score, for the console."""
+    total = len(objects)
+    objects = objects.select(objects.scores >= show)
+    if not len(objects):
+        below = f"nothing scores show={show:g} or more; predictions.json has {total} below it"
+        return below if total else "nothing found"
     pairs = zip(objects.labels[:LINE].tolist(), objects.scores[:LINE].tolist(), strict=True)
     return ", ".join(f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in pairs)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 import numpy as np
 from torch import Tensor, nn
 
+from engine.record import ObjectTable
 from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Record
 
 Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
@@ -99,6 +100,8 @@ class HeadOptions(Layered):
     """Optional for a head."""
 
     single: Option[bool] = Option(False)  # it has one slot an image
+    # How `decode` turns scores into objects: threshold, suppression and limits, in one line.
+    protocol: Option[str] = Option("")
     # A static method: from the arguments of the constructor that it names to `outputs`.
     output_fields: Option[Callable[..., OutputFields] | None] = Option(None)
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
@@ -161,6 +164,9 @@ class MetricOptions:
     many_labels: Option[bool] = Option(False)  # it takes images of any number of labels
     # Images to write after an evaluation, [H, W, 3] uint8 RGB by name.
     images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)
+    # Adds all images of a file at once: predicted and true objects, and the number of images. It
+    # replaces `update` where the dataset has a `table`, so that no number is rounded to float32.
+    update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
     # Of each class, for the curves of precision and recall.
     ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)
 
@@ -190,6 +196,8 @@ class DatasetOptions:
     stored: Option[bool] = Option(False)
     # The id of each class in a predictions file; None counts from 1.
     categories: Option[Sequence[int] | None] = Option(None)
+    # The objects of all images as their file states them, to score a predictions file.
+    table: Option[Callable[[], ObjectTable] | None] = Option(None)
     # What an image that cannot be read does: "skip" leaves it out and reports it.
     on_error: Option[Literal["fail", "skip"]] = Option("fail")
 

@@ -1,7 +1,7 @@
 """The annotation of one image, and defects of data sets. No import of torch: it loads slowly."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,17 @@ class Record:
     ignore: np.ndarray | None = None  # [M] bool
     area: np.ndarray | None = None  # [M] float32
     size: tuple[int, int] | None = None
+
+
+class ObjectTable(NamedTuple):
+    """The objects of many images as a file states them, in its order; nothing is rounded."""
+
+    image: np.ndarray  # [M] int64, row in the dataset
+    labels: np.ndarray  # [M] int64 in 0..K-1
+    boxes: np.ndarray  # [M, 4] float64 xywh, pixels of the original image
+    scores: np.ndarray  # [M] float64; of truth 1
+    area: np.ndarray  # [M] float64, square pixels
+    ignore: np.ndarray  # [M] bool
 
 
 def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:

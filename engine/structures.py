@@ -130,6 +130,11 @@ class Meta(NamedTuple):
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
     turn: int = 1  # EXIF orientation of the annotation's pixels, see `engine.data.upright`
 
+    @classmethod
+    def of(cls, index: int, record: Record) -> Self:
+        """The source of an image that is not opened; its size is the declared one, else (0, 0)."""
+        return cls(index, record.id, record.path, record.size or (0, 0), np.eye(2, 3))
+
 
 @dataclass
 class Batch:

@@ -15,9 +15,9 @@ from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
-from engine.output import draw, draw_anchors
+from engine.output import draw, draw_anchors, protocol
 from engine.output.run_log import RunLog, leaderboard, write_metrics
-from engine.protocols import Metric, MetricOptions
+from engine.protocols import Dataset, Metric, MetricOptions
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
@@ -51,7 +51,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     run = prepare(cfg, network, len(train_loader), device, precision)
     log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    checkpointer = Checkpointer(run, cfg, classes, log.folder / "checkpoints")
+    checkpointer = Checkpointer(run, cfg, train_loader.dataset, log.folder / "checkpoints")
     if saved:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
@@ -70,7 +70,7 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     run.mark("start")
     _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    value = finish(run, cfg, metric, log)
+    value = finish(run, cfg, metric, log, val_loader.dataset)
     if checkpointer.failed:
         raise UserError(
             f"{log.folder}: the last checkpoint could not be written: {checkpointer.failed}"
@@ -177,16 +177,17 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
     return {f"val/{key}": value for key, value in scores.items()}
 
 
-def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
+def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog, data: Dataset) -> float:
     """Write metrics.json of the best epoch, print where results are, return the primary value."""
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
     split = _validation_description(cfg)
+    rules = protocol.describe(metric, data, head=run.network.head)
     write_metrics(
         log.folder,
         primary=metric.primary,
         metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
-        protocol=metric.protocol,
+        protocol=rules,
         dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
         seconds=run.clock.seconds,
         images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
@@ -199,7 +200,7 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog) -> float:
         info(run.mark.summary_text())
     info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
-        f"({metric.protocol})\nresults, checkpoints and images: {log.folder}"
+        f"({rules})\nresults, checkpoints and images: {log.folder}"
     )
     if hydra.mode == RunMode.MULTIRUN:
         rows = leaderboard(Path(hydra.sweep.dir))

@@ -12,7 +12,9 @@ from typing import ClassVar
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from detect.metrics.names import distinct
 from engine.protocols import OutputFields, Ranked
+from engine.record import ObjectTable
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -20,21 +22,28 @@ class COCOMap:
     """COCO AP and AR. Ignored objects are crowds: any number of detections may match one.
 
     A metric of objects that the ground truth lacks (APl if no object is large) is NaN, since 0
-    would look like a result; except AP, by which checkpoints are chosen, which is 0.
+    would look like a result; except AP, by which checkpoints are chosen, which is 0. Of a file's
+    objects (`update_table`) it is NaN too: pycocotools' -1.
+
+    Of equal scores the detection of the earlier image comes first, and in an image the one that
+    stands first in the file or leaves the network first; as in pycocotools.
     """
 
     primary = "AP"
     requires: ClassVar[OutputFields] = frozenset({"logits", "boxes"})
-    protocol = "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections per image and class"
+    protocol = (
+        "COCO AP, IoU 0.50:0.95, 101-point rule, at most 100 detections per image and class, "
+        "equal scores in the order of images and rows"
+    )
 
     def __init__(self, *, classes: list[str]) -> None:
-        self.categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
+        self.categories = [{"id": k, "name": name} for k, name in enumerate(distinct(classes), 1)]
         self.reset()
 
     def reset(self) -> None:
         """Discard all images."""
-        self.num_images = 0
-        self.predicted = [np.zeros((0, 7))]  # image, x, y, w, h, score, category
+        self.num_images, self.of_files = 0, False
+        self.predicted = [np.zeros((0, 8))]  # image, x, y, w, h, score, category, area
         self.true = [np.zeros((0, 8))]  # image, x, y, w, h, category, area, crowd
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
@@ -44,9 +53,20 @@ class COCOMap:
         first = self.num_images + 1
         self.num_images += len(meta)
         columns, true_columns = _columns(predicted, first), _columns(true, first)
-        self.predicted.append(np.column_stack([*columns, predicted.scores, predicted.labels + 1]))
+        area = columns[1][:, 2:].prod(1)
+        rows = [*columns, predicted.scores, predicted.labels + 1, area]
+        self.predicted.append(np.column_stack(rows))
         rows = [*true_columns, true.labels + 1, true.area, true.ignore]
         self.true.append(np.column_stack(rows))
+
+    def update_table(self, predicted: ObjectTable, true: ObjectTable, images: int) -> None:
+        """Add all images of a file, whose numbers are taken to the last bit."""
+        first, self.of_files = self.num_images + 1, True
+        self.num_images += images
+        image, label, boxes, score, area, _ = predicted
+        self.predicted.append(np.column_stack([image + first, boxes, score, label + 1, area]))
+        image, label, boxes, _, area, crowd = true
+        self.true.append(np.column_stack([image + first, boxes, label + 1, area, crowd]))
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl."""
@@ -58,6 +78,8 @@ class COCOMap:
         stats = zip(evaluator.metric_keys(), evaluator.stats, strict=True)
         # hotcoco gives -1 if the ground truth has no such object
         numbers = {key: float(x) if x >= 0 else float("nan") for key, x in stats}
+        if self.of_files:
+            return numbers
         return {**numbers, self.primary: float(np.nan_to_num(numbers[self.primary]))}
 
     def ranked(self) -> dict[str, Ranked]:
@@ -77,8 +99,11 @@ class COCOMap:
         return {names[k]: Ranked(s, right > 0, total[k]) for k, (s, right) in detections.items()}
 
     def _evaluator(self) -> COCOeval:
-        truth = self._ground_truth()
-        return COCOeval(truth, truth.load_res(np.concatenate(self.predicted)), "bbox")
+        truth, rows = self._ground_truth(), np.concatenate(self.predicted)
+        found = truth.load_res(rows[:, :7])
+        if (rows[:, 7] != rows[:, 3] * rows[:, 4]).any():  # areas of masks
+            found.update_anns(ids=np.arange(len(rows)) + 1, area=rows[:, 7].copy())
+        return COCOeval(truth, found, "bbox")
 
     def _ground_truth(self) -> COCO:
         """The ground truth as a COCO dataset; ids from 1, as 0 means "no match" to pycocotools."""

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
+from detect.metrics.names import distinct
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
@@ -30,6 +31,7 @@ class VOCMap:
 
     With `inclusive`, a box's corners are its first and last pixels, as in VOC's files: sides are
     x2 - x1 + 1. A class without an object that counts has no AP and is left out of the mean.
+    Of equal scores the detection of the earlier image comes first, then the one found first.
     """
 
     primary = "mAP"
@@ -46,7 +48,8 @@ class VOCMap:
         check_rule(rule)
         if not 0 < iou <= 1:
             raise UserError(f"iou: got {iou}, expected an overlap above 0 and at most 1")
-        self.classes, self.iou, self.rule, self.inclusive = classes, iou, rule, inclusive
+        self.classes, self.iou = distinct(classes), iou
+        self.rule, self.inclusive = rule, inclusive
         self.reset()
 
     @property

@@ -15,8 +15,8 @@ from engine.check.coco_writer import CocoWriter
 from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
 from engine.console import format_defect, format_table, info
+from engine.data.categories import category_ids
 from engine.errors import UserError
-from engine.output.predictions import categories
 from engine.protocols import Dataset
 from engine.record import Row, defect
 
@@ -106,7 +106,7 @@ def scan(
         writer = None
         if cfg.convert:
             file = folder / "annotations" / f"instances_{split}.json"
-            writer = CocoWriter(file, data.classes, categories(data))
+            writer = CocoWriter(file, data.classes, category_ids(data))
             stack.enter_context(closing(writer))
         for scanned in scan_images(split, data, digests, report):
             statistics.add(scanned)

@@ -17,6 +17,10 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path}: {error.strerror or error}; expected a JSON file: check the path"
         ) from None
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: got binary data, expected a JSON file (text): check the path"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: got no JSON ({error}), expected a JSON file") from None
 

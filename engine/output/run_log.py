@@ -178,7 +178,7 @@ def write_metrics(
     """Write metrics.json: the numbers, the protocol they follow, and what they were measured on."""
     content = {
         "primary_name": primary,
-        "primary_value": metrics[primary],
+        "primary_value": metrics[primary] if isfinite(metrics[primary]) else None,
         "metrics": {k: v if isfinite(v) else None for k, v in metrics.items()},
         "protocol": protocol,
         "dataset": dataset,

@@ -12,8 +12,10 @@ from engine.config.image_size import size_of
 from engine.config.ranges import save_interval
 from engine.config.schema import plain
 from engine.console import info
+from engine.data.categories import category_ids
 from engine.distributed import collectives
 from engine.errors import Diverged, Stopped
+from engine.protocols import Dataset
 from engine.training.run import Run
 from engine.weights import checkpoint
 
@@ -21,8 +23,8 @@ from engine.weights import checkpoint
 class Checkpointer:
     """Writes the checkpoints of a run, `last.pt` and `best.pt`, into a folder."""
 
-    def __init__(self, run: Run, cfg: DictConfig, classes: list[str], folder: Path) -> None:
-        self.run, self.cfg, self.classes, self.folder = run, cfg, classes, folder
+    def __init__(self, run: Run, cfg: DictConfig, data: Dataset, folder: Path) -> None:
+        self.run, self.cfg, self.data, self.folder = run, cfg, data, folder
         self.steps, self.seconds = save_interval(cfg.trainer.save_every)
         self.saved = (run.clock.step, run.clock.seconds)
         self.failed = ""  # why the last save failed; "" where it did not
@@ -74,7 +76,8 @@ class Checkpointer:
         cfg = self.cfg
         return self.run.state() | {
             "config": plain(cfg),
-            "classes": self.classes,
+            "classes": self.data.classes,
+            "categories": category_ids(self.data),
             "processes": collectives.world(),
             "preprocessing": {
                 "size": list(size_of(cfg)),

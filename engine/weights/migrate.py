@@ -5,7 +5,9 @@ from typing import Any
 from engine.config import renamed
 from engine.console import info
 
-FORMAT = 5
+FORMAT = 6
+# Until format 5 no checkpoint held the category ids of its data set: they are not known.
+UNKNOWN_CATEGORIES = {"categories": None}
 # Until format 4 a checkpoint was written between two epochs only, and held none of these counts.
 BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 
@@ -20,6 +22,7 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
     state = _from_first(state) if number == 1 else state
     config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
+    state = UNKNOWN_CATEGORIES | state
     return {**state, "config": _renamed(config, names), "format": FORMAT}
 
 

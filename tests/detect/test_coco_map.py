@@ -1,20 +1,16 @@
-import contextlib
-import io
 import math
 
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO as ReferenceCOCO
-from pycocotools.cocoeval import COCOeval
+from reference import KEYS, pycocotools_stats
 
 from detect.datasets.coco import COCO
 from detect.metrics.coco_map import COCOMap
 from engine.errors import UserError
-from engine.output import predictions
+from engine.output import predictions, read_predictions
 from engine.structures import Meta, Objects
 
-KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 # Published with the data and reproduced with pycocotools.
 PUBLISHED = (0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363)
 PUBLISHED += (0.386813, 0.593680, 0.595353, 0.654764, 0.603130, 0.553744)
@@ -62,21 +58,14 @@ def rows(objects):
     ]
 
 
-def pycocotools_stats(predicted, true, num_images):
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = ReferenceCOCO()
-        truth.dataset = {
-            "info": {},
-            "images": [{"id": i + 1} for i in range(num_images)],
-            "categories": [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)],
-            "annotations": rows(true),
-        }
-        truth.createIndex()
-        evaluator = COCOeval(truth, truth.loadRes(rows(predicted)), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return np.array(evaluator.stats)
+def stats(predicted, true, num_images):
+    """pycocotools' twelve numbers."""
+    truth = {
+        "images": [{"id": i + 1} for i in range(num_images)],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)],
+        "annotations": rows(true),
+    }
+    return pycocotools_stats(truth, rows(predicted))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -87,7 +76,7 @@ def test_equals_pycocotools_bit_for_bit(seed, capfd):
         metric.update(predicted.of(i), true.of(i), metas())
     numbers = metric.compute()
     assert list(numbers) == KEYS
-    assert np.array_equal([*numbers.values()], pycocotools_stats(predicted, true, 20))
+    assert np.array_equal([*numbers.values()], stats(predicted, true, 20))
     assert numbers["AP"] > 0.05
     assert capfd.readouterr().out == ""
 
@@ -109,7 +98,7 @@ def test_curves_have_the_area_that_pycocotools_finds_at_half_overlap(seed):
     assert list(ranked) == CLASSES
     assert sum(each.total for each in ranked.values()) == int((~true.ignore).sum()) < len(true)
     area = np.mean([average(*each) for each in ranked.values()])
-    assert area == pytest.approx(pycocotools_stats(predicted, true, 20)[1], abs=1e-12) and area > 0
+    assert area == pytest.approx(stats(predicted, true, 20)[1], abs=1e-12) and area > 0
 
 
 def test_batches_and_single_images_agree_and_reset_forgets():
@@ -199,11 +188,9 @@ def test_a_number_that_is_none_names_the_image(wrong):
 def test_published_numbers(shared_data):
     folder = shared_data / "map_reference" / "coco_eval"
     dataset = COCO(annotations=str(folder / "gts" / "sampled_gts_bbox_area.json"))
-    found = predictions.read(folder / "cocoapi_results.json", dataset, dataset.categories)
-    numbers = predictions.score(dataset, COCOMap(classes=dataset.classes), found.objects)
-    assert (len(dataset), sum(map(len, found.objects.values())), len(found.unknown)) == (
-        100,
-        734,
-        0,
+    found = read_predictions.read(
+        folder / "cocoapi_results.json", dataset, predictions.categories(dataset)
     )
+    numbers = read_predictions.score(dataset, COCOMap(classes=dataset.classes), found.table)
+    assert (len(dataset), len(found.table.image), len(found.unknown)) == (100, 734, 0)
     assert [*numbers.values()] == pytest.approx(PUBLISHED, abs=5e-7)

@@ -496,7 +496,7 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(restored, tmp_path):
 
     run, loader = start()
     epoch(run, loader)
-    Checkpointer(run, cfg, loader.dataset.classes, tmp_path)()
+    Checkpointer(run, cfg, loader.dataset, tmp_path)()
     whole = epoch(run, loader)
     saved = checkpoint.load(str(tmp_path / "last.pt"), device)
     again, loader = start()

@@ -120,7 +120,9 @@ def test_truth_prediction_and_drawing_are_upright_and_the_file_counts_as_the_ann
     torch.testing.assert_close(found.boxes, true.boxes, atol=1e-3, rtol=0)
     for i, meta in enumerate(batch.meta):
         assert true.of(i).boxes[0].tolist() == white_box(data.image(meta.index))
-    with closing(predictions.Writer(tmp_path / "found.json", [1])) as writer:
+    with closing(
+        predictions.Writer(tmp_path / "found.json", predictions.named(["thing"], [1]))
+    ) as writer:
         writer.add(found, batch.meta)
     for row in json.loads((tmp_path / "found.json").read_text()):
         assert row["bbox"] == pytest.approx([10, 4, 20, 10], abs=1e-3)  # BOX as x, y, w, h

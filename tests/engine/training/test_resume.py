@@ -77,7 +77,7 @@ def test_every_step_is_a_place_to_stop(overrides, tmp_path):
     for _ in range(2):
         for _ in train_epoch(whole, loader, Silent()):
             steps += 1
-            Checkpointer(whole, cfg, loader.dataset.classes, tmp_path)()
+            Checkpointer(whole, cfg, loader.dataset, tmp_path)()
             (tmp_path / "last.pt").rename(tmp_path / f"{steps}.pt")
         whole.end_epoch(whole.progress.means(), None)
     for number in range(1, steps + 1):
