@@ -5,7 +5,7 @@ from typing import Any
 from engine.config import renamed
 from engine.console import info
 
-FORMAT = 5
+FORMAT = 6
 # Until format 4 a checkpoint was written between two epochs only, and held none of these counts.
 BETWEEN_EPOCHS = {"progress": {}, "guard": {"row": 0}, "stale": 0}
 
@@ -20,7 +20,18 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
     state = _from_first(state) if number == 1 else state
     config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
-    return {**state, "config": _renamed(config, names), "format": FORMAT}
+    config = _with_defaults(_renamed(config, names), names["defaults"])
+    return {**state, "config": config, "format": FORMAT}
+
+
+def _with_defaults(config: dict[str, Any], table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The configuration with what its classes did before they had a key for it."""
+    return {
+        name: {**table.get(str(node.get("_target_")), {}), **node}
+        if isinstance(node, dict)
+        else node
+        for name, node in config.items()
+    }
 
 
 def _renamed(node: Any, table: Any) -> Any:

@@ -33,7 +33,7 @@ def test_what_is_saved_comes_back(tmp_path):
     back = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     for key, value in saved["model"].items():
         assert torch.equal(back["model"].pop(key), value)
-    assert back == {"format": 5, **saved, "model": {}}
+    assert back == {"format": 6, **saved, "model": {}}
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -101,8 +101,8 @@ def test_a_file_of_another_program(tmp_path, foreign, message):
 
 
 def test_a_newer_format(tmp_path):
-    torch.save({**state(), "format": 6}, tmp_path / "a.pt")
-    assert refusal(tmp_path / "a.pt") == "format 6, this version reads 5: update it"
+    torch.save({**state(), "format": 7}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "format 7, this version reads 6: update it"
 
 
 def test_a_file_of_the_first_format_is_read(tmp_path):
@@ -123,7 +123,7 @@ def test_a_file_of_the_first_format_is_read(tmp_path):
     assert got["config"]["metric"]["_target_"] == "classify.metrics.top_k.TopK"
     assert got["config"]["finetune"] == {"_target_": "engine.training.finetune.Finetune"}
     assert got["preprocessing"]["mean"] == [0.2, 0.4, 0.0]  # of 255 then, of 1 since
-    assert (got["ema"], got["format"]) == (None, 5)
+    assert (got["ema"], got["format"]) == (None, 6)
 
 
 def test_a_file_of_the_second_format_is_read(tmp_path):
@@ -133,7 +133,7 @@ def test_a_file_of_the_second_format_is_read(tmp_path):
     got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     coder = {"_target_": "detect.coder.CentreSize", "variances": [0.2, 0.3]}
     assert got["config"]["head"] == {"_target_": head["_target_"], "levels": 5, "coder": coder}
-    assert got["config"]["metric"] == {"_target_": "m"} and got["format"] == 5
+    assert got["config"]["metric"] == {"_target_": "m"} and got["format"] == 6
     del head["variances"]  # of another head nothing changes
     torch.save({**saved, "format": 2}, tmp_path / "a.pt")
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["head"] == head
@@ -144,7 +144,7 @@ def test_a_file_of_the_third_format_stood_between_two_epochs(tmp_path):
     torch.save({**state(config=config), "format": 3}, tmp_path / "a.pt")
     got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     assert (got["progress"], got["guard"], got["stale"]) == ({}, {"row": 0}, 0)
-    assert got["config"] == config and got["format"] == 5
+    assert got["config"] == config and got["format"] == 6
 
 
 class Evil:
