@@ -56,8 +56,8 @@ def match(
     others = {k: v for k, v in inside.items() if k not in matched}
     unused = others | {k: v for k, v in held.items() if not k.startswith(prefix)}
     body = [key for key in wanted if not key.startswith(tuple(extra))]
-    roots = {root(key) for key in body}
-    foreign = sorted(k for k in others if k not in wanted and root(k) in roots)
+    own = _own(body)
+    foreign = sorted(k for k in others if k not in wanted and own & _names(k))
     shown = [_with_shapes(k, wanted[k], inside.get(k)) for k in missing]
     counts = (
         f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(shown)}, "
@@ -117,10 +117,16 @@ def _prefix(state: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
     return count.most_common(1)[0][0]
 
 
-def root(key: str) -> str:
-    """What the names of like layers share: `layer` of layer3.5.conv1.weight."""
+def _own(keys: Iterable[str]) -> set[str]:
+    """A network's first names of tensors; of a row such as layer1 to layer4 also `layer`."""
+    firsts = {key.split(".")[0] for key in keys}
+    rows = Counter(first.rstrip(DIGITS) for first in firsts)
+    return firsts | {row for row, number in rows.items() if row and number > 1}
+
+
+def _names(key: str) -> set[str]:
     first = key.split(".")[0]
-    return first.rstrip(DIGITS) or first
+    return {first, first.rstrip(DIGITS)}
 
 
 def _with_shapes(key: str, wanted: Tensor, held: Tensor | None) -> str:

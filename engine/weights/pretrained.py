@@ -1,9 +1,10 @@
 """Load weights from elsewhere into a backbone, and the tensors it leaves over into a head."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from engine.console import info
 from engine.errors import UserError, did_you_mean
 from engine.protocols import BackboneOptions, Pretrained
 from engine.weights import weights_file
-from engine.weights.match import match, require_fit, root, without_unread
+from engine.weights.match import match, require_fit, without_unread
 from engine.weights.tensors import check_numbers
 from engine.weights.translate import Family
 
@@ -21,6 +22,7 @@ def load(
     weights: str | None,
     published: str | None,
     detectors: Sequence[Family] = (),
+    rename: Callable[[str], str] = str,
 ) -> Pretrained | None:
     """Put weights into a backbone and report what matched.
 
@@ -31,6 +33,7 @@ def load(
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
         detectors: the families of detectors on this backbone, whose files are read too.
+        rename: from a tensor's name here, or in a file of ours, to that in others' files.
 
     Raises:
         UserError: no such file or name, not readable, of another network, or not numbers.
@@ -50,10 +53,13 @@ def load(
             f"{did_you_mean(weights, names)}"
         )
     extra = tuple(BackboneOptions.extra_prefixes.of(backbone))
-    found = match(backbone.state_dict(), file.state, extra)
+    own = {rename(key): tensor for key, tensor in backbone.state_dict().items()}
+    found = match(own, {rename(key): tensor for key, tensor in file.state.items()}, extra)
     require_fit(found, str(file.path))
     check_numbers(found.matched, str(file.path))
-    backbone.load_state_dict(found.matched, strict=False)
+    with torch.no_grad():
+        for key, tensor in found.matched.items():
+            own[key].copy_(tensor)
     info(f"weights: {file.path}: {found.counts}; sha256 {file.digest}")
     classes = file.classes or _imagenet(found.unused)
     return Pretrained(file.preprocessing, found.unused, classes, found.missing, str(file.path))
@@ -102,7 +108,7 @@ def require_complete(head: nn.Module, pretrained: Pretrained) -> None:
         )
     wanted, unused = without_unread(head.state_dict()), pretrained.unused_tensors
     sources = _sources(wanted, unused)
-    like = root if _by_name(wanted, unused) else _like
+    like = _first if _by_name(wanted, unused) else _like
     used = {like(key) for key in sources.values()}
     passed_over = [k for k in unused if k not in sources.values() and like(k) in used]
     if len(sources) < len(wanted) or passed_over:
@@ -129,6 +135,10 @@ def _sources(wanted: Mapping[str, Tensor], unused_tensors: Mapping[str, Tensor])
     names = list(wanted)[: len(tail)]
     fit = [unused_tensors[key].shape for key in tail] == [wanted[name].shape for name in names]
     return dict(zip(names, tail, strict=True)) if fit else {}
+
+
+def _first(key: str) -> str:
+    return key.split(".")[0]
 
 
 def _like(key: str) -> str:

@@ -1,19 +1,25 @@
 """Which files a network takes: its own and no other's, whatever stands before or beside them."""
 
+import logging
+import struct
 from functools import cache
 
 import pytest
 import torch
 import torchvision
 from omegaconf import OmegaConf
+from torch import nn
 
 from classify.backbones.csp_darknet import CSPDarknet
 from classify.backbones.mobilenet import MobileNetV1
 from classify.backbones.resnet_cifar import ResNetCIFAR
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
+from engine.errors import UserError
 from engine.protocols import BackboneOptions
+from engine.weights import darknet
 from engine.weights.match import LEAST, match
+from engine.weights.pretrained import load
 
 PRESETS = [path.stem for path in sorted((CONFIGS / "backbone").glob("*.yaml"))]
 PRESETS.remove("timm")
@@ -132,3 +138,49 @@ def test_pytorch_cifars_names_are_known():
 def test_odd_names_are_left_over(key):
     state = dict(made("resnet18")[0]) | {key: torch.empty(1)}
     assert key in match(made("resnet18")[0], state).unused
+
+
+def darknet_file(net, path, more=0):
+    """Write a network's numbers as Darknet does: no names, a normalisation before its weights."""
+    numbers = [tensor.detach().flatten() for _, tensor in darknet._order(net)]
+    numbers.append(torch.rand(more) - 0.5)
+    header = struct.pack("<5i", 0, 2, 0, 0, 0)
+    path.write_bytes(header + torch.cat(numbers).numpy().tobytes())
+
+
+SMALL = {  # convolutions of three networks; Darknet's files say nothing of their sizes
+    "short": [(3, 4), (4, 8)],
+    "long": [(3, 4), (4, 8), (8, 4), (4, 8)],
+    "wide": [(3, 6), (6, 8)],
+}
+
+
+def stack(name):
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Conv2d(a, b, 3, bias=False), nn.BatchNorm2d(b))
+              for a, b in SMALL[name]]  # fmt: skip
+    net = nn.Sequential(*layers)
+    net.channels = [8]
+    return net
+
+
+def test_a_darknet_file_fits_its_own_network_alone(tmp_path):
+    for file in SMALL:
+        darknet_file(stack(file), tmp_path / "a.weights")
+        for name in SMALL:
+            if name == file or (file, name) == ("long", "short"):  # as layers of a detector follow
+                load(stack(name), str(tmp_path / "a.weights"), None)
+                continue
+            with pytest.raises(UserError, match="of another network"):
+                load(stack(name), str(tmp_path / "a.weights"), None)
+
+
+def test_what_follows_in_a_darknet_file_is_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "onelook")
+    darknet_file(stack("short"), tmp_path / "net.conv.2", more=11)  # no multiple of 8 + 1
+    assert load(stack("short"), str(tmp_path / "net.conv.2"), None).unused_tensors == {}
+    assert "11 numbers behind the backbone's layers left over" in caplog.text
+    data = (tmp_path / "net.conv.2").read_bytes()
+    (tmp_path / "cut.weights").write_bytes(data[:-2])
+    with pytest.raises(UserError, match="no whole number of weights: it is cut short"):
+        load(stack("short"), str(tmp_path / "cut.weights"), None)
