@@ -222,3 +222,14 @@ def test_a_configuration_of_format_4_has_the_names_of_today(tmp_path):
     assert got["head"]["anchors"] == [[1, 2], [3, 4], [5, 6]]
     now = {"_target_": "detect.postprocess.Postprocess", "pre_nms": 7, "max_detections": 3}
     assert got["head"]["postprocess"] == now
+
+
+@pytest.mark.parametrize(
+    ("number", "given", "now"),
+    [(5, {}, "projection"), (6, {}, None), (5, {"shortcut": "zeros"}, "zeros")],
+)
+def test_a_cifar_network_of_an_older_format_has_projections(tmp_path, number, given, now):
+    node = {"_target_": "classify.backbones.resnet_cifar.ResNetCIFAR", "depth": 8, **given}
+    torch.save({**state(), "format": number, "config": {"backbone": node}}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["backbone"]
+    assert got.get("shortcut") == now and got["depth"] == 8
