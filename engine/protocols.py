@@ -65,6 +65,8 @@ class Pretrained(NamedTuple):
     preprocessing: Preprocessing
     unused_tensors: dict[str, Tensor]  # that the backbone has no place for: the head, as a rule
     classes: list[str] | None  # names of the head's outputs, where they are known
+    missing: Sequence[str] = ()  # tensors that stayed random
+    path: str = ""  # the file's, for messages
 
 
 class BackboneOptions(Layered):
@@ -73,6 +75,8 @@ class BackboneOptions(Layered):
     pretrained: Option[Pretrained | None] = Option(None)  # set by the constructor
     # Prefixes of parameters that a file of weights need not have: a detector's extra layers.
     extra_prefixes: Option[Sequence[str]] = Option(())
+    # Of images for weights whose file does not say; size and resize are the network's own.
+    default_preprocessing: Option[Preprocessing] = Option(Preprocessing())
 
 
 class Head(Protocol):

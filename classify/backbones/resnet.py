@@ -12,6 +12,7 @@ from torch import nn
 from classify.backbones.sequential import SequentialBackbone
 from classify.backbones.torchvision_detectors import RETINANET
 from engine.errors import UserError
+from engine.structures import Preprocessing
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STRIDES = {"imagenet": (4, 8, 16, 32), "cifar": (1, 2, 4, 8)}
@@ -43,6 +44,8 @@ class ResNet(SequentialBackbone):
             net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
             net.maxpool = nn.Identity()
+            self.extra_prefixes = ("conv1.",)  # which torchvision's files have for large images
+            self.default_preprocessing = Preprocessing(size=32, resize=32)
         del net.avgpool, net.fc
         for key, layer in net.named_children():  # conv1, bn1, relu, maxpool, layer1, ...
             self.add_module(key, layer)

@@ -4,6 +4,7 @@ timm is an optional package; the file is not called timm.py so that it does not 
 """
 
 import importlib
+import re
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Timm(nn.Module):
 
     def __init__(self, *, name: str, weights: str | None = None) -> None:
         super().__init__()
-        own = weights == "DEFAULT"
+        self.name, own = name, weights == "DEFAULT"
         self.net = _create(_timm(), name, own)
         info = self.net.feature_info
         levels = list(zip(info.channels(), info.reduction(), strict=True))
@@ -40,11 +41,45 @@ class Timm(nn.Module):
         if own:
             self.pretrained = Pretrained(_preprocessing(self.net.pretrained_cfg), {}, None)
         else:
-            self.pretrained = load(self, weights, None)
+            self.pretrained = load(self, weights, None, rename=_published_name)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> a map a stride, fine to coarse."""
-        return self.net(images)[self.first :]
+        try:
+            maps = self.net(images)[self.first :]
+        except AssertionError as error:  # how timm refuses a size
+            reason = str(error).split("\n")[0]
+            raise UserError(self._size_message(list(images.shape[2:]), reason)) from error
+        last = str(getattr(self.net, "output_fmt", "")).endswith("NHWC")
+        return [
+            _channels_first(map_, channels, last, self.name)
+            for map_, channels in zip(maps, self.channels, strict=True)
+        ]
+
+    def _size_message(self, size: list[int], reason: str) -> str:
+        """What to do where a network takes images of some sizes only, as Swin and ViT do."""
+        own = (getattr(self.net, "pretrained_cfg", None) or {}).get("input_size", [224])[-1]
+        return (
+            f"image_size={size}: backbone.name={self.name} does not take this size "
+            f"({reason[:100]}); set image_size={own}"
+        )
+
+
+def _channels_first(map_: Tensor, channels: int, last: bool, name: str) -> Tensor:
+    """[B, channels, h, w] of a map, whose channels may stand last, as Swin's do."""
+    last = last or (map_.shape[1] != channels and map_.shape[-1] == channels)
+    map_ = map_.permute(0, 3, 1, 2) if last and map_.dim() == 4 else map_
+    if map_.dim() != 4 or map_.shape[1] != channels:
+        raise UserError(
+            f"backbone.name={name}: timm gives a map {list(map_.shape)}, expected [B, {channels}, "
+            "h, w]: take another of timm's networks"
+        )
+    return map_
+
+
+def _published_name(key: str) -> str:
+    """The name of a tensor in timm's files: its maps' layers are in `net` here, and in a row."""
+    return re.sub(r"_(\d+)\.", r".\1.", re.sub(r"^net\.(model\.)?", "", key))
 
 
 def _timm() -> Any:

@@ -35,6 +35,7 @@ class ViT(nn.Module):
 
     encoder: Any
     pretrained: Pretrained | None = None
+    extra_prefixes = ("encoder.pos_embedding",)  # of which `pretrain` says how they must be
 
     def __init__(
         self, *, name: str, token: bool = False, positions: int = 224, weights: str | None = None
@@ -92,10 +93,13 @@ class ViT(nn.Module):
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
         """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
         self.pretrained = load(self, weights, published)
-        left = self.pretrained.unused_tensors if self.pretrained else {}
-        if (other := left.get("encoder.pos_embedding")) is not None:
-            side = PATCH * isqrt(other.shape[1] - 1)
-            raise UserError(
-                f"backbone.weights={weights}: its positions are for images of {side} pixels, "
-                f"the backbone's for {PATCH * self.side}: set backbone.positions={side}"
-            )
+        if not self.pretrained or not self.pretrained.missing:
+            return
+        other = self.pretrained.unused_tensors.get("encoder.pos_embedding")
+        if other is None or other.ndim != 3:
+            raise UserError(f"backbone.weights={weights}: no positions in it: it is not whole")
+        side = PATCH * isqrt(max(other.shape[1] - 1, 0))
+        raise UserError(
+            f"backbone.weights={weights}: its positions are for images of {side} pixels, "
+            f"the backbone's for {PATCH * self.side}: set backbone.positions={side}"
+        )

@@ -4,6 +4,7 @@ from typing import Any
 
 import hydra.utils
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import parts
@@ -13,6 +14,7 @@ from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import BackboneOptions
 from engine.weights import checkpoint
+from engine.weights.pretrained import num_outputs
 
 OURS = ("engine.", "classify.", "detect.", "torch.optim.")  # what a checkpoint may name
 CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None,
@@ -73,7 +75,14 @@ def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str
     """
     for name in ("backbone", "head", "loss"):
         check(cfg[name], name, parts.INJECTED_ARGUMENTS[name])
-    cfg.image_size, cfg.augment = "auto", OmegaConf.create(CROP)
+    asked = _asked()
+    if augment := sorted(key for key in asked if key.split(".")[0] == "augment"):
+        raise UserError(
+            f"{augment[0]}: predict.py prepares images as the weights want it; image_size= and "
+            "preprocessing.* may be set"
+        )
+    cfg.image_size = cfg.image_size if "image_size" in asked else "auto"
+    cfg.augment = OmegaConf.create(CROP)
     made = parts.backbone(cfg)
     loaded = BackboneOptions.pretrained.of(made)
     if loaded is None:
@@ -81,9 +90,17 @@ def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str
             "set backbone.weights=DEFAULT, a torchvision name or a file; or checkpoint="
         )
     cfg.augment.fit = loaded.preprocessing.fit
-    outputs = len(list(loaded.unused_tensors.values())[-1]) if loaded.unused_tensors else 1
+    outputs = num_outputs(loaded.unused_tensors) or 1
     classes = loaded.classes or [f"class {i}" for i in range(outputs)]
     return parts.network(cfg, len(classes), made, complete=True).to(device), classes
+
+
+def _asked() -> set[str]:
+    """The keys that the command line set."""
+    if not HydraConfig.initialized():  # composed by other code, without a command line
+        return set()
+    overrides = HydraConfig.get().overrides.task
+    return {override.lstrip("+~").partition("=")[0] for override in overrides}
 
 
 def check_classes(trained: list[str], data: list[str], path: str) -> None:

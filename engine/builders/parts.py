@@ -17,7 +17,7 @@ from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import BackboneOptions, Dataset, Metric
 from engine.structures import Preprocessing
-from engine.weights.pretrained import fill, shapes
+from engine.weights.pretrained import fill, require_complete
 
 # Arguments that the engine passes to the constructors that name them.
 INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
@@ -119,7 +119,7 @@ def _fill_in(node: DictConfig, values: dict[str, Any]) -> None:
 def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = False) -> Network:
     """The configured network on a backbone, on the CPU.
 
-    With `complete`, a head that the backbone's weights do not fill is refused.
+    With `complete`, weights that leave a tensor of it random are refused.
     """
     criterion = part(cfg.loss, "loss")
     head = part(
@@ -132,14 +132,10 @@ def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = F
     )
     if pretrained := BackboneOptions.pretrained.of(backbone):
         backbone.pretrained = None  # a large head left over would be copied with the network
-        if fill(head, pretrained.unused_tensors):
+        if complete:
+            require_complete(head, pretrained)
+        if fill(head, pretrained.unused_tensors, pretrained.path):
             info("the head starts from the weights of the same file")
-        elif complete:
-            raise UserError(
-                f"backbone.weights={cfg.backbone.weights}: the tensors left for a head, "
-                f"{shapes(pretrained.unused_tensors)}, do not fit {type(head).__name__}, "
-                f"{shapes(head.state_dict())}: pick another head="
-            )
     return Network(
         backbone=backbone,
         head=head,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.console import info
 from engine.errors import UserError
 from engine.structures import Preprocessing
 
@@ -27,7 +28,7 @@ def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
         backbone: gives the names, shapes and order of the tensors.
 
     Raises:
-        UserError: the file is shorter than the backbone, or its header is not Darknet's.
+        UserError: the file is shorter than the backbone, cut short, or its header not Darknet's.
     """
     numbers = _numbers(data, path)
     state, used = {}, 0
@@ -40,7 +41,11 @@ def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
             )
         state[key] = torch.from_numpy(piece.copy()).view(tensor.shape)
         used += tensor.numel()
-    return state | _classifier(numbers[used:], list(backbone.channels)[-1])  # type: ignore[arg-type]
+    rest = numbers[used:]
+    classifier = _classifier(rest, list(backbone.channels)[-1])  # type: ignore[arg-type]
+    if len(rest) and not classifier:
+        info(f"weights: {path}: {len(rest)} numbers behind the backbone's layers left over")
+    return state | classifier
 
 
 def _numbers(data: bytes, path: Path) -> np.ndarray:
@@ -51,6 +56,8 @@ def _numbers(data: bytes, path: Path) -> np.ndarray:
     if not (0 <= major < 10 and 0 <= minor < 100):
         raise UserError(f"{path}: no Darknet file: its version is {major}.{minor}")
     header = 20 if major * 10 + minor >= 2 else 16
+    if (len(data) - header) % 4:
+        raise UserError(f"{path}: {len(data)} bytes, no whole number of weights: it is cut short")
     return np.frombuffer(data, np.float32, (len(data) - header) // 4, header)
 
 

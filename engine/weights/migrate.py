@@ -23,7 +23,18 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
     config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
     state = UNKNOWN_CATEGORIES | state
-    return {**state, "config": _renamed(config, names), "format": FORMAT}
+    config = _with_defaults(_renamed(config, names), names["defaults"])
+    return {**state, "config": config, "format": FORMAT}
+
+
+def _with_defaults(config: dict[str, Any], table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The configuration with what its classes did before they had a key for it."""
+    return {
+        name: {**table.get(str(node.get("_target_")), {}), **node}
+        if isinstance(node, dict)
+        else node
+        for name, node in config.items()
+    }
 
 
 def _renamed(node: Any, table: Any) -> Any:

@@ -1,9 +1,10 @@
 """Load weights from elsewhere into a backbone, and the tensors it leaves over into a head."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -11,12 +12,9 @@ from engine.console import info
 from engine.errors import UserError, did_you_mean
 from engine.protocols import BackboneOptions, Pretrained
 from engine.weights import weights_file
+from engine.weights.match import match, require_fit, without_unread
+from engine.weights.tensors import check_numbers
 from engine.weights.translate import Family
-from engine.weights.weights_file import WeightsFile
-
-# Names in torchvision's files of ViTs -> names in its class today.
-RENAMED = {".mlp.linear_1.": ".mlp.0.", ".mlp.linear_2.": ".mlp.3."}
-LEAST = 0.9  # the share of a backbone's tensors that a file must hold
 
 
 def load(
@@ -24,6 +22,7 @@ def load(
     weights: str | None,
     published: str | None,
     detectors: Sequence[Family] = (),
+    rename: Callable[[str], str] = str,
 ) -> Pretrained | None:
     """Put weights into a backbone and report what matched.
 
@@ -34,107 +33,120 @@ def load(
             Darknet's .weights); DEFAULT or another name of torchvision's.
         published: torchvision's name of the network, None where it has none.
         detectors: the families of detectors on this backbone, whose files are read too.
+        rename: from a tensor's name here, or in a file of ours, to that in others' files.
 
     Raises:
-        UserError: no such file or name, not readable, or less than LEAST of the tensors match.
+        UserError: no such file or name, not readable, of another network, or not numbers.
     """
     if weights is None:
         return None
     names = weights_file.published(published, detectors)
     if weights in names:
         file = weights_file.read_published(names[weights], detectors)
-    elif Path(weights).expanduser().is_file():
-        file = weights_file.read(Path(weights).expanduser(), backbone, detectors)
+    elif os.path.isfile(path := os.path.expanduser(weights)):
+        file = weights_file.read(Path(path), backbone, detectors)
     else:
         known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
+        what = "a folder" if os.path.isdir(path) else "no such file"
         raise UserError(
-            f"backbone.weights={weights}: no such file; expected a file{known}"
+            f"backbone.weights={weights}: {what}; expected a file{known}"
             f"{did_you_mean(weights, names)}"
         )
-    unused_tensors = _fit(backbone, file)
-    classes = file.classes or _imagenet(unused_tensors)
-    return Pretrained(file.preprocessing, unused_tensors, classes)
-
-
-def _fit(backbone: nn.Module, file: WeightsFile) -> dict[str, Tensor]:
-    """Load the tensors that match by name and shape; returns the file's other tensors."""
-    wanted = _without_counters(backbone.state_dict())
-    held = {_renamed(k): v for k, v in file.state.items()}
-    prefix = _prefix(held, wanted)
-    state = _without_counters({k.removeprefix(prefix): v for k, v in held.items()})
-    matched = {k: state[k] for k in wanted if k in state and state[k].shape == wanted[k].shape}
-    missing, unused_tensors = wanted.keys() - matched.keys(), state.keys() - matched.keys()
-    counts = (
-        f"{len(matched)} of the backbone's {len(wanted)} tensors matched{_named(missing)}, "
-        f"{len(unused_tensors)} of the file left over{_named(unused_tensors)}"
-    )
     extra = tuple(BackboneOptions.extra_prefixes.of(backbone))
-    if len(matched) < LEAST * sum(not key.startswith(extra) for key in wanted):
-        raise UserError(
-            f"{file.path}: weights of another network: {counts}; at least {LEAST:.0%} must match"
-        )
-    backbone.load_state_dict(matched, strict=False)
-    info(f"weights: {file.path}: {counts}; sha256 {file.digest}")
-    return {k: state[k] for k in state if k in unused_tensors}
+    own = {rename(key): tensor for key, tensor in backbone.state_dict().items()}
+    found = match(own, {rename(key): tensor for key, tensor in file.state.items()}, extra)
+    require_fit(found, str(file.path))
+    check_numbers(found.matched, str(file.path))
+    with torch.no_grad():
+        for key, tensor in found.matched.items():
+            own[key].copy_(tensor)
+    info(f"weights: {file.path}: {found.counts}; sha256 {file.digest}")
+    classes = file.classes or _imagenet(found.unused)
+    return Pretrained(file.preprocessing, found.unused, classes, found.missing, str(file.path))
 
 
-def _renamed(key: str) -> str:
-    for old, new in RENAMED.items():
-        key = key.replace(old, new)
-    return key
-
-
-def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state without batch counters, which older files lack and nothing reads."""
-    return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-
-
-def _prefix(state: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
-    """The prefix of most of the file's names before the backbone's: "", "module.", "backbone."."""
-    count = Counter({"": 0})
-    for key in state:
-        starts = [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]
-        count.update(key[:i] for i in starts if key[i:] in wanted)
-    return count.most_common(1)[0][0]
-
-
-def _named(keys: Iterable[str]) -> str:
-    every = sorted(keys)
-    more = ", ..." if len(every) > 3 else ""
-    return f" ({', '.join(every[:3])}{more})" if every else ""
+def num_outputs(unused_tensors: Mapping[str, Tensor]) -> int | None:
+    """The number of outputs of a file's last layer, the classifier as a rule; None without one."""
+    last = [tensor for tensor in unused_tensors.values() if tensor.ndim][-1:]
+    return len(last[0]) if last else None
 
 
 def _imagenet(unused_tensors: dict[str, Tensor]) -> list[str] | None:
     """ImageNet's class names where the last tensor has 1000 outputs, else None."""
-    if not unused_tensors or len(list(unused_tensors.values())[-1]) != 1000:
+    if num_outputs(unused_tensors) != 1000:
         return None
     return torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
 
-def shapes(state: Mapping[str, Tensor]) -> str:
-    """Names and shapes of the last few tensors, for a message."""
-    last = list(_without_counters(state).items())[-6:]
-    return ", ".join(f"{k} {list(v.shape)}" for k, v in last) or "nothing"
+def fill(head: nn.Module, unused_tensors: Mapping[str, Tensor], path: str = "file") -> bool:
+    """Load a file's unused tensors into a head; returns whether it starts from them.
+
+    Raises:
+        UserError: they hold NaN, or no floats.
+    """
+    wanted = without_unread(head.state_dict())
+    sources = _sources(wanted, unused_tensors)
+    tensors = {name: unused_tensors[key] for name, key in sources.items()}
+    check_numbers(tensors, path)
+    head.load_state_dict(tensors, strict=False)
+    if _by_name(wanted, unused_tensors):
+        info(f"weights: {len(sources)} of the head's {len(wanted)} tensors matched")
+        return len(sources) == len(wanted)
+    return bool(sources)
 
 
-def fill(head: nn.Module, unused_tensors: Mapping[str, Tensor]) -> bool:
-    """Load a file's unused tensors into a head; returns whether that filled it.
+def require_complete(head: nn.Module, pretrained: Pretrained) -> None:
+    """Refuse to predict where a tensor of backbone or head would stay random, or be passed over.
+
+    Raises:
+        UserError: with names and shapes of what does not fit.
+    """
+    if missing := pretrained.missing:
+        raise UserError(
+            f"{pretrained.path}: {', '.join(missing[:3])}: not in this file, so random; to "
+            "predict, every tensor must be there: train first, or take weights of the whole network"
+        )
+    wanted, unused = without_unread(head.state_dict()), pretrained.unused_tensors
+    sources = _sources(wanted, unused)
+    like = _first if _by_name(wanted, unused) else _like
+    used = {like(key) for key in sources.values()}
+    passed_over = [k for k in unused if k not in sources.values() and like(k) in used]
+    if len(sources) < len(wanted) or passed_over:
+        raise UserError(
+            f"{pretrained.path}: the tensors left for a head, {_shapes(unused)}, do not fit "
+            f"{type(head).__name__}, {_shapes(wanted)}: pick another head="
+        )
+
+
+def _by_name(wanted: Mapping[str, Tensor], unused_tensors: Mapping[str, Tensor]) -> bool:
+    return wanted.keys() <= unused_tensors.keys()
+
+
+def _sources(wanted: Mapping[str, Tensor], unused_tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """A head's names of tensors -> the file's that fill them.
 
     A detector's tensors are matched by name and shape. Others are matched in order, and only where
     all shapes agree: the last ones of the file go to the first ones of the head, since a file may
     hold auxiliary classifiers that the head lacks, and a head a new layer that the file lacks.
     """
-    wanted = _without_counters(head.state_dict())
-    if wanted.keys() <= unused_tensors.keys():
-        fitting = {
-            k: unused_tensors[k] for k, v in wanted.items() if unused_tensors[k].shape == v.shape
-        }
-        info(f"weights: {len(fitting)} of the head's {len(wanted)} tensors matched")
-        head.load_state_dict(fitting, strict=False)
-        return len(fitting) == len(wanted)
-    tail = list(unused_tensors.values())[-len(wanted) :]
+    if _by_name(wanted, unused_tensors):
+        return {k: k for k, v in wanted.items() if unused_tensors[k].shape == v.shape}
+    tail = list(unused_tensors)[-len(wanted) :]
     names = list(wanted)[: len(tail)]
-    if not tail or [t.shape for t in tail] != [wanted[k].shape for k in names]:
-        return False
-    head.load_state_dict(dict(zip(names, tail, strict=True)), strict=False)
-    return True
+    fit = [unused_tensors[key].shape for key in tail] == [wanted[name].shape for name in names]
+    return dict(zip(names, tail, strict=True)) if fit else {}
+
+
+def _first(key: str) -> str:
+    return key.split(".")[0]
+
+
+def _like(key: str) -> str:
+    """What the names of layers in a row share: `classifier.` of classifier.6.weight."""
+    return key.rpartition(".")[0].rstrip("0123456789")
+
+
+def _shapes(state: Mapping[str, Tensor]) -> str:
+    """Names and shapes of the last few tensors, for a message."""
+    last = list(state.items())[-6:]
+    return ", ".join(f"{k} {list(v.shape)}" for k, v in last) or "nothing"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from engine.errors import UserError
 from engine.structures import Preprocessing
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]  # the first that fits is used
@@ -51,7 +52,9 @@ def translate(
         return None
     ours = {_renamed(key, family.rules): tensor for key, tensor in state.items()}
     outputs = [key for key in ours if re.fullmatch(family.outputs, key)]
-    anchors = {key: len(ours[key.replace("classes", "boxes")]) // 4 for key in outputs}
+    anchors = {key: _anchors(ours, key, path) for key in outputs}
+    if not anchors:
+        raise UserError(f"{path}: a detector's file without class outputs: it is not whole")
     for key, number in anchors.items():
         ours[key] = _background_last(ours[key], number, family.background)
     if path.name == family.without_eps:
@@ -62,6 +65,17 @@ def translate(
     return Detector(ours, family.preprocessing, classes)
 
 
+def _anchors(state: Mapping[str, Tensor], key: str, path: Path) -> int:
+    """The number of anchors of a class output, by its box output of 4 numbers each."""
+    boxes = state.get(key.replace("classes", "boxes"))
+    number, odd = divmod(len(boxes), 4) if boxes is not None and boxes.ndim else (0, 0)
+    if odd or not number or not state[key].ndim or len(state[key]) % number:
+        raise UserError(
+            f"{path}: a detector's file whose class outputs {key} have no boxes to them"
+        )
+    return number
+
+
 def _without_eps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Scales with which normalisation that adds EPS to variances gives what it gives without.
 
@@ -69,7 +83,10 @@ def _without_eps(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     scales = {}
     for key in (k for k in state if k.endswith("running_var")):
-        name, variance = key.replace("running_var", "weight"), state[key].clamp(min=1e-30)
+        name = key.replace("running_var", "weight")
+        if name not in state or not state[key].is_floating_point():
+            continue  # which is no normalisation, or is refused later
+        variance = state[key].clamp(min=1e-30)
         scales[name] = state[name] * ((variance + EPS) / variance).sqrt()
     return scales
 
@@ -83,5 +100,5 @@ def _renamed(key: str, rules: Rules) -> str:
 
 def _background_last(tensor: Tensor, anchors: int, background: bool) -> Tensor:
     """Outputs [n * C, ..] of n anchors, their first class moved to the end or left out."""
-    each = tensor.view(anchors, -1, *tensor.shape[1:])
+    each = tensor.reshape(anchors, -1, *tensor.shape[1:])
     return (each.roll(-1, 1) if background else each[:, 1:]).flatten(0, 1)

@@ -4,10 +4,9 @@ Files are read as tensors only; no code in them is ever run. Each is read once.
 """
 
 import hashlib
-import io
-import warnings
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -18,9 +17,14 @@ from torch import Tensor, nn
 
 from engine.console import info
 from engine.errors import UserError
+from engine.protocols import BackboneOptions
 from engine.structures import Preprocessing
 from engine.weights import checkpoint, darknet
+from engine.weights.tensors import state_dict
 from engine.weights.translate import Family, translate
+from engine.weights.unpickle import unpickle
+
+DARKNET = re.compile(r"\.weights$|\.conv\.\d+$")  # the ends of its files' names
 
 
 @dataclass
@@ -63,7 +67,7 @@ def read_published(entry: Any, detectors: Sequence[Family]) -> WeightsFile:
                 f"({error}); without a network, put {entry.url} there by hand"
             ) from error
     loaded, digest = _unpickle(path)
-    state = _tensors(path, loaded)
+    state = state_dict(loaded, str(path))
     if (file := _detector(path, digest, state, detectors)) is not None:
         return file
     recipe = entry.transforms()
@@ -95,19 +99,42 @@ def read(path: Path, backbone: nn.Module, detectors: Sequence[Family]) -> Weight
     Raises:
         UserError: the file is not readable, or holds no tensors by name.
     """
-    if path.suffix == ".weights":
-        data = path.read_bytes()
+    default = BackboneOptions.default_preprocessing.of(backbone)
+    if DARKNET.search(path.name):
+        data = _read_bytes(path)
         state = darknet.parse(data, path, backbone)
-        return WeightsFile(path, _sha256(data), state, darknet.PREPROCESSING)
+        size = {"size": default.size, "resize": default.resize}
+        return WeightsFile(path, _sha256(data), state, replace(darknet.PREPROCESSING, **size))
     loaded, digest = _unpickle(path)
-    if not loaded.keys() >= checkpoint.NEEDED:
-        state = _tensors(path, loaded)
-        return _detector(path, digest, state, detectors) or WeightsFile(path, digest, state)
-    saved = checkpoint.upgrade(loaded, str(path))
-    state = {k: v for k, v in (saved["ema"] or saved["model"]).items() if "." in k}
-    trained, default = saved["preprocessing"], Preprocessing()
-    size = max(trained["size"])
-    preprocessing = Preprocessing(
+    if loaded.keys() >= checkpoint.NEEDED:
+        return _from_checkpoint(path, digest, loaded)
+    state = state_dict(loaded, str(path))
+    return _detector(path, digest, state, detectors) or WeightsFile(path, digest, state, default)
+
+
+def _from_checkpoint(path: Path, digest: str, loaded: Mapping[str, Any]) -> WeightsFile:
+    """The averaged weights of this program's checkpoint, its preprocessing and its classes.
+
+    Raises:
+        UserError: an entry is missing, or not what this program writes there.
+    """
+    try:
+        saved = checkpoint.upgrade(loaded, str(path))
+        held = state_dict(saved["ema"] or saved["model"], str(path))
+        classes = [str(name) for name in saved["classes"]]
+        preprocessing = _preprocessing(saved["preprocessing"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path}: a damaged checkpoint ({type(error).__name__}: {error}); expected one that "
+            "train.py wrote, or a state dict alone"
+        ) from error
+    state = {key: tensor for key, tensor in held.items() if "." in key}
+    return WeightsFile(path, digest, state, preprocessing, classes)
+
+
+def _preprocessing(trained: Mapping[str, Any]) -> Preprocessing:
+    size, default = max(trained["size"]), Preprocessing()
+    return Preprocessing(
         size=size,
         resize=round(size * (trained["resize"] or default.resize / default.size)),
         mean=tuple(trained["mean"]),
@@ -115,36 +142,19 @@ def read(path: Path, backbone: nn.Module, detectors: Sequence[Family]) -> Weight
         interpolation=trained["interpolation"] or default.interpolation,
         colour=trained["colour"],
     )
-    return WeightsFile(path, digest, state, preprocessing, saved["classes"])
-
-
-def _tensors(path: Path, loaded: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict that a file holds, at its top level or under one of the usual keys."""
-    for key in ("state_dict", "model", "model_state_dict"):
-        inner = loaded.get(key)
-        loaded = inner if isinstance(inner, Mapping) else loaded
-    state = {k: v for k, v in loaded.items() if isinstance(v, Tensor)}
-    if not state:
-        raise UserError(f"{path}: no tensors by name in it (it holds {sorted(loaded)[:5]})")
-    return state
 
 
 def _unpickle(path: Path) -> tuple[Mapping[str, Any], str]:
     """What a file holds by name, and its sha256; the file is read once."""
+    data = _read_bytes(path)
+    return unpickle(data, str(path)), _sha256(data)
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
-            warnings.simplefilter("ignore")
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers have no fixed set of errors
-        reason = str(error).split("\n")[0][:200]
-        raise UserError(
-            f"{path}: cannot be read as weights ({reason}); expected a state dict or a checkpoint "
-            "of plain tensors (nothing else is ever unpickled), or a Darknet file (.weights)"
-        ) from error
-    if not isinstance(loaded, Mapping):
-        raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
-    return loaded, _sha256(data)
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _sha256(data: bytes) -> str:

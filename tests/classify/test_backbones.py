@@ -4,6 +4,8 @@ import importlib.util
 import sys
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import ClassVar
 
 import hydra
 import pytest
@@ -18,6 +20,7 @@ from classify.backbones.csp_darknet import CSPDarknet
 from classify.backbones.darknet import Darknet19, Darknet53
 from classify.backbones.mobilenet import MobileNet, MobileNetV1
 from classify.backbones.resnet import ResNet
+from classify.backbones.resnet_cifar import ResNetCIFAR, ZeroPadded
 from classify.backbones.timm_features import Timm
 from classify.backbones.vgg import VGG
 from classify.backbones.vit import ViT
@@ -192,6 +195,19 @@ def test_a_map_is_the_last_of_its_stride(name):
     assert list(net.taps) == [seen[stride] for stride in (4, 8, 16, 32)]
 
 
+def test_option_a_takes_every_second_cell_and_pads_the_channels_on_both_sides():
+    x = torch.arange(18.0).view(1, 2, 3, 3)
+    corners = x[:, :, [0, 2]][..., [0, 2]]  # rows and columns 0 and 2
+    zero = torch.zeros(1, 1, 2, 2)
+    assert torch.equal(ZeroPadded(2, 4)(x), torch.cat([zero, corners, zero], 1))
+    # arXiv 1512.03385, table 6: .27M parameters of 20 layers, .85M of 56; the classifier has 650
+    assert count(ResNetCIFAR()) == 269_722 - 650 and count(ResNetCIFAR(depth=56)) == 853_018 - 650
+
+
+def count(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def test_the_maps_of_googlenet():
     net = shapes_only("googlenet")
     names = [name for name, _ in net.named_children()]
@@ -233,6 +249,63 @@ def test_timm_in_its_own_words(monkeypatch):
         Timm(name="mobilenetv3_small_050", weights="DEFAULT")
 
 
+class FakeSwin(nn.Module):
+    """What timm gives for Swin: two maps, their channels last, from images of 32 pixels only."""
+
+    feature_info = SimpleNamespace(channels=lambda: [4, 8], reduction=lambda: [4, 8])
+    pretrained_cfg: ClassVar = {"input_size": (3, 32, 32)}
+
+    def __init__(self, channels_last):
+        super().__init__()
+        self.layers_0, self.layers_1 = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 8, 2, 2)
+        self.channels_last = channels_last
+
+    def forward(self, x):
+        assert x.shape[2] == 32, f"Input height ({x.shape[2]}) doesn't match model (32)."
+        first = self.layers_0(x)
+        maps = [first, self.layers_1(first)]
+        return [m.permute(0, 2, 3, 1) for m in maps] if self.channels_last else maps
+
+
+def fake_timm(monkeypatch, channels_last, **more):
+    def create_model(name, features_only, pretrained):
+        torch.manual_seed(0)
+        net = FakeSwin(channels_last)
+        vars(net).update(more)
+        return net
+
+    fake = SimpleNamespace(list_models=lambda: ["swin"], create_model=create_model)
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    return Timm(name="swin")
+
+
+def test_maps_of_timm_whose_channels_stand_last_are_turned(monkeypatch):
+    images = torch.randn(2, 3, 32, 64)  # the second map is 4 x 8: as wide as it has channels
+    plain = fake_timm(monkeypatch, False, output_fmt="NCHW")(images)
+    assert [m.shape[1:] for m in plain] == [(4, 8, 16), (8, 4, 8)]
+    for more in ({"output_fmt": "NHWC"}, {}):  # older versions do not say
+        for got, want in zip(fake_timm(monkeypatch, True, **more)(images), plain, strict=True):
+            assert torch.equal(got, want)
+
+
+def test_a_size_that_timm_does_not_take_is_said_with_the_one_it_takes(monkeypatch):
+    made = fake_timm(monkeypatch, True)
+    with pytest.raises(UserError, match=r"image_size=\[64, 64\]: .*swin .*set image_size=32"):
+        made(torch.randn(1, 3, 64, 64))
+
+
+def test_timms_own_files_load_by_the_names_of_the_whole_network(monkeypatch, tmp_path):
+    made = fake_timm(monkeypatch, True)
+    layers = {f"layers.{i}.{k}": torch.full_like(v, 3) for i in (0, 1)
+              for k, v in getattr(made.net, f"layers_{i}").state_dict().items()}  # fmt: skip
+    torch.save(layers | {"head.fc.weight": torch.zeros(5, 8)}, tmp_path / "swin.pth")
+    made = Timm(name="swin", weights=str(tmp_path / "swin.pth"))
+    assert all((tensor == 3).all() for tensor in made.state_dict().values())
+    torch.save(layers | {"layers.2.weight": torch.zeros(1)}, tmp_path / "longer.pth")
+    with pytest.raises(UserError, match="another network: 4 of the backbone's 4"):
+        Timm(name="swin", weights=str(tmp_path / "longer.pth"))
+
+
 def test_timm_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="pip install timm"):
@@ -246,6 +319,7 @@ def test_timm_is_optional(monkeypatch):
         (ResNet, {"name": "resnet18", "stem": "mnist"}, "stem=mnist: expected imagenet or cifar"),
         (VGG, {"name": "vgg12"}, "vgg12: expected one of vgg11"),
         (AlexNet, {"name": "alexnet_2013"}, "alexnet_2013: expected one of alexnet"),
+        (ResNetCIFAR, {"shortcut": "B"}, "shortcut=B: expected zeros or projection"),
         (MobileNet, {"name": "mobilenet_v4"}, "mobilenet_v4: expected one of mobilenet_v2"),
         (MobileNetV1, {"width_factor": 0.0}, "width_factor=0.0: expected a factor above 0"),
         (MobileNetV1, {"order": "bn-conv-act"}, "bn-conv-act: expected conv-bn-act or conv-act-bn"),

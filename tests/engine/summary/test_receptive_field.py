@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
+from classify.backbones.resnet_cifar import ZeroPadded
 from engine.builders import parts
 from engine.config.schema import CONFIGS
 from engine.summary.receptive_field import ReceptiveField, ReceptiveFields
@@ -120,6 +121,8 @@ def blurred(module):
         elif isinstance(inner, nn.MaxPool2d):
             window = (inner.kernel_size, inner.stride, inner.padding, inner.ceil_mode)
             setattr(module, name, nn.AvgPool2d(*window))
+        elif isinstance(inner, ZeroPadded):  # a single channel is not padded
+            setattr(module, name, nn.AvgPool2d(1, 2))
         elif isinstance(inner, SqueezeExcitation) or not list(inner.children()):
             setattr(module, name, nn.Identity())
         else:

@@ -229,3 +229,14 @@ def test_a_file_of_the_fifth_format_does_not_know_the_ids_of_its_categories(tmp_
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["categories"] is None
     torch.save({**state(), "format": 6, "categories": [5, 90]}, tmp_path / "a.pt")
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["categories"] == [5, 90]
+
+
+@pytest.mark.parametrize(
+    ("number", "given", "now"),
+    [(5, {}, "projection"), (6, {}, None), (5, {"shortcut": "zeros"}, "zeros")],
+)
+def test_a_cifar_network_of_an_older_format_has_projections(tmp_path, number, given, now):
+    node = {"_target_": "classify.backbones.resnet_cifar.ResNetCIFAR", "depth": 8, **given}
+    torch.save({**state(), "format": number, "config": {"backbone": node}}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["backbone"]
+    assert got.get("shortcut") == now and got["depth"] == 8

@@ -1,0 +1,91 @@
+"""Files of torch's as plain tensors, dicts and numbers; what else they are is said in one line."""
+
+import io
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from engine.errors import UserError
+
+MAGIC = (  # how a file begins, in small letters; what it is, and what to do
+    (b"version https://git-lfs", "a Git LFS pointer, not the file: run `git lfs pull`"),
+    (b"<", "a web page, not the file: download the file itself"),
+    (b"{", "JSON"),
+    (b"\x1f\x8b", "compressed: unpack it first"),
+    (b"bzh", "compressed: unpack it first"),
+    (b"\xfd7zxz", "compressed: unpack it first"),
+    (b"7z\xbc\xaf", "compressed: unpack it first"),
+    (b"\x89hdf", "HDF5, as Keras writes it"),
+    (b"\x93numpy", "an array of NumPy"),
+    (b"\x80", "a pickle that torch did not write, or a damaged one"),
+)
+
+
+def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
+    """The dict in a file's bytes; no code in it is ever run.
+
+    Raises:
+        UserError: saying what the file is instead.
+    """
+    try:
+        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
+            warnings.simplefilter("ignore")
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's readers have no fixed set of errors
+        raise UserError(
+            f"{path}: cannot be read as weights: it is {_what(data, str(error))}; expected a state "
+            "dict or a checkpoint of plain tensors (nothing else is ever unpickled), or a Darknet "
+            "file (.weights)"
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
+    return loaded
+
+
+def _what(data: bytes, message: str) -> str:
+    """What a file is that torch does not read; `message` is torch's."""
+    if not data:
+        return "empty"
+    if data.startswith(b"PK"):
+        return _zip(data, message)
+    if name := _pickled(message):
+        return name
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
+        return (
+            "a safetensors file: convert it once, "
+            "torch.save(safetensors.torch.load_file(FILE), 'weights.pth')"
+        )
+    start = data[:512].lstrip().lower()
+    if found := next((what for magic, what in MAGIC if start.startswith(magic)), None):
+        return found
+    if data[257:262] == b"ustar":
+        return "a tar archive: unpack it first"
+    text = b"\0" not in start and start.decode("utf-8", "replace").isascii()
+    return "text" if text else "no file of torch's, or a damaged one"
+
+
+def _zip(data: bytes, message: str) -> str:
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return "cut short: the end of its zip archive is missing"
+    try:
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return "a damaged zip archive"
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "a TorchScript archive: save its state_dict() with torch.save"
+    if not any(name.endswith("/data.pkl") for name in names):
+        return "a zip archive without weights of torch's (no data.pkl): unpack it first"
+    return _pickled(message) or "a damaged zip archive"
+
+
+def _pickled(message: str) -> str | None:
+    """The object that torch refused to unpickle, from its message."""
+    found = re.search(r"(?:GLOBAL|class|type) ([\w.]*\w)", message)
+    return found and (
+        f"a pickle of objects ({found[1]}): save the weights alone, "
+        "torch.save(network.state_dict(), 'weights.pth')"
+    )
