@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, nms
 
+from engine.config.ranges import Kept, PartialShare, Positive, PositiveShare
 from engine.errors import UserError
 from engine.structures import Objects
 
@@ -29,12 +30,12 @@ class Postprocess:
     def __init__(
         self,
         *,
-        score: float = 0.01,
+        score: PartialShare = 0.01,
         nms: str = "class_wise",
-        iou: float = 0.5,
-        sigma: float = 0.5,
-        pre_nms: int = 1000,
-        max_detections: int = 100,
+        iou: PositiveShare = 0.5,
+        sigma: Positive = 0.5,
+        pre_nms: Kept = 1000,
+        max_detections: Kept = 100,
     ) -> None:
         if not 0 <= score < 1 or not 0 < iou <= 1:
             raise UserError(

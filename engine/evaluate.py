@@ -20,8 +20,6 @@ from engine.training.precision import resolve
 
 def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric's numbers; return the primary one."""
-    if cfg.draw < 0:
-        raise UserError(f"draw={cfg.draw}: expected 0 or more")
     started = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = parts.device(cfg.device)

@@ -3,10 +3,13 @@
 The paper pads with zeros there (its option A); a projection costs a few parameters (option B).
 """
 
+from typing import Annotated
+
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from classify.backbones.sequential import SequentialBackbone
+from engine.config.ranges import Range
 from engine.errors import UserError
 
 
@@ -33,7 +36,11 @@ class ResNetCIFAR(SequentialBackbone):
     taps = (3, 4, 5)
 
     def __init__(
-        self, *, depth: int = 20, base_channels: int = 16, weights: str | None = None
+        self,
+        *,
+        depth: Annotated[int, Range(8, 2000)] = 20,
+        base_channels: Annotated[int, Range(1, 1024)] = 16,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         blocks, odd = divmod(depth - 2, 6)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from classify.metrics.confusion import draw_confusion
+from engine.config.ranges import Count
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
@@ -38,7 +39,7 @@ class TopK:
     many_labels: ClassVar[bool] = False
 
     def __init__(
-        self, *, classes: list[str], k: Sequence[int] = (1, 5), per_class: bool = True
+        self, *, classes: list[str], k: Sequence[Count] = (1, 5), per_class: bool = True
     ) -> None:
         if min(k, default=1) < 1:
             raise UserError(f"k: got {list(k)}, expected whole numbers from 1")
