@@ -5,7 +5,7 @@ Terms are summed over slots, and divided by the number of slots that have an obj
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ class BCE(nn.Module):
         *,
         weight: NonNegative = 1.0,
         class_weights: Sequence[NonNegative] | None = None,
-        box: Any = None,
+        box: nn.Module | None = None,
         per_image: bool = False,
     ) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Focal(BCE):
         alpha: Share | None = 0.25,
         weight: NonNegative = 1.0,
         class_weights: Sequence[NonNegative] | None = None,
-        box: Any = None,
+        box: nn.Module | None = None,
         per_image: bool = False,
     ) -> None:
         super().__init__(weight=weight, class_weights=class_weights, box=box, per_image=per_image)

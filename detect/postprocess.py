@@ -9,6 +9,7 @@ from engine.errors import UserError
 from engine.structures import Objects
 
 NMS_METHODS = ("class_wise", "agnostic", "soft")
+SOFT_MOST = 10_000  # boxes an image; their IoUs take 400 MB
 
 
 class Postprocess:
@@ -45,6 +46,11 @@ class Postprocess:
             raise UserError(f"postprocess nms={nms}: expected one of {', '.join(NMS_METHODS)}")
         if not sigma > 0:
             raise UserError(f"postprocess sigma={sigma}: expected a number above 0")
+        if nms == "soft" and pre_nms > SOFT_MOST:
+            raise UserError(
+                f"postprocess nms=soft pre_nms={pre_nms}: expected at most {SOFT_MOST} boxes, of "
+                "which each pair is compared"
+            )
         self.score, self.nms, self.iou, self.sigma = score, nms, iou, sigma
         self.pre_nms, self.max_detections = pre_nms, max_detections
 

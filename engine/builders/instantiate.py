@@ -40,6 +40,8 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
     for key in (str(k) for k in node if not str(k).startswith("_")):
         if OmegaConf.is_missing(node, key):
             raise UserError(f"{name}.{key} is needed: set {name}.{key}=...")
+        if key in given:
+            raise UserError(f"{name}.{key}: the engine sets it; leave it out")
         if key not in params and not takes_any:
             raise UserError(
                 f"{name}.{key}: {target.__name__} takes no such argument{did_you_mean(key, params)}"

@@ -94,6 +94,12 @@ def fits(value: Any, hint: Any) -> bool:
         return _is_number(value) and -FINITE <= value <= FINITE
     if hint in (int, str, bool, None, types.NoneType):
         return type(value) is (types.NoneType if hint is None else hint)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            fits(key, inner[0]) and fits(item, inner[1]) for key, item in value.items()
+        )
+    if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False):
+        return isinstance(value, hint)
     return not isinstance(value, str)
 
 
@@ -128,7 +134,7 @@ def words(hint: Any) -> str:
             text += f" {bound}" if isinstance(bound, Range) else ""
         return text
     if origin in (Union, types.UnionType):
-        return " or ".join(map(words, inner))
+        return ", or ".join(map(words, inner))
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (list, tuple, Sequence):
@@ -151,5 +157,6 @@ def check_value(value: Any, hint: Any, key: str) -> None:
         UserError: naming the key, and in plain words what it takes.
     """
     if not fits(value, hint):
-        got = "" if _is_number(value) else f", got {type(value).__name__}"
+        plain = _is_number(value) or isinstance(value, list)
+        got = "" if plain else f", got {type(value).__name__}"
         raise UserError(f"{key}={value}: expected {words(hint)}{got}")

@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine.config.ranges import (
-    Count,
     InnerShare,
     NonNegative,
     PartialShare,
@@ -40,11 +39,6 @@ RANGES: dict[str, Any] = {  # of the arguments of torch's optimizers, by name
     "step_sizes": tuple[Positive, Positive],
     "beta2_decay": Annotated[float, Range(-1, 0)],
     "d": Annotated[float, Range(1, 1000)],
-    "max_iter": Count,
-    "max_eval": Count,
-    "tolerance_grad": NonNegative,
-    "tolerance_change": NonNegative,
-    "history_size": Annotated[int, Range(1, 1000)],
     "ns_coefficients": tuple[Coefficient, Coefficient, Coefficient],
     "ns_steps": Annotated[int, Range(1, 100)],
 }
