@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 from engine.errors import UserError
 
@@ -98,7 +98,7 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(
             fits(key, inner[0]) and fits(item, inner[1]) for key, item in value.items()
         )
-    if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False):
+    if inspect.isclass(hint) and Protocol not in hint.__mro__:
         return isinstance(value, hint)
     return not isinstance(value, str)
 
