@@ -5,12 +5,13 @@ Terms are summed over slots, and divided by the number of slots that have an obj
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.config.ranges import NonNegative, PartialShare, Range, Share
 from engine.distributed.collectives import mean_count
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
@@ -77,9 +78,9 @@ class CrossEntropy(nn.Module):
     def __init__(
         self,
         *,
-        smoothing: float = 0.0,
-        class_weights: Sequence[float] | None = None,
-        entropy: float = 0.0,
+        smoothing: PartialShare = 0.0,
+        class_weights: Sequence[NonNegative] | None = None,
+        entropy: NonNegative = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= smoothing < 1:
@@ -157,9 +158,9 @@ class BCE(nn.Module):
     def __init__(
         self,
         *,
-        weight: float = 1.0,
-        class_weights: Sequence[float] | None = None,
-        box: Any = None,
+        weight: NonNegative = 1.0,
+        class_weights: Sequence[NonNegative] | None = None,
+        box: nn.Module | None = None,
         per_image: bool = False,
     ) -> None:
         super().__init__()
@@ -206,11 +207,11 @@ class Focal(BCE):
     def __init__(
         self,
         *,
-        gamma: float = 2.0,
-        alpha: float | None = 0.25,
-        weight: float = 1.0,
-        class_weights: Sequence[float] | None = None,
-        box: Any = None,
+        gamma: Annotated[float, Range(0, 100)] = 2.0,
+        alpha: Share | None = 0.25,
+        weight: NonNegative = 1.0,
+        class_weights: Sequence[NonNegative] | None = None,
+        box: nn.Module | None = None,
         per_image: bool = False,
     ) -> None:
         super().__init__(weight=weight, class_weights=class_weights, box=box, per_image=per_image)

@@ -3,12 +3,15 @@
 Boxes are [.., 4], with any leading shape; slots are anchors or cells.
 """
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from engine.config.ranges import Range
 from engine.errors import UserError
+
+Variance = Annotated[float, Range(0.001, 100)]
 
 MAX_LOG_SIZE = 4.135  # log(1000 / 16): a large prediction must not overflow exp
 EPS = 1e-6  # distance kept from the ends of sigmoid and tanh, where their inverses are infinite
@@ -25,7 +28,7 @@ class CentreSize:
     The centre's offset in anchor sizes and the log of the size ratio, each divided by its variance.
     """
 
-    def __init__(self, *, variances: Sequence[float] = (0.1, 0.2)) -> None:
+    def __init__(self, *, variances: tuple[Variance, Variance] = (0.1, 0.2)) -> None:
         if len(variances) != 2 or min(variances) <= 0:
             raise UserError(f"head.coder.variances={list(variances)}: expected two numbers above 0")
         self.centre_variance, self.size_variance = variances

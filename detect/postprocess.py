@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, nms
 
+from engine.config.ranges import Kept, PartialShare, Positive, PositiveShare
 from engine.errors import UserError
 from engine.structures import Objects
 
 FAR = 2.0**16  # pixels; beyond it moving boxes apart by class costs too much of float32
 NMS_METHODS = ("class_wise", "agnostic", "soft")
+SOFT_MOST = 10_000  # boxes an image; their IoUs take 400 MB
 
 
 class Postprocess:
@@ -31,12 +33,12 @@ class Postprocess:
     def __init__(
         self,
         *,
-        score: float = 0.01,
+        score: PartialShare = 0.01,
         nms: str = "class_wise",
-        iou: float = 0.5,
-        sigma: float = 0.5,
-        pre_nms: int = 1000,
-        max_detections: int = 100,
+        iou: PositiveShare = 0.5,
+        sigma: Positive = 0.5,
+        pre_nms: Kept = 1000,
+        max_detections: Kept = 100,
     ) -> None:
         if not 0 <= score < 1 or not 0 < iou <= 1:
             raise UserError(
@@ -46,6 +48,11 @@ class Postprocess:
             raise UserError(f"postprocess nms={nms}: expected one of {', '.join(NMS_METHODS)}")
         if not sigma > 0:
             raise UserError(f"postprocess sigma={sigma}: expected a number above 0")
+        if nms == "soft" and pre_nms > SOFT_MOST:
+            raise UserError(
+                f"postprocess nms=soft pre_nms={pre_nms}: expected at most {SOFT_MOST} boxes, of "
+                "which each pair is compared"
+            )
         self.score, self.nms, self.iou, self.sigma = score, nms, iou, sigma
         self.pre_nms, self.max_detections = pre_nms, max_detections
 

@@ -16,6 +16,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import initLevelMapper
 
+from engine.config.ranges import Kept, PositiveShare, Share
 from engine.errors import UserError
 from engine.structures import Objects
 
@@ -30,7 +31,9 @@ class Sampling:
         share: fraction of positives among them, at most.
     """
 
-    def __init__(self, *, positive: float, negative: float, count: int, share: float) -> None:
+    def __init__(
+        self, *, positive: Share, negative: Share, count: Kept, share: PositiveShare
+    ) -> None:
         if not 0 <= negative <= positive <= 1 or not 0 < share <= 1 or count < 1:
             raise UserError(
                 f"head: positive={positive} negative={negative} share={share} count={count}: "
@@ -61,9 +64,9 @@ class Proposals:
     def __init__(
         self,
         *,
-        pre_nms_top_n: Sequence[int] = (2000, 1000),
-        post_nms_top_n: Sequence[int] = (2000, 1000),
-        iou: float = 0.7,
+        pre_nms_top_n: tuple[Kept, Kept] = (2000, 1000),
+        post_nms_top_n: tuple[Kept, Kept] = (2000, 1000),
+        iou: PositiveShare = 0.7,
     ) -> None:
         if (
             len(pre_nms_top_n) != 2

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from engine.config.check import check_values
 from engine.config.renamed import new_key, new_option
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped, UserError, did_you_mean
@@ -178,6 +179,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
         def job(cfg: DictConfig) -> Any:
             try:
+                check_values(cfg)
                 return task(cfg)
             except UserError as error:
                 exit_codes.append(_print_error(str(error)))

@@ -76,8 +76,6 @@ def evaluate(cfg: DictConfig) -> float:
 
 def _check(cfg: DictConfig) -> None:
     """Refuse what this command does not do."""
-    if cfg.draw < 0:
-        raise UserError(f"draw={cfg.draw}: expected 0 or more")
     if cfg.source is not None:
         raise UserError(
             f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from classify.backbones.block import conv_block
 from classify.backbones.sequential import SequentialBackbone
+from engine.config.ranges import Factor, PartialShare
 from engine.errors import UserError
 
 STAGES = ((128, 2), (256, 8), (512, 8), (1024, 4))  # of Darknet-53 from stride 4 on, at factor 1
@@ -83,10 +84,10 @@ class CSPDarknet(SequentialBackbone):
     def __init__(
         self,
         *,
-        width_factor: float = 0.5,
-        depth: float = 0.33,
+        width_factor: Factor = 0.5,
+        depth: Factor = 0.33,
         order: str = "conv-bn-act",
-        dropout: float = 0.0,
+        dropout: PartialShare = 0.0,
         bias: bool = False,
         weights: str | None = None,
     ) -> None:

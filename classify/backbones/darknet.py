@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from classify.backbones.block import conv_block
 from classify.backbones.sequential import SequentialBackbone
+from engine.config.ranges import PartialShare
 
 TABLE_6 = tuple(  # (kernel, width): 3x3 and 1x1 take turns
     tuple((1 if i % 2 else 3, width) for i, width in enumerate(row))
@@ -48,7 +49,7 @@ class DarknetStages(SequentialBackbone):
         self,
         *,
         order: str = "conv-bn-act",
-        dropout: float = 0.0,
+        dropout: PartialShare = 0.0,
         bias: bool = False,
         weights: str | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class Darknet53(SequentialBackbone):
         self,
         *,
         order: str = "conv-bn-act",
-        dropout: float = 0.0,
+        dropout: PartialShare = 0.0,
         bias: bool = False,
         weights: str | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from classify.backbones.block import conv_block
 from classify.backbones.sequential import SequentialBackbone
+from engine.config.ranges import Factor, PartialShare
 from engine.errors import UserError
 
 STAGES = (  # table 1: width and stride of the depthwise separable convolutions
@@ -42,9 +43,9 @@ class MobileNetV1(SequentialBackbone):
     def __init__(
         self,
         *,
-        width_factor: float = 1.0,
+        width_factor: Factor = 1.0,
         order: str = "conv-bn-act",
-        dropout: float = 0.0,
+        dropout: PartialShare = 0.0,
         bias: bool = False,
         weights: str | None = None,
     ) -> None:

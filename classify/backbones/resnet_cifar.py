@@ -6,11 +6,14 @@ stand before and half behind, as in akamaster/pytorch_resnet_cifar10, whose weig
 A projection (option B) is what other public weights have.
 """
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from classify.backbones.sequential import SequentialBackbone
+from engine.config.ranges import Range
 from engine.errors import UserError
 from engine.structures import Preprocessing
 
@@ -62,8 +65,8 @@ class ResNetCIFAR(SequentialBackbone):
     def __init__(
         self,
         *,
-        depth: int = 20,
-        base_channels: int = 16,
+        depth: Annotated[int, Range(8, 2000)] = 20,
+        base_channels: Annotated[int, Range(1, 1024)] = 16,
         shortcut: str = "zeros",
         weights: str | None = None,
     ) -> None:

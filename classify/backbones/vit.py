@@ -6,13 +6,14 @@ filled up with zeros, right and below.
 """
 
 from math import isqrt
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
+from engine.config.ranges import Range
 from engine.errors import UserError
 from engine.weights.pretrained import Pretrained, load
 
@@ -38,7 +39,12 @@ class ViT(nn.Module):
     extra_prefixes = ("encoder.pos_embedding",)  # of which `pretrain` says how they must be
 
     def __init__(
-        self, *, name: str, token: bool = False, positions: int = 224, weights: str | None = None
+        self,
+        *,
+        name: str,
+        token: bool = False,
+        positions: Annotated[int, Range(16, 4096)] = 224,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if name not in SIZES:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image_dataset import (
     ImageDataset,
     check_classes,
@@ -40,8 +41,8 @@ class CSVLabels(ImageDataset):
         annotations: str | None = None,
         columns: dict[str, str] | None = None,
         splits: str | None = None,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         classes: list[str] | None = None,
         on_error: str = "fail",
     ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names, unique_stems
@@ -31,8 +32,8 @@ class ImageFolder(ImageDataset):
         *,
         root: str,
         split: str,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         on_error: str = "fail",
     ) -> None:
         super().__init__(on_error=on_error)

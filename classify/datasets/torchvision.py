@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torchvision.datasets
 
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names
 from engine.data.splits import find_split
@@ -61,8 +62,8 @@ class Torchvision(ImageDataset):
         root: str,
         split: str,
         download: bool = False,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         on_error: str = "fail",
     ) -> None:
         super().__init__(on_error=on_error)

@@ -1,12 +1,14 @@
 """Pooling by attention: an image is the weighted mean of its cells; the weights can be drawn."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classify.heads.classification import ClassificationHead, linear
+from engine.config.ranges import Classes, Count, Range
 from engine.errors import UserError
 
 KINDS = ("soft", "local", "hard")
@@ -33,12 +35,12 @@ class Attention(ClassificationHead):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
         kind: str = "soft",
-        window: float = 0.25,
-        temperature: float = 1.0,
-        top: int = 100,
+        window: Annotated[float, Range(0.001, 10)] = 0.25,
+        temperature: Annotated[float, Range(0.001, 1000)] = 1.0,
+        top: Count = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
         if kind not in KINDS:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from classify.heads.classification import ClassificationHead, linear
+from engine.config.ranges import Classes, Count, Index, NonNegative, PartialShare
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
@@ -41,12 +42,12 @@ class Auxiliary(ClassificationHead):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
-        maps: Sequence[int] = (2, 3),
-        weight: float = 0.3,
-        dropout: float = 0.2,
-        top: int = 100,
+        maps: Sequence[Index] = (2, 3),
+        weight: NonNegative = 0.3,
+        dropout: PartialShare = 0.2,
+        top: Count = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
         if any(not 0 <= index < len(channels) for index in maps):

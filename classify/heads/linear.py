@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from classify.heads.classification import ClassificationHead, linear
+from engine.config.ranges import Classes, Count, PartialShare
 from engine.errors import UserError, did_you_mean
 
 
@@ -55,11 +56,11 @@ class Linear(ClassificationHead):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
         pooling: str = "avg",
-        dropout: float = 0.0,
-        top: int = 100,
+        dropout: PartialShare = 0.0,
+        top: Count = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
         known = (*POOLING, "stochastic")

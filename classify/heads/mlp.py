@@ -1,10 +1,12 @@
 """The fully connected layers of AlexNet, VGG and MobileNet v3."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from classify.heads.classification import ClassificationHead, linear
+from engine.config.ranges import Channels, Classes, Count, Grid, Length, PartialShare
 from engine.errors import UserError
 
 ACTIVATIONS = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
@@ -26,14 +28,14 @@ class MLP(ClassificationHead):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
-        grid: int = 7,
-        hidden: Sequence[int] = (4096, 4096),
+        grid: Grid = 7,
+        hidden: Annotated[Sequence[Channels], Length(0, 16)] = (4096, 4096),
         act: str = "relu",
-        dropout: float = 0.5,
+        dropout: PartialShare = 0.5,
         dropout_first: bool = False,
-        top: int = 100,
+        top: Count = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
         if act not in ACTIVATIONS:

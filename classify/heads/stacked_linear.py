@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from classify.heads.classification import ClassificationHead, linear
+from engine.config.ranges import Channels, Classes, Count
 
 
 class StackedLinear(ClassificationHead):
@@ -19,10 +20,10 @@ class StackedLinear(ClassificationHead):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
-        inner: int = 1000,
-        top: int = 100,
+        inner: Channels = 1000,
+        top: Count = 100,
     ) -> None:
         super().__init__(num_classes=num_classes, activation=activation, top=top)
         self.linear = nn.Linear(channels[-1], inner)

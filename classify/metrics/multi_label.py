@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
+from engine.config.ranges import InnerShare
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
@@ -34,7 +35,7 @@ class MultiLabel:
     many_labels: ClassVar[bool] = True
 
     def __init__(
-        self, *, classes: list[str], rule: str = "all_point", threshold: float = 0.5
+        self, *, classes: list[str], rule: str = "all_point", threshold: InnerShare = 0.5
     ) -> None:
         check_rule(rule)
         if not 0 < threshold < 1:

@@ -9,11 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from classify.metrics.confusion import draw_confusion
+from engine.config.ranges import Count
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
 
 NAMES = ("precision", "recall", "f1")
+DRAWN = 1000  # classes; the confusion matrix of 10,000 takes gigabytes to draw
 CURVES = 100  # classes; of more the scores are not kept: ImageNet's would take 200 MB
 
 
@@ -38,7 +40,7 @@ class TopK:
     many_labels: ClassVar[bool] = False
 
     def __init__(
-        self, *, classes: list[str], k: Sequence[int] = (1, 5), per_class: bool = True
+        self, *, classes: list[str], k: Sequence[Count] = (1, 5), per_class: bool = True
     ) -> None:
         if min(k, default=1) < 1:
             raise UserError(f"k: got {list(k)}, expected whole numbers from 1")
@@ -89,7 +91,7 @@ class TopK:
         rank = np.concatenate(self.ranks)
         numbers = {f"top{k}": float((rank < k).sum() / max(len(rank), 1)) for k in self.k}
         table = self._precision_recall_f1()  # [K, 3]
-        occurs = np.flatnonzero(self._confusion().sum(1))
+        occurs = np.unique(np.concatenate(self.true))
         mean = table[occurs].sum(0) / max(len(occurs), 1)
         numbers |= dict(zip(NAMES, mean.tolist(), strict=True))
         if len(rank) and np.isfinite(self.entropy):
@@ -99,7 +101,9 @@ class TopK:
         return numbers
 
     def images(self) -> dict[str, np.ndarray]:
-        """The confusion matrix [H, W, 3], uint8 RGB."""
+        """The confusion matrix [H, W, 3], uint8 RGB; none above DRAWN classes."""
+        if len(self.classes) > DRAWN:
+            return {}
         return {"confusion": draw_confusion(self._confusion()[:, :-1], self.classes)}
 
     def ranked(self) -> dict[str, Ranked]:
@@ -122,8 +126,11 @@ class TopK:
 
     def _precision_recall_f1(self) -> np.ndarray:
         """[K, 3], 0 where a class is never predicted or never true."""
-        counts = self._confusion()
-        right, predicted, true = counts.diagonal(), counts.sum(0)[:-1], counts.sum(1)
+        true, best = np.concatenate(self.true), np.concatenate(self.best)
+        right, predicted, true = (
+            np.bincount(labels, minlength=len(self.classes))
+            for labels in (true[true == best], best[best >= 0], true)
+        )
         parts = [right / predicted.clip(1), right / true.clip(1)]
         return np.stack([*parts, 2 * right / (predicted + true).clip(1)], 1)
 

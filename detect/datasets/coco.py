@@ -7,6 +7,7 @@ import numpy as np
 
 from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco_file import COCOFile
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Index, file_names
 from engine.data.splits import find_split
@@ -46,8 +47,8 @@ class COCO(ImageDataset):
         images: str | None = None,
         split: str | None = None,
         splits: str | None = None,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         classes: list[str] | None = None,
         view: str = "all",
         on_error: str = "fail",

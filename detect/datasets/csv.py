@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import (
     ImageDataset,
@@ -45,8 +46,8 @@ class CSV(ImageDataset):
         annotations: str | None = None,
         columns: dict[str, str | None] | None = None,
         splits: str | None = None,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         classes: list[str] | None = None,
         view: str = "all",
         on_error: str = "fail",

@@ -5,11 +5,12 @@ area visible; boxes are those of the whole shape, clipped to the image, also whe
 lies on top.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from engine.config.ranges import Count, Range, Seed, Side
 from engine.data import views
 from engine.errors import UserError, did_you_mean
 from engine.record import Record
@@ -79,12 +80,12 @@ class Shapes:
         self,
         *,
         split: str,
-        size: int = 128,
-        train: int = 1000,
-        val: int = 200,
-        test: int = 200,
-        seed: int = 0,
-        max_objects: int = 6,
+        size: Side = 128,
+        train: Count = 1000,
+        val: Count = 200,
+        test: Count = 200,
+        seed: Seed = 0,
+        max_objects: Annotated[int, Range(1, 1000)] = 6,
         view: str = "all",
     ) -> None:
         if split not in SPLITS:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from detect.datasets import boxes
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import ImageDataset, check_classes, escapes_root, label_of
 from engine.data.index import Entry, Index, Object
@@ -42,8 +43,8 @@ class VOC(ImageDataset):
         root: str,
         split: str,
         splits: str | None = None,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         classes: list[str] | None = None,
         view: str = "all",
         on_error: str = "fail",

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from detect.datasets.boxes import is_flat, numbers
+from engine.config.ranges import PartialShare, Seed
 from engine.data.image import IMAGE_SUFFIXES, image_size_of
 from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Entry, Index, Object
@@ -43,8 +44,8 @@ class YOLO(ImageDataset):
         root: str,
         split: str,
         splits: str | None = None,
-        val_share: float = 0.1,
-        seed: int = 0,
+        val_share: PartialShare = 0.1,
+        seed: Seed = 0,
         classes: list[str] | None = None,
         view: str = "all",
         on_error: str = "fail",

@@ -29,6 +29,16 @@ from detect.two_stage import (
     ignore_overlapping,
     roi_pooler,
 )
+from engine.config.ranges import (
+    BoxClasses,
+    Channels,
+    Grid,
+    Kept,
+    PartialShare,
+    PositiveShare,
+    Scales,
+    Stride,
+)
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -59,19 +69,19 @@ class FasterRCNN(nn.Module):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
-        first_stride: int = 4,
-        pyramid_channels: int = 256,
-        hidden: int = 1024,
-        resolution: int = 7,
-        scales: Sequence[float] = (8.0,),
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        num_classes: BoxClasses,
+        first_stride: Stride = 4,
+        pyramid_channels: Channels = 256,
+        hidden: Channels = 1024,
+        resolution: Grid = 7,
+        scales: Scales = (8.0,),
+        ratios: Scales = (0.5, 1.0, 2.0),
         anchor_sampling: Sampling | None = None,
         proposals: Proposals | None = None,
         region_sampling: Sampling | None = None,
-        score: float = 0.05,
-        iou: float = 0.5,
-        max_detections: int = 100,
+        score: PartialShare = 0.05,
+        iou: PositiveShare = 0.5,
+        max_detections: Kept = 100,
     ) -> None:
         super().__init__()
         if not scales or not ratios:

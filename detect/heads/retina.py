@@ -21,6 +21,17 @@ from detect.fpn import Pyramid
 from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.matching import assign_labels, best_matches
 from detect.postprocess import Postprocess
+from engine.config.ranges import (
+    BoxClasses,
+    Channels,
+    InnerShare,
+    Kept,
+    Layers,
+    Levels,
+    Scales,
+    Share,
+    Stride,
+)
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
@@ -71,21 +82,21 @@ class Retina(Anchored):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        levels: int = 5,
-        first_stride: int = 8,
-        pyramid_channels: int = 256,
-        towers: int = 4,
+        levels: Levels = 5,
+        first_stride: Stride = 8,
+        pyramid_channels: Channels = 256,
+        towers: Layers = 4,
         group_norm: bool = False,
         extra_from: str = "p",
-        scales: Sequence[float] = (4.0, 5.04, 6.35),
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        scales: Scales = (4.0, 5.04, 6.35),
+        ratios: Scales = (0.5, 1.0, 2.0),
         coder: Any = None,
-        positive: float = 0.5,
-        negative: float = 0.4,
-        prior: float = 0.01,
-        pre_nms_per_level: int = 1000,
+        positive: Share = 0.5,
+        negative: Share = 0.4,
+        prior: InnerShare = 0.01,
+        pre_nms_per_level: Kept = 1000,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from classify.heads.classification import linear
 from detect.coder import SigmoidCoder
 from detect.matching import gather_boxes
+from engine.config.ranges import Channels, Classes, Count, Grid, PartialShare
 from engine.errors import UserError
 from engine.protocols import OutputFields
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
@@ -36,14 +37,14 @@ class Single(nn.Module):
         self,
         *,
         channels: Sequence[int],
-        num_classes: int,
+        num_classes: Classes,
         activation: str,
         predict_classes: bool = True,
         predict_boxes: bool = True,
-        grid: int = 7,
-        hidden: int = 256,
-        dropout: float = 0.5,
-        top: int = 100,
+        grid: Grid = 7,
+        hidden: Channels = 256,
+        dropout: PartialShare = 0.5,
+        top: Count = 100,
     ) -> None:
         super().__init__()
         self.outputs = self.output_fields(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from detect.anchors import anchor_shapes, check_anchors, grid_anchors
 from detect.heads.anchored import Anchored, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
+from engine.config.ranges import BoxClasses, Channels, InnerShare, Levels, Scales, Share, Stride
 from engine.errors import UserError
 from engine.structures import Output
 
@@ -59,17 +60,17 @@ class SSD(Anchored):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        levels: int = 5,
-        first_stride: int = 8,
-        extra_channels: int = 256,
-        scales: Sequence[float] = (2.0, 2.52, 3.17),
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        levels: Levels = 5,
+        first_stride: Stride = 8,
+        extra_channels: Channels = 256,
+        scales: Scales = (2.0, 2.52, 3.17),
+        ratios: Scales = (0.5, 1.0, 2.0),
         coder: Any = None,
-        positive: float = 0.5,
-        negative: float = 0.4,
-        prior: float = 0.01,
+        positive: Share = 0.5,
+        negative: Share = 0.4,
+        prior: InnerShare = 0.01,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__(

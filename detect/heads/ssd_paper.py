@@ -7,7 +7,7 @@ tests check. The extra layers of SSD512 are the paper's: padded, so that the gri
 from collections.abc import Sequence
 from functools import partial
 from math import log
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
@@ -15,8 +15,23 @@ from torchvision.ops import Conv2dNormActivation
 from detect.anchors import default_boxes, default_shapes
 from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
+from engine.config.ranges import (
+    BoxClasses,
+    Channels,
+    InnerShare,
+    Kept,
+    Positive,
+    Range,
+    Scale,
+    Scales,
+    Share,
+    Stride,
+)
 from engine.errors import UserError
 from engine.structures import Output
+
+Pixels = Annotated[int, Range(1, 64)]
+Extra = tuple[Channels, Pixels, Pixels, Annotated[int, Range(0, 64)]]  # see `extras`
 
 _light = partial(
     Conv2dNormActivation,
@@ -75,19 +90,19 @@ class SSDPaper(Anchored):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        extras: Sequence[Sequence[int]],
-        scales: Sequence[float],
-        ratios: Sequence[Sequence[float]],
-        steps: Sequence[float] | None = None,
-        first_stride: int = 8,
+        extras: Sequence[Extra],
+        scales: Scales,
+        ratios: Sequence[Sequence[Scale]],
+        steps: Sequence[Positive] | None = None,
+        first_stride: Stride = 8,
         light: bool = False,
         coder: Any = None,
-        positive: float = 0.5,
-        negative: float = 0.5,
-        prior: float = 0.01,
-        per_class: int = 400,
+        positive: Share = 0.5,
+        negative: Share = 0.5,
+        prior: InnerShare = 0.01,
+        per_class: Kept = 400,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__(

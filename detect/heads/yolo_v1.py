@@ -6,6 +6,7 @@ objectness and classes are then probabilities, clamped to 0..1. With another los
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from detect.heads.yolo_slots import (
 )
 from detect.matching import assign_labels, gather_boxes
 from detect.postprocess import Postprocess
+from engine.config.ranges import BoxClasses, Channels, Grid, Layers, PartialShare, Range
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -44,14 +46,14 @@ class YOLOv1(nn.Module):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        grid: int = 7,
-        boxes_per_cell: int = 2,
-        convolutions: int = 4,
-        conv_channels: int = 1024,
-        hidden: int = 4096,
-        dropout: float = 0.5,
+        grid: Grid = 7,
+        boxes_per_cell: Annotated[int, Range(1, 100)] = 2,
+        convolutions: Layers = 4,
+        conv_channels: Channels = 1024,
+        hidden: Channels = 4096,
+        dropout: PartialShare = 0.5,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ the cells of the coarser one if the image's sides are no multiples of 32.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
+from engine.config.ranges import BoxClasses, Channels, InnerShare, Length, Scale, Share
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
@@ -38,13 +40,13 @@ class YOLOv2(nn.Module):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        anchors: Sequence[Sequence[float]],
-        conv_channels: int = 1024,
-        passthrough: int | None = 64,
-        ignore: float = 0.6,
-        prior: float = 0.5,
+        anchors: Annotated[Sequence[tuple[Scale, Scale]], Length(1, 100)],
+        conv_channels: Channels = 1024,
+        passthrough: Channels | None = 64,
+        ignore: Share = 0.6,
+        prior: InnerShare = 0.5,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ channels; ReLU-family activation as configured in the paper's Darknet (leaky, 0.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
+from engine.config.ranges import BoxClasses, InnerShare, Length, Range, Share, Side
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
+
+Pixels = Annotated[float, Range(0, 10_000, "(]")]
 
 STRIDES = (8, 16, 32)
 
@@ -45,12 +49,12 @@ class YOLOv3(nn.Module):
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        num_classes: int,
+        num_classes: BoxClasses,
         activation: str,
-        anchors: Sequence[Sequence[float]],
-        anchors_at: int = 416,
-        ignore: float = 0.5,
-        prior: float = 0.01,
+        anchors: Annotated[Sequence[tuple[Pixels, Pixels]], Length(3, 300)],
+        anchors_at: Side = 416,
+        ignore: Share = 0.5,
+        prior: InnerShare = 0.01,
         postprocess: Postprocess | None = None,
     ) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.matching import box_loss_rows
+from engine.config.ranges import NonNegative, Positive
 from engine.distributed.collectives import mean_count
 from engine.errors import UserError
 from engine.structures import Assigned, Output
@@ -27,7 +28,7 @@ class BoxLoss(nn.Module):
         weight: of the term.
     """
 
-    def __init__(self, *, weight: float = 1.0) -> None:
+    def __init__(self, *, weight: NonNegative = 1.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -72,7 +73,9 @@ class Distance(BoxLoss):
         weight: of the term; .25 makes the sum over a box a mean.
     """
 
-    def __init__(self, *, space: str = "code", side: float = 1.0, weight: float = 1.0) -> None:
+    def __init__(
+        self, *, space: str = "code", side: Positive = 1.0, weight: NonNegative = 1.0
+    ) -> None:
         super().__init__(weight=weight)
         if space not in SPACES:
             raise UserError(f"loss.box.space={space}: expected one of {', '.join(SPACES)}")
@@ -118,7 +121,12 @@ class SmoothL1(Distance):
     """
 
     def __init__(
-        self, *, beta: float = 1.0, space: str = "code", side: float = 1.0, weight: float = 1.0
+        self,
+        *,
+        beta: NonNegative = 1.0,
+        space: str = "code",
+        side: Positive = 1.0,
+        weight: NonNegative = 1.0,
     ) -> None:
         super().__init__(space=space, side=side, weight=weight)
         self.beta = beta

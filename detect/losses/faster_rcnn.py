@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.config.ranges import NonNegative
 from engine.distributed.collectives import mean_count
 from engine.structures import IGNORE, Assigned, Output
 
@@ -26,11 +27,11 @@ class FasterRCNN(nn.Module):
     def __init__(
         self,
         *,
-        objectness: float = 1.0,
-        proposal: float = 1.0,
-        classes: float = 1.0,
-        box: float = 1.0,
-        beta: float = 1 / 9,
+        objectness: NonNegative = 1.0,
+        proposal: NonNegative = 1.0,
+        classes: NonNegative = 1.0,
+        box: NonNegative = 1.0,
+        beta: NonNegative = 1 / 9,
     ) -> None:
         super().__init__()
         self.objectness, self.proposal = objectness, proposal

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import SmoothL1
+from engine.config.ranges import NonNegative
 from engine.distributed.collectives import mean_count
 from engine.structures import BACKGROUND, Assigned, Output
 
@@ -24,7 +25,11 @@ class Multibox(nn.Module):
     trains = frozenset({"logits", "boxes"})
 
     def __init__(
-        self, *, negatives: float = 3.0, weight: float = 1.0, box: nn.Module | None = None
+        self,
+        *,
+        negatives: NonNegative = 3.0,
+        weight: NonNegative = 1.0,
+        box: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.negatives, self.weight, self.box = negatives, weight, box or SmoothL1()

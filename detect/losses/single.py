@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detect.losses.box import L1
+from engine.config.ranges import NonNegative
 from engine.distributed.collectives import mean_count
 from engine.structures import BACKGROUND, Assigned, Output
 
@@ -21,7 +22,7 @@ class Single(nn.Module):
     trains = frozenset({"boxes", "logits"})
     single = True
 
-    def __init__(self, *, classes: float = 20.0, box: nn.Module | None = None) -> None:
+    def __init__(self, *, classes: NonNegative = 20.0, box: nn.Module | None = None) -> None:
         super().__init__()
         self.classes = classes
         self.box = box or L1(space="box", side=224.0, weight=0.25)

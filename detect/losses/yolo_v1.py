@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from classify.losses import num_positives, one_hot
 from detect.losses.yolo_v2 import objectness_target
+from engine.config.ranges import NonNegative
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -24,7 +25,7 @@ class YOLOv1(nn.Module):
     requires = frozenset({"logits", "boxes", "objectness"})
     trains = frozenset({"logits", "boxes", "objectness"})
 
-    def __init__(self, *, box: float = 5.0, no_object: float = 0.5) -> None:
+    def __init__(self, *, box: NonNegative = 5.0, no_object: NonNegative = 0.5) -> None:
         super().__init__()
         self.box, self.no_object = box, no_object
 

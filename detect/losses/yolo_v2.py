@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classify.losses import num_positives
+from engine.config.ranges import NonNegative
 from engine.structures import BACKGROUND, Assigned, Output
 
 
@@ -39,10 +40,10 @@ class YOLOv2(nn.Module):
     def __init__(
         self,
         *,
-        box: float = 1.0,
-        objects: float = 5.0,
-        no_object: float = 1.0,
-        classes: float = 1.0,
+        box: NonNegative = 1.0,
+        objects: NonNegative = 5.0,
+        no_object: NonNegative = 1.0,
+        classes: NonNegative = 1.0,
     ) -> None:
         super().__init__()
         self.box, self.objects, self.no_object, self.classes = box, objects, no_object, classes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from classify.losses import num_positives, one_hot
 from detect.losses.yolo_v2 import box_weight
+from engine.config.ranges import NonNegative
 from engine.structures import IGNORE, Assigned, Output
 
 
@@ -24,7 +25,9 @@ class YOLOv3(nn.Module):
     requires = frozenset({"logits", "boxes", "objectness"})
     trains = frozenset({"logits", "boxes", "objectness"})
 
-    def __init__(self, *, box: float = 1.0, objectness: float = 1.0, classes: float = 1.0) -> None:
+    def __init__(
+        self, *, box: NonNegative = 1.0, objectness: NonNegative = 1.0, classes: NonNegative = 1.0
+    ) -> None:
         super().__init__()
         self.box, self.objectness, self.classes = box, objectness, classes
 

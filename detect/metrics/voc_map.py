@@ -12,6 +12,7 @@ import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from detect.metrics.names import distinct
+from engine.config.ranges import PositiveShare
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
 from engine.structures import Meta, Objects, refuse_nan
@@ -41,7 +42,7 @@ class VOCMap:
         self,
         *,
         classes: list[str],
-        iou: float = 0.5,
+        iou: PositiveShare = 0.5,
         rule: str = "all_point",
         inclusive: bool = True,
     ) -> None:

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import compatibility
 from engine.builders.instantiate import check, part
+from engine.config.check import check_ranges
 from engine.config.image_size import WITHOUT_WEIGHTS, size_of
-from engine.config.ranges import check_ranges
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.loader import Loader

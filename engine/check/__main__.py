@@ -25,8 +25,6 @@ FORMATS = ("coco",)
 @command("check")
 def main(cfg: Any) -> None:
     """Check the dataset of the configuration and write its report."""
-    if cfg.samples < 0:
-        raise UserError(f"samples={cfg.samples}: expected 0 or more")
     if cfg.convert not in (None, *FORMATS):
         hint = did_you_mean(str(cfg.convert), FORMATS)
         raise UserError(f"convert={cfg.convert}: expected {' or '.join(FORMATS)}{hint}")

@@ -4,6 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from engine.config.check import check_values
 from engine.config.renamed import new_key
 from engine.config.schema import TrainConfig
 from engine.errors import UserError, did_you_mean
@@ -15,7 +16,7 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     A node that names a class replaces the saved one; any other changes single keys of it.
 
     Raises:
-        UserError: a key that the saved configuration does not have.
+        UserError: a key that the saved configuration does not have, or a value out of its range.
     """
     merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
     merged.device = cfg.device
@@ -26,6 +27,7 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
             merged[name] = cfg[name]
         else:
             _change(merged[name], cfg[name], name)
+    check_values(merged)
     return merged
 
 

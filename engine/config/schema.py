@@ -3,11 +3,29 @@
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from engine.config.ranges import (
+    Classes,
+    Count,
+    InnerShare,
+    Length,
+    NonNegative,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    Side,
+    ZeroOrMore,
+)
+
+MAX_WORKERS = 64  # each is a process of a few hundred megabytes; one GPU needs no more
+Three = Length(3, 3)  # a number a channel
+Rate = Annotated[float, Range(0, 1000, "(]")]
+Deviation = Annotated[float, Range(0.0001, 1000)]
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -25,20 +43,20 @@ class Precision(Enum):
 class TrainerConfig:
     """How long and how a run trains."""
 
-    epochs: int = 40
-    minutes: float | None = None  # a budget: the schedule ends with it, whichever comes first
+    epochs: Count = 40
+    minutes: Positive | None = None  # a budget: the schedule ends with it, whichever comes first
     precision: Precision = Precision.auto
-    accumulate: int = 1  # batches a step
-    eval_every: int = 5  # epochs; the last epoch is always evaluated
+    accumulate: Count = 1  # batches a step
+    eval_every: Count = 5  # epochs; the last epoch is always evaluated
     save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
-    patience: int | None = None  # evaluations without a better one that end the run
-    max_skipped: int = 20  # steps in a row that are not finite that end the run
-    ema: float | None = 0.998  # decay a step of the averaged weights; null for none
-    l1: float = 0.0  # penalty on the sum of the trained weights' magnitudes
-    l2: float = 0.0  # on half the sum of their squares: weight decay, but in the loss
-    overfit: int | None = None  # so many training images, as they are, train and validate
-    limit: int | None = None  # batches of an epoch, and of an evaluation
-    histograms: int | None = None  # steps between two of weights and gradients, for TensorBoard
+    patience: Count | None = None  # evaluations without a better one that end the run
+    max_skipped: Count = 20  # steps in a row that are not finite that end the run
+    ema: InnerShare | None = 0.998  # decay a step of the averaged weights; null for none
+    l1: NonNegative = 0.0  # penalty on the sum of the trained weights' magnitudes
+    l2: NonNegative = 0.0  # on half the sum of their squares: weight decay, but in the loss
+    overfit: Count | None = None  # so many training images, as they are, train and validate
+    limit: Count | None = None  # batches of an epoch, and of an evaluation
+    histograms: Count | None = None  # steps between two of weights and gradients, for TensorBoard
     channels_last: bool = True
     compile: bool = False
     sync_bn: bool = False  # batch statistics of all processes together; on GPUs
@@ -50,8 +68,8 @@ class TrainerConfig:
 class PreprocessingConfig:
     """What the network expects of its images; null is what its weights want, else ImageNet's."""
 
-    mean: list[float] | None = None  # of each channel in 0..1
-    std: list[float] | None = None
+    mean: Annotated[list[Share], Three] | None = None  # of each channel in 0..1
+    std: Annotated[list[Deviation], Three] | None = None
     colour: str | None = None  # RGB or BGR
 
 
@@ -59,19 +77,23 @@ class PreprocessingConfig:
 class LoaderConfig:
     """How images reach the device."""
 
-    batch_size: int = 8  # of all processes together
-    workers: int = 2  # of each process
-    prefetch: int = 2  # batches that each worker prepares ahead
-    cache_mb: int = 0  # memory for training's decoded images, megabytes, shared by the workers
-    sizes: list[int] | None = None  # training's sides, pixels, drawn anew; null: image_size alone
-    sizes_every: int = 10  # batches between two draws
+    batch_size: Annotated[int, Range(1, 65_536)] = 8  # of all processes together
+    workers: Annotated[int, Range(0, MAX_WORKERS)] = 2  # of each process
+    prefetch: Annotated[int, Range(1, 64)] = 2  # batches that each worker prepares ahead
+    cache_mb: ZeroOrMore = (
+        0  # memory for training's decoded images, megabytes, shared by the workers
+    )
+    sizes: Annotated[list[Side], Length(1, 100)] | None = (
+        None  # training's sides, pixels, drawn anew; null: image_size alone
+    )
+    sizes_every: Count = 10  # batches between two draws
 
 
 @dataclass
 class TrainConfig:
     """The whole configuration of `train.py`; parts are checked against their constructors."""
 
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None
@@ -101,7 +123,7 @@ class PretrainedConfig(TrainConfig):
     """`predict.py model=...`: a network with weights from elsewhere, head included."""
 
     source: str | None = None  # file, folder, glob or video to predict
-    show: float = 0.4  # draw objects of at least this score
+    show: Share = 0.4  # draw objects of at least this score
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
 
 
@@ -109,7 +131,7 @@ class PretrainedConfig(TrainConfig):
 class SummaryConfig(TrainConfig):
     """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
 
-    num_classes: int = 20
+    num_classes: Classes = 20
     format: str = "text"  # or json
 
 
@@ -118,7 +140,7 @@ class CheckConfig(TrainConfig):
     """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
 
     split: str | None = None  # null: train, val and test, as far as there are such
-    samples: int = 0  # drawn before and after augmentation
+    samples: ZeroOrMore = 0  # drawn before and after augmentation
     convert: str | None = None  # coco: write the truth as COCO JSON too
 
 
@@ -126,9 +148,9 @@ class CheckConfig(TrainConfig):
 class LRFindConfig(TrainConfig):
     """`python -m engine.lr_find`: the loss while the learning rate rises."""
 
-    steps: int = 200  # at most; a loss that diverges ends it
-    least: float = 1e-6  # the first rate
-    most: float = 10.0  # the last
+    steps: Annotated[int, Range(1, 100_000)] = 200  # at most; a loss that diverges ends it
+    least: Rate = 1e-6  # the first rate
+    most: Rate = 10.0  # the last
 
 
 @dataclass
@@ -137,21 +159,23 @@ class BenchConfig:
 
     part: str = "loss"
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
-    batch: int | None = None  # images; null: what suits the part
+    batch: Count | None = None  # images; null: what suits the part
     models: list[str] = field(  # of part=step
         default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
     )
-    steps: int = 2  # of each in turn, of part=step and keys
+    steps: Count = 2  # of each in turn, of part=step and keys
     device: str = "auto"  # of part=keys
-    slots: int = 8732  # an image; SSD300's
-    objects: list[int] = field(default_factory=lambda: [1, 5, 20, 100, 500])  # an image
+    slots: Count = 8732  # an image; SSD300's
+    objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(
+        default_factory=lambda: [1, 5, 20, 100, 500]
+    )  # an image
     root: list[str] = field(  # folders in VOC's layout, of part=data
         default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
     )
-    images: int = 100  # of each folder
-    side: int = 300  # pixels of the network's input
-    repeats: int = 7  # timed runs of each, in turn; the median counts
-    seed: int = 0
+    images: Count = 100  # of each folder
+    side: Side = 300  # pixels of the network's input
+    repeats: Count = 7  # timed runs of each, in turn; the median counts
+    seed: Seed = 0
 
 
 @dataclass
@@ -164,8 +188,8 @@ class CheckpointConfig:
     source: str | None = None  # file, folder, glob or video to predict
     truth: str | None = None  # COCO JSON to score `predictions` against
     predictions: str | None = None  # predictions.json to score without running a model
-    show: float = 0.4  # draw objects of at least this score
-    draw: int = 16  # annotated images an evaluation writes
+    show: Share = 0.4  # draw objects of at least this score
+    draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: bool = False  # let the checkpoint's configuration name classes of other packages
     device: str = "auto"

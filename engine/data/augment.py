@@ -6,13 +6,20 @@ no number, except those of the viewport, the colours and random erasing, which a
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from engine.config.ranges import Range, Share
 from engine.data import colour
 from engine.data.overlap_crop import overlap_crop
 from engine.data.viewport import Viewport, centre_crop
 from engine.errors import UserError, did_you_mean
+
+Times = Annotated[float, Range(1, 100)]
+Angle = Annotated[float, Range(0, 180)]  # degrees either way
+Alpha = Annotated[float, Range(0.001, 1000)]
+Side = Annotated[float, Range(0.01, 100)]  # of the viewport, in sides of the image
 
 IMAGENET_RESIZE = 256 / 224
 FITS = ("squeeze", "letterbox", "crop")
@@ -53,32 +60,32 @@ class Augment:
         self,
         *,
         fit: str = "squeeze",
-        resize: float | None = None,
+        resize: Times | None = None,
         interpolation: str | None = None,
-        flip: float = 0.0,
-        flip_vertical: float = 0.0,
-        scale: Sequence[float] = (1.0, 1.0),
-        aspect: float = 1.0,
-        rotate: float = 0.0,
-        zoom_out: float = 0.0,
-        zoom_most: float = 4.0,
-        overlaps: Sequence[float] = (),
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        colour: float = 1.0,
-        swap: float = 0.0,
-        blur: float = 0.0,
+        flip: Share = 0.0,
+        flip_vertical: Share = 0.0,
+        scale: tuple[Side, Side] = (1.0, 1.0),
+        aspect: Times = 1.0,
+        rotate: Angle = 0.0,
+        zoom_out: Share = 0.0,
+        zoom_most: Times = 4.0,
+        overlaps: Sequence[Share] = (),
+        brightness: Share = 0.0,
+        contrast: Share = 0.0,
+        saturation: Share = 0.0,
+        hue: Angle = 0.0,
+        colour: Share = 1.0,
+        swap: Share = 0.0,
+        blur: Share = 0.0,
         blurs: Sequence[str] = ("gaussian",),
-        noise: float = 0.0,
-        erase: float = 0.0,
-        mosaic: float = 0.0,
-        mixup: float = 0.0,
-        mixup_alpha: float = 0.2,
-        cutmix: float = 0.0,
-        cutmix_alpha: float = 1.0,
-        min_visible: float = 0.3,
+        noise: Share = 0.0,
+        erase: Share = 0.0,
+        mosaic: Share = 0.0,
+        mixup: Share = 0.0,
+        mixup_alpha: Alpha = 0.2,
+        cutmix: Share = 0.0,
+        cutmix_alpha: Alpha = 1.0,
+        min_visible: Share = 0.3,
         centre: bool = False,
     ) -> None:
         self.fit, self.flip, self.flip_vertical = fit, flip, flip_vertical

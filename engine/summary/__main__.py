@@ -23,8 +23,6 @@ def main(cfg: Any) -> None:
     if cfg.format not in FORMATS:
         hint = did_you_mean(cfg.format, FORMATS)
         raise UserError(f"format={cfg.format}: expected {' or '.join(FORMATS)}{hint}")
-    if cfg.num_classes < 1:
-        raise UserError(f"num_classes={cfg.num_classes}: expected at least 1")
     if cfg.image_size == "auto":
         cfg.image_size = AUTO
 

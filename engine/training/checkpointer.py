@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from engine.config.check import save_interval
 from engine.config.image_size import size_of
-from engine.config.ranges import save_interval
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.categories import category_ids

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from engine.config.ranges import Positive
 from engine.distributed.fsdp import full_tensor
 from engine.errors import UserError
 
@@ -39,7 +40,7 @@ class Value:
 
     in_shards: ClassVar[bool] = False  # torch has no maximum of a gradient that is sharded
 
-    def __init__(self, *, max: float) -> None:
+    def __init__(self, *, max: Positive) -> None:
         self.max = _check_max(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
@@ -54,7 +55,7 @@ class Value:
 class Norm:
     """Scales the gradient of each parameter alone to a norm of at most `max`."""
 
-    def __init__(self, *, max: float) -> None:
+    def __init__(self, *, max: Positive) -> None:
         self.max = _check_max(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
@@ -68,7 +69,7 @@ class Norm:
 class GlobalNorm:
     """Scales all gradients by one factor to a global norm of at most `max` (arXiv 1211.5063)."""
 
-    def __init__(self, *, max: float) -> None:
+    def __init__(self, *, max: Positive) -> None:
         self.max = _check_max(max)
 
     def __call__(self, parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:

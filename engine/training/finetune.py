@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from engine.config.ranges import Count, Index, PositiveShare
 from engine.console import info
 from engine.errors import UserError
 from engine.network import Group, groups, parameters
@@ -26,7 +27,11 @@ class Finetune:
     """
 
     def __init__(
-        self, *, last: int | None = None, decay: float = 1.0, unfreeze_every: int | None = None
+        self,
+        *,
+        last: Index | None = None,
+        decay: PositiveShare = 1.0,
+        unfreeze_every: Count | None = None,
     ) -> None:
         if last is not None and last < 0:
             raise UserError(f"finetune.last={last}: expected 0 or more groups, or null for all")

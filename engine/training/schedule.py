@@ -7,14 +7,18 @@ run whether `trainer.epochs` or `trainer.minutes` ends it.
 
 from collections.abc import Sequence
 from math import cos, pi
+from typing import Annotated
 
+from engine.config.ranges import Count, PositiveShare, Range, Share
 from engine.errors import UserError
+
+Cycles = Annotated[int, Range(1, 100)]
 
 
 class Constant:
     """The full rate throughout, after the warm-up."""
 
-    def __init__(self, *, warmup: float = 0.0) -> None:
+    def __init__(self, *, warmup: Share = 0.0) -> None:
         if not 0 <= warmup <= 1:
             raise UserError(f"schedule.warmup={warmup}: expected a share of the run, 0 to 1")
         self.warmup = warmup
@@ -37,7 +41,9 @@ class Constant:
 class Plateau(Constant):
     """The rate times `gamma` after every `patience` evaluations without a new best."""
 
-    def __init__(self, *, patience: int = 3, gamma: float = 0.1, warmup: float = 0.0) -> None:
+    def __init__(
+        self, *, patience: Count = 3, gamma: PositiveShare = 0.1, warmup: Share = 0.0
+    ) -> None:
         super().__init__(warmup=warmup)
         if patience < 1 or not 0 < gamma <= 1:
             raise UserError(
@@ -55,7 +61,7 @@ class Step(Constant):
     """The rate times `gamma` at each milestone, a share of the run after the warm-up."""
 
     def __init__(
-        self, *, milestones: Sequence[float], gamma: float = 0.1, warmup: float = 0.0
+        self, *, milestones: Sequence[Share], gamma: PositiveShare = 0.1, warmup: Share = 0.0
     ) -> None:
         super().__init__(warmup=warmup)
         self.milestones, self.gamma = milestones, gamma
@@ -68,7 +74,7 @@ class Step(Constant):
 class Cosine(Constant):
     """Half a cosine from 1 down to `final` (arXiv 1608.03983, without restarts)."""
 
-    def __init__(self, *, final: float = 0.01, warmup: float = 0.0) -> None:
+    def __init__(self, *, final: Share = 0.01, warmup: Share = 0.0) -> None:
         super().__init__(warmup=warmup)
         self.final = final
 
@@ -85,7 +91,12 @@ class Restarts(Cosine):
     """
 
     def __init__(
-        self, *, cycles: int = 3, cycle_mult: float = 2.0, final: float = 0.01, warmup: float = 0.0
+        self,
+        *,
+        cycles: Cycles = 3,
+        cycle_mult: Annotated[float, Range(0.01, 100)] = 2.0,
+        final: Share = 0.01,
+        warmup: Share = 0.0,
     ) -> None:
         super().__init__(final=final, warmup=warmup)
         if cycles < 1 or cycle_mult <= 0:
@@ -113,7 +124,12 @@ class Triangular(Constant):
     """
 
     def __init__(
-        self, *, div: float = 32.0, cut_div: float = 8.0, cycles: int = 1, warmup: float = 0.0
+        self,
+        *,
+        div: Annotated[float, Range(1, 10**6)] = 32.0,
+        cut_div: Annotated[float, Range(1, 1000, "(]")] = 8.0,
+        cycles: Cycles = 1,
+        warmup: Share = 0.0,
     ) -> None:
         super().__init__(warmup=warmup)
         if div < 1 or cut_div <= 1 or cycles < 1:
@@ -133,7 +149,13 @@ class Triangular(Constant):
 class Polynomial(Constant):
     """(1 - done) to the power `power`, down to `final` (arXiv 1506.04579, 3.2)."""
 
-    def __init__(self, *, power: float = 0.9, final: float = 0.0, warmup: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        power: Annotated[float, Range(0, 100, "(]")] = 0.9,
+        final: Share = 0.0,
+        warmup: Share = 0.0,
+    ) -> None:
         super().__init__(warmup=warmup)
         if power <= 0:
             raise UserError(f"schedule.power={power}: expected more than 0")
@@ -147,7 +169,13 @@ class Polynomial(Constant):
 class OneCycle(Cosine):
     """A cosine from 1 / `div` up to 1 during `warmup`, then down to `final` (arXiv 1708.07120)."""
 
-    def __init__(self, *, div: float = 25.0, final: float = 1e-4, warmup: float = 0.3) -> None:
+    def __init__(
+        self,
+        *,
+        div: Annotated[float, Range(1, 10**6)] = 25.0,
+        final: Share = 1e-4,
+        warmup: Share = 0.3,
+    ) -> None:
         super().__init__(final=final, warmup=warmup)
         self.div = div
 

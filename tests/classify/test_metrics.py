@@ -324,3 +324,14 @@ def test_multi_label_refuses_what_makes_no_sense():
         MultiLabel(classes=CLASSES, threshold=50)
     with pytest.raises(UserError, match=r"images/1\.jpg: got"):
         labels(whole([0], [1], [float("nan")]), whole([], []), 2)
+
+
+def test_of_many_classes_no_matrix_is_drawn_and_numbers_need_no_matrix(monkeypatch):
+    metric = TopK(classes=[f"class {i}" for i in range(20_000)])  # K * K of them takes 3.2 GB
+    monkeypatch.setattr(TopK, "_confusion", None)
+    metric.true, metric.best = [np.array([7, 7, 9])], [np.array([7, 9, -1])]
+    metric.ranks, metric.entropy = [np.array([0, 1, np.inf])], np.nan
+    numbers = metric.compute()
+    assert metric.images() == {}
+    assert (numbers["precision"], numbers["recall"]) == (0.5, 0.25)  # of 7: 1, 1/2; of 9: 0, 0
+    assert numbers["f1"] == pytest.approx(1 / 3)  # of 7: 2/3

@@ -96,7 +96,7 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
     ("wrong", "message"),
     [
         ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
-        ("batch=0", "batch=0: expected at least 1"),
+        ("batch=0", "batch=0: expected a whole number from 1"),
         ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
         (["part=step", "models=[resnet19]"], "model=resnet19: no such model; did you mean"),
         ("objects=[]", "objects=[]: expected"),

@@ -7,9 +7,10 @@ import torch
 from omegaconf import OmegaConf
 
 from engine.builders import from_checkpoint, parts
-from engine.builders.instantiate import check, fits, part
+from engine.builders.instantiate import check, part
 from engine.config import schema
 from engine.config.image_size import size_of
+from engine.config.ranges import fits
 from engine.errors import UserError
 from engine.weights import checkpoint
 
@@ -78,10 +79,10 @@ def test_fits(value, hint, good):
     [
         (node(AUGMENT, flipp=0.5), "part.flipp: Augment takes no such argument; did you mean"),
         (node(AUGMENT, qqqq=1), "part.qqqq: Augment takes no such argument"),
-        (node(AUGMENT, flip="often"), "part.flip=often: expected float, got str"),
-        (node(AUGMENT, flip=True), "part.flip=True: expected float, got bool"),
-        (node(AUGMENT, scale=0.5), "part.scale=0.5: expected collections.abc.Sequence[float], got"),
-        (node(AUGMENT, flip=None), "part.flip=None: expected float, got NoneType"),
+        (node(AUGMENT, flip="often"), "part.flip=often: expected a number from 0 to 1, got str"),
+        (node(AUGMENT, flip=True), "part.flip=True: expected a number from 0 to 1, got bool"),
+        (node(AUGMENT, scale=0.5), "part.scale=0.5: expected a list of 2, each a number from 0.01"),
+        (node(AUGMENT, flip=None), "part.flip=None: expected a number from 0 to 1, got NoneType"),
         (node("engine.training.clip.Value", max="???"), "part.max is needed: set part.max=..."),
         (node("engine.training.clip.Value"), "part: Value also needs max"),
         (node("engine.training.clip.Valu"), "part._target_: cannot import engine.training.clip.V"),
@@ -153,16 +154,17 @@ def test_the_default_configuration_passes():
          ["expected at least one true"]),
         (["metric=top_k"], ["TopK scores logits", "SSD outputs boxes + logits"]),
         (["+loss.gama=1"], ["loss.gama: Focal takes no such argument; did you mean 'gamma'?"]),
-        (["clip.max=high"], ["clip.max=high: expected float, got str"]),
+        (["clip.max=high"], ["clip.max=high: expected a number above 0, at most 1,000,000, got"]),
         (["optimizer.lr=fast"], ["optimizer.lr=fast: expected "]),
-        (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected float, got list"]),
+        (["head.postprocess.iou=[1]"], ["head.postprocess.iou=[1]: expected a number above 0"]),
         (
             ["model=resnet18", "loss=focal", "metric=top_k", "augment=imagenet", "augment.mixup=1"],
             ["shares of classes", "the loss Focal does not take", "loss=cross_entropy"],
         ),
         (["dataset=voc"], ["dataset.root is needed: set dataset.root=..."]),
+        (["optimizer=adamw", "optimizer.betas=[0.9]"], ["optimizer.betas=[0.9]: expected a list"]),
         (["loader.sizes=[64,100]"], ["loader.sizes=[64, 100]: expected sides, multiples of 32"]),
-        (["image_size=16"], ["image_size=16: expected pixels >= 32, [height, width] or auto"]),
+        (["image_size=16"], ["image_size=16: expected 32 to 4,096 pixels, [height"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(overrides, outputs):
@@ -177,10 +179,12 @@ def test_size_of(value, size):
     assert size_of(OmegaConf.create({"image_size": value})) == size
 
 
-@pytest.mark.parametrize("value", [31, 0, -5, [64], [64, 64, 64], [64, 8], "big", None, 96.5, []])
+@pytest.mark.parametrize(
+    "value", [31, 4097, 10**6, 0, -5, [64], [64] * 3, [64, 8], "big", None, 96.5, []]
+)
 def test_size_of_refuses(value):
     message = refusal(size_of, OmegaConf.create({"image_size": value}))
-    assert message.startswith(f"image_size={value}: expected pixels >= 32")
+    assert message.startswith(f"image_size={value}: expected 32 to 4,096 pixels")
 
 
 def test_device():

@@ -108,7 +108,7 @@ def test_the_exit_code_shows_whether_training_would_stop(tmp_path, caplog):
     ("wrong", "message"),
     [
         ("convert=cocoa", "convert=cocoa: expected coco; did you mean 'coco'"),
-        ("samples=-1", "samples=-1: expected 0 or more"),
+        ("samples=-1", "samples=-1: expected a whole number from 0"),
         ("dataset.sise=9", "dataset.sise: no such key; did you mean 'dataset.size'"),
         ("split=vla", "no split 'vla'"),
     ],

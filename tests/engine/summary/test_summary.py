@@ -177,7 +177,7 @@ def test_the_command_prints_a_table(tmp_path):
         ("sed=1", "sed: no such key; did you mean 'seed'?"),
         ("num_clases=3", "num_clases: no such key; did you mean 'num_classes'?"),
         ("format=jason", "format=jason: expected text or json; did you mean 'json'?"),
-        ("num_classes=0", "num_classes=0: expected at least 1"),
+        ("num_classes=0", "num_classes=0: expected a whole number from 1 to 100,000"),
         ("model=resnt18", "model=resnt18: no such model; did you mean 'resnet18'?"),
         ("head.levls=3", "head.levls: no such key; did you mean 'head.levels'?"),
     ],

@@ -1,0 +1,63 @@
+"""Checks the engine's own keys against the schema. No import of torch here: see `engine.cli`."""
+
+import re
+from dataclasses import fields, is_dataclass
+from math import inf
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from engine.config.ranges import check_value
+from engine.config.schema import TrainConfig
+from engine.errors import UserError, did_you_mean
+
+
+def check_values(cfg: DictConfig, prefix: str = "") -> None:
+    """Refuse a value of a configuration's own keys that is out of the range of its annotation.
+
+    Raises:
+        UserError: naming the key.
+    """
+    schema = OmegaConf.get_type(cfg)
+    hints = get_type_hints(schema, include_extras=True) if is_dataclass(schema) else {}
+    for key, hint in hints.items():
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        value = cfg[key]
+        if is_dataclass(hint):
+            check_values(value, f"{prefix}{key}.")
+        else:
+            value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            check_value(value, hint, f"{prefix}{key}")
+
+
+def check_ranges(cfg: DictConfig) -> None:
+    """Refuse values of a run's own keys that are out of range, and unknown keys.
+
+    Raises:
+        UserError: naming the key.
+    """
+    check_values(cfg)
+    sizes = cfg.loader.sizes
+    if sizes is not None and any(side % 32 for side in sizes):
+        raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
+    save_interval(cfg.trainer.save_every)
+    if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
+        raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
+    known = [f.name for f in fields(OmegaConf.get_type(cfg) or TrainConfig)]
+    for key in (str(k) for k in cfg if k not in known):
+        raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
+
+
+def save_interval(value: Any) -> tuple[float, float]:
+    """Return `trainer.save_every` as (steps, seconds); the one that is not given is inf.
+
+    Raises:
+        UserError: neither a number of steps nor of minutes.
+    """
+    if value is None:
+        return inf, inf
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in)?", str(value))
+    if not match or not float(match[1] or match[2]):
+        raise UserError(f"trainer.save_every={value}: expected steps (500) or minutes (10m)")
+    return (float(match[1]), inf) if match[1] else (inf, 60 * float(match[2]))
