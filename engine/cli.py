@@ -5,13 +5,11 @@ No import of torch here: mistakes in the configuration are found before it loads
 
 import atexit
 import functools
-import glob
 import logging
 import os
 import re
 import sys
 import traceback
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from engine.config import resume
 from engine.config.check import check_values
 from engine.config.renamed import new_key, new_option
 from engine.config.schema import CONFIGS
@@ -95,35 +94,47 @@ def _explain(error: Exception, config_name: str) -> str:
 def _config_name(name: str) -> str:
     """Return the name of the configuration to compose, which depends on the arguments.
 
-    `predict.py model=...` composes a network, `eval.py truth=...` a data set. For a resumed run,
-    whose configuration is in the checkpoint, the run folder of the checkpoint is set.
+    `predict.py model=...` composes a network, `eval.py truth=...` a data set.
     """
     if name == "predict" and any(a.startswith("model=") for a in sys.argv):
         return "pretrained"
     if name == "eval" and any(a.startswith("truth=") for a in sys.argv):
         return "eval_truth"
-    if name != "train" or not any(a.startswith("resume=") for a in sys.argv):
-        return name
-    at = next(i for i, a in enumerate(sys.argv) if a.startswith("resume="))
-    path = sys.argv[at].removeprefix("resume=")
+    return _resumed() if name == "train" else name
+
+
+def _resumed() -> str:
+    """Return the configuration of train.py: `resume` for a run that goes on.
+
+    What the command line says of the parts that its checkpoint determines then goes into one key,
+    to be compared with it.
+    """
+    given = [i for i, a in enumerate(sys.argv) if a.lstrip("+").startswith("resume=")]
+    if not given:
+        return "train"
+    at = given[-1]
+    path: str | None = sys.argv[at].partition("=")[2]
+    arguments = [a for i, a in enumerate(sys.argv[1:], 1) if i not in given]
     if path == "auto":
-        path = str(_newest_checkpoint())
-    sys.argv[at] = f"resume='{path}'"
+        if any(re.fullmatch(r"\+*overwrite=(true|True|1)", a) for a in arguments):
+            raise UserError(
+                "resume=auto overwrite=true: one goes on, the other starts anew; choose"
+            )
+        path = resume.find(resume.run_dir(arguments))
+    if path in (None, "null", ""):
+        sys.argv[1:] = arguments
+        return "train"
     checkpoint = Path(path).resolve()
-    if checkpoint.is_file() and checkpoint.parent.name == "checkpoints":
-        # before the user's own, if any: the last one wins
-        sys.argv.insert(at, f"hydra.run.dir='{checkpoint.parent.parent}'")
+    folder = []
+    if checkpoint.is_file():
+        if checkpoint.parent.name == "checkpoints":
+            # before the user's own, if any: the last one wins
+            folder = [f"hydra.run.dir='{checkpoint.parent.parent}'"]
+        if not {"-m", "--multirun"} & set(arguments):
+            arguments, unchanged = resume.split(arguments)
+            folder.append(f"unchanged={resume.quoted(unchanged)}")
+    sys.argv[1:] = [f"resume='{path}'", *folder, *arguments]
     return "resume"
-
-
-def _newest_checkpoint() -> Path:
-    """Return the newest intact checkpoint of the run folder given, or of all runs here."""
-    run_dirs = [a.partition("=")[2] for a in sys.argv if a.startswith("hydra.run.dir=")]
-    pattern = f"{glob.escape(run_dirs[-1])}/" if run_dirs else "outputs/*/*/"
-    paths = [Path(p) for p in glob.glob(f"{pattern}checkpoints/last.pt") if zipfile.is_zipfile(p)]
-    if not paths:
-        raise UserError(f"resume=auto: no intact {pattern}checkpoints/last.pt; set resume=PATH")
-    return max(paths, key=os.path.getmtime)
 
 
 def _under_torchrun() -> bool:

@@ -3,19 +3,17 @@
 import itertools
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
 from engine.console import info
 from engine.errors import UserError
 from engine.network import Network
-from engine.output import draw, predictions, protocol, read_predictions
+from engine.output import draw, predictions, protocol, read_predictions, run_folder
 from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
 from engine.structures import Meta, Objects
@@ -27,7 +25,7 @@ def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric's numbers; return the primary one."""
     _check(cfg)
     started = time.perf_counter()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder.shared(cfg)
     device = parts.device(cfg.device)
     saved, full = {}, cfg
     if cfg.checkpoint:
@@ -104,9 +102,8 @@ def write_predictions(
     show: float,
 ) -> None:
     """Write predictions.json, and the first `images` images with objects that score `show`."""
-    with closing(
-        predictions.Writer(folder / "predictions.json", predictions.categories(data))
-    ) as writer:
+    path = folder / "predictions.json"
+    with predictions.Writer(path, predictions.categories(data)) as writer:
         for objects, meta in predicted:
             writer.add(objects, meta)
     album = draw.Album(folder / "images")

@@ -4,11 +4,9 @@ The network is that of a checkpoint, or with `model=... backbone.weights=...` on
 head included, come from elsewhere.
 """
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
@@ -16,7 +14,7 @@ from engine.config.image_size import size_of
 from engine.console import info
 from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.errors import UserError
-from engine.output import draw, predictions
+from engine.output import draw, predictions, run_folder
 from engine.protocols import HeadOptions
 from engine.structures import Objects
 from engine.training.loop import predict_batches
@@ -47,11 +45,11 @@ def predict(cfg: DictConfig) -> None:
     data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
     loader = parts.loader(full, data, device)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = run_folder.shared(cfg)
     album = draw.Album(folder / "images", data.rate if isinstance(data, Video) else None)
     writer = predictions.Writer(folder / "predictions.json", categories)
     classes, count = [category.name for category in categories], 0
-    with closing(album), closing(writer):
+    with album, writer:
         for objects, batch, _ in predict_batches(
             network, loader, device, resolve(full.trainer.precision, device)
         ):

@@ -6,17 +6,18 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
 from engine.builders.run import prepare
+from engine.config.resume import check_unchanged, finished
 from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
-from engine.output import draw, draw_anchors, protocol
-from engine.output.run_log import RunLog, leaderboard, write_metrics
+from engine.output import draw, draw_anchors, protocol, run_folder, sweep
+from engine.output.run_folder import RunFolder
+from engine.output.run_log import RunLog, write_metrics
 from engine.protocols import Dataset, Metric, MetricOptions
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate_network, train_epoch
@@ -26,20 +27,41 @@ from engine.training.seed import seed_everything
 from engine.training.signals import Signals
 
 DRAWN_IMAGES = 16  # validation images that an evaluation draws
+SHOWN_FILES = 4  # files that a message names
 TENSORBOARD_IMAGES = 4  # the first of them, which TensorBoard gets too
 
 
 def train(cfg: DictConfig) -> float:
     """Train, and return the best value of the primary metric, which a sweeper reads."""
-    device = collectives.local_device(parts.device(cfg.device))
-    with collectives.process_group(device):
-        return _train(cfg, device)
+    try:
+        device = collectives.local_device(_device(cfg))
+        with (
+            collectives.process_group(device),
+            run_folder.claimed(cfg.resume, cfg.overwrite) as folder,
+        ):
+            value = _train(cfg, device, folder)
+    except Exception as error:
+        sweep.report(str(error) or type(error).__name__)
+        raise
+    sweep.report(None)
+    return value
 
 
-def _train(cfg: DictConfig, device: torch.device) -> float:
-    saved, resume = {}, cfg.resume
+def _device(cfg: DictConfig) -> torch.device:
+    """The device that the command line names, or else that a resumed run had."""
+    if not cfg.resume or cfg.device != "auto":
+        return parts.device(cfg.device)
+    return from_checkpoint.device(cfg.resume)
+
+
+def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
+    saved, resume, asked = {}, cfg.resume, cfg
     if resume:
         saved, cfg = from_checkpoint.load(resume, cfg, device)
+        overrides: Any = OmegaConf.to_container(asked.unchanged, resolve=False)
+        check_unchanged(overrides, saved["config"], saved.get("choices"))
+        if folder.resumed and (result := _finished(resume, saved, cfg)):
+            return _already_finished(folder.path, result)
     parts.check_all(cfg)
     seed_everything(cfg.seed)
     backbone = parts.backbone(cfg, pretrained=not saved)
@@ -49,9 +71,12 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     metric = parts.metric(cfg, classes)
     network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device, precision)
-    log = RunLog(Path(HydraConfig.get().runtime.output_dir), cfg, saved.get("step", 0))
+    folder.prepare(asked)
+    log = RunLog(folder.path, cfg, saved.get("step", 0))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    checkpointer = Checkpointer(run, cfg, train_loader.dataset, log.folder / "checkpoints")
+    choices = saved["choices"] if "choices" in saved else {} if saved else _choices()
+    data = train_loader.dataset
+    checkpointer = Checkpointer(run, cfg, data, log.folder / "checkpoints", choices)
     if saved:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
@@ -63,7 +88,8 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
         f"on {device} in {precision.name}{_world_note()}"
     )
     if not saved:
-        draw_anchors.write(run.network, train_loader, val_loader, log.folder / "images")
+        with log.tolerate("images/anchors.png"):
+            draw_anchors.write(run.network, train_loader, val_loader, log.folder / "images")
     if cfg.trainer.histograms:
         hook = partial(_log_histograms, run, log, cfg.trainer.histograms)
         run.optimizer.register_step_pre_hook(hook)
@@ -71,11 +97,45 @@ def _train(cfg: DictConfig, device: torch.device) -> float:
     _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     value = finish(run, cfg, metric, log, val_loader.dataset)
-    if checkpointer.failed:
-        raise UserError(
-            f"{log.folder}: the last checkpoint could not be written: {checkpointer.failed}"
-        )
+    _refuse_missing(log, checkpointer)
     return value
+
+
+def _choices() -> dict[str, str | None]:
+    """What the command line chose of each group of the configuration."""
+    return {k: v for k, v in HydraConfig.get().runtime.choices.items() if "hydra/" not in k}
+
+
+def _finished(path: str, saved: dict[str, Any], cfg: DictConfig) -> dict[str, Any] | None:
+    """The results of a run with nothing left to train or write; all processes agree on it."""
+    return collectives.broadcast_from_rank_zero(lambda: finished(path, saved, cfg))
+
+
+def _already_finished(folder: Path, result: dict[str, Any]) -> float:
+    info(
+        f"{folder}: finished before, nothing is left to train; {result['primary_name']} "
+        f"{result['primary_value']:.4f} on {result['dataset']} ({result['protocol']})"
+    )
+    return result["primary_value"]
+
+
+def _refuse_missing(log: RunLog, checkpointer: Checkpointer) -> None:
+    """Raise UserError if a file of the run is not there, or an older one."""
+    faults = []
+    if log.missing:
+        names, reasons = list(log.missing), sorted(set(log.missing.values()))
+        more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+        faults.append(
+            f"could not write {', '.join(names[:SHOWN_FILES])}{more}: {', '.join(reasons)}"
+        )
+    if checkpointer.failed:
+        faults.append(f"the last checkpoint could not be written: {checkpointer.failed}")
+    elif checkpointer.missing:
+        faults.append(
+            f"the best checkpoint could not be written: {checkpointer.missing['best.pt']}"
+        )
+    if faults:
+        raise UserError(f"training finished; {'; '.join(faults)}; the rest is in {log.folder}")
 
 
 def _train_epochs(
@@ -166,7 +226,8 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
         )
     for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, DRAWN_IMAGES)):
         log.image(image, meta, run.clock.step, board=i < TENSORBOARD_IMAGES)
-    draw.charts(metric, log.folder / "images")
+    with log.tolerate("images/charts"):
+        draw.charts(metric, log.folder / "images")
     log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
@@ -183,26 +244,23 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog, data: Dataset
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
     split = _validation_description(cfg)
     rules = protocol.describe(metric, data, head=run.network.head)
-    write_metrics(
-        log.folder,
-        primary=metric.primary,
-        metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
-        protocol=rules,
-        dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
-        seconds=run.clock.seconds,
-        images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
-    )
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        log.hyperparameters(hydra.overrides.task, {metric.primary: best[f"val/{metric.primary}"]})
-    log.close()
+    with log.tolerate("metrics.json"):
+        write_metrics(
+            log.folder,
+            primary=metric.primary,
+            metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
+            protocol=rules,
+            dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
+            seconds=run.clock.seconds,
+            images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
+        )
+    if sweep.is_job():
+        overrides = HydraConfig.get().overrides.task
+        log.hyperparameters(overrides, {metric.primary: best[f"val/{metric.primary}"]})
     if cfg.profile:
         info(run.mark.summary_text())
     info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
         f"({rules})\nresults, checkpoints and images: {log.folder}"
     )
-    if hydra.mode == RunMode.MULTIRUN:
-        rows = leaderboard(Path(hydra.sweep.dir))
-        info(f"{len(rows)} jobs done: {Path(hydra.sweep.dir) / 'leaderboard.csv'}")
     return best[f"val/{metric.primary}"]

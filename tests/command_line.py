@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def start(
     cwd: Path,
     fresh: bool = False,
     largest: int | None = None,
+    refused: Sequence[str] = (),
     environment: Mapping[str, str] = types.MappingProxyType({}),
 ) -> "subprocess.Popen[str] | Forked":
     """`python ARGUMENTS` in the folder, the command a file of the project's or `-m` and a module.
@@ -102,6 +103,7 @@ def start(
     Args:
         fresh: whether it is a Python of its own instead of one forked with everything loaded.
         largest: bytes that a file it writes may have.
+        refused: patterns of the names of files for which the disk is full.
         environment: variables beside those of the tests.
     """
     command, *unused_tensors = arguments
@@ -109,8 +111,8 @@ def start(
     line = [command if command == "-m" else str(ROOT / command), *unused_tensors]
     if not fresh and hasattr(os, "fork"):
         request = {"arguments": line, "cwd": str(cwd), "environment": variables}
-        return Forked(_server()[0], request | {"largest": largest})
-    assert largest is None, "only a forked command is limited"
+        return Forked(_server()[0], request | {"largest": largest, "refused": list(refused)})
+    assert largest is None and not refused, "only a forked command is limited"
     return subprocess.Popen(
         [sys.executable, *line],
         cwd=cwd,

@@ -23,6 +23,8 @@ import cv2
 import torch
 from command_line import ROOT, assert_same_end
 
+from engine.whole_file import PREFIX
+
 BASE = ["backbone=mobilenet_v1_025", "head.levels=2", "image_size=64", "loader.batch_size=16",
         "trainer.epochs=2", "trainer.save_every=2", "trainer.ema=0.9", "device=cpu"]  # fmt: skip
 SETTINGS = [[f"loader.workers={w}", f"trainer.accumulate={a}"] for w in (0, 2) for a in (1, 2)]
@@ -64,8 +66,8 @@ def ended(pid: int) -> bool:
 
 def hit(pid: int, way: str, wait: float, folder: Path) -> bool:
     """Kill the process in that way after `wait` seconds; return False if it had ended before."""
-    start, saving = time.monotonic(), folder / "checkpoints/last.tmp"
-    while time.monotonic() - start < wait or (way == WAYS[1] and not saving.exists()):
+    start, saving = time.monotonic(), folder / "checkpoints"
+    while time.monotonic() - start < wait or (way == WAYS[1] and not [*saving.glob(f"{PREFIX}*")]):
         if ended(pid):
             return False
         time.sleep(0.0005)

@@ -18,7 +18,7 @@ FLOORS = (  # of engine/, the top first
     ("distributed",),
     ("network",),
     ("protocols", "cli"),
-    ("structures", "config"),
+    ("structures", "config", "whole_file"),
     ("record", "console", "errors"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}

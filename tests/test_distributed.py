@@ -200,6 +200,21 @@ def test_two_processes_stopped_killed_and_resumed_end_with_the_same_bits(tmp_pat
     assert_same_end(tmp_path / "whole", tmp_path / "it")
 
 
+def test_two_processes_agree_on_their_folder(tmp_path):
+    command = [*RUN, "trainer.epochs=1", "resume=auto"]
+    codes, _, errs = ends_of(two(tmp_path / "it", *command))
+    assert codes == [0, 0], errs
+    codes, outs, errs = ends_of(two(tmp_path / "it", *command))
+    assert codes == [0, 0] and "finished before" in outs[0] and outs[1] == "", errs
+    for other, named in (
+        (command[:-1], "has the checkpoints of a run"),
+        ([*command, "seed=1"], "started with seed=0"),
+    ):
+        codes, _, errs = ends_of(two(tmp_path / "it", *other))
+        assert codes == [2, 2] and sum(err.count(named) for err in errs) == 1, errs
+    assert {p.name for p in tmp_path.iterdir()} == {"it"}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 def test_stopped_killed_and_resumed_two_processes_end_with_the_same_bits(tmp_path):

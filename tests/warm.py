@@ -10,6 +10,8 @@ The server ends, and its children with it, when the other end of the socket is c
 
 import atexit
 import contextlib
+import errno
+import fnmatch
 import functools
 import gc
 import importlib
@@ -109,8 +111,24 @@ def ending(run: Callable[[], object]) -> NoReturn:
     os._exit(code & 255 if isinstance(code, int) else 1)
 
 
+def fill_disk(refused: list[str]) -> None:
+    """Make the disk full for files whose names match one of these patterns."""
+    replace = os.replace
+
+    def limited(source: str, target: str) -> None:
+        if any(fnmatch.fnmatch(Path(target).name, pattern) for pattern in refused):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+        replace(source, target)
+
+    os.replace = limited  # type: ignore[assignment]
+
+
 def become(
-    arguments: list[str], cwd: str, environment: dict[str, str], largest: int | None
+    arguments: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    largest: int | None,
+    refused: list[str],
 ) -> None:
     """Run `python ARGUMENTS` in this process: a file, or a module after `-m`."""
     os.chdir(cwd)
@@ -118,6 +136,7 @@ def become(
     os.environ.update(environment)
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    fill_disk(refused)
     if arguments[0] == "-m":
         sys.path[0], sys.argv = cwd, arguments[1:]
         sys.modules.pop(arguments[1], None)  # it would be run beside itself

@@ -33,6 +33,25 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
     return saved, inherit(saved["config"], cfg)
 
 
+def device(path: str) -> torch.device:
+    """The device that the run of a checkpoint trained on.
+
+    Raises:
+        UserError: it is not here.
+    """
+    saved = checkpoint.read(path, torch.device("meta"))  # reads no weights
+    config = saved.get("config")
+    name = config.get("device", "auto") if isinstance(config, dict) else "auto"
+    name = saved.get("device", "auto") if name == "auto" else name
+    try:
+        return parts.device(name)
+    except UserError:
+        raise UserError(
+            f"{path}: its run trained on {name}, which is not usable here; "
+            "to go on elsewhere set device=cpu, cuda or mps"
+        ) from None
+
+
 def _foreign(node: Any) -> str | None:
     """The first `_target_` in a configuration that names code outside this project, or None."""
     if isinstance(node, list | tuple):

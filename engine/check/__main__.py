@@ -11,10 +11,7 @@ test for it; with dataset.on_error=skip, which leaves bad rows and images out, i
 is never changed.
 """
 
-from pathlib import Path
 from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
 
 from engine.cli import command
 from engine.errors import UserError, did_you_mean
@@ -30,8 +27,9 @@ def main(cfg: Any) -> None:
         raise UserError(f"convert={cfg.convert}: expected {' or '.join(FORMATS)}{hint}")
 
     from engine.check.report import write_report  # torch loads only now
+    from engine.output import run_folder
 
-    write_report(cfg, Path(HydraConfig.get().runtime.output_dir))
+    write_report(cfg, run_folder.shared(cfg))
 
 
 if __name__ == "__main__":

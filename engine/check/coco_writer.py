@@ -8,9 +8,10 @@ from typing import Any
 
 from engine.check.scan import ScannedImage
 from engine.structures import Objects
+from engine.whole_file import WholeText
 
 
-class CocoWriter:
+class CocoWriter(WholeText):
     """Writes a COCO annotation file image by image, so that the objects are never all in memory.
 
     A box has the numbers of the dataset's record, as x, y, width, height: for VOC, whose pixels
@@ -19,7 +20,7 @@ class CocoWriter:
     `file_name` is the path below the common folder of all images, which is in `info.images`.
 
     Args:
-        path: the file; it is valid JSON only after `close`.
+        path: the file; it is there after `close`.
         classes: names by label.
         categories: the category id of each label.
     """
@@ -29,8 +30,7 @@ class CocoWriter:
         pairs = zip(categories, classes, strict=True)
         self.named = [{"id": number, "name": name} for number, name in pairs]
         self.images: list[dict[str, Any]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
+        super().__init__(path)
         self.file.write('{"annotations": [')
 
     def add(self, scanned: ScannedImage) -> None:
@@ -56,12 +56,11 @@ class CocoWriter:
             }
             self.file.write((",\n" if self.count > 1 else "\n") + json.dumps(annotation))
 
-    def close(self) -> None:
-        """Write the images and the categories, and close the file."""
+    def end(self) -> str:
+        """Return the images and the categories."""
         folders = {os.path.dirname(image["file_name"]) for image in self.images}
         folder = os.path.commonpath(folders) if folders else ""
         for image in self.images:
             image["file_name"] = Path(os.path.relpath(image["file_name"], folder or ".")).as_posix()
         rest = {"info": {"images": folder}, "images": self.images, "categories": self.named}
-        self.file.write("\n],\n" + json.dumps(rest)[1:] + "\n")
-        self.file.close()
+        return "\n],\n" + json.dumps(rest)[1:] + "\n"

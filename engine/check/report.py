@@ -1,7 +1,7 @@
 """The data report: scans every split, writes and prints its statistics and defects."""
 
 import json
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from engine.check.statistics import Statistics, suspicious_class_names, table
 from engine.console import format_defect, format_table, info
 from engine.data.categories import category_ids
 from engine.errors import UserError
+from engine.output.file_names import FileNames
 from engine.protocols import Dataset
 from engine.record import Row, defect
+from engine.whole_file import write_whole
 
 SPLITS = ("train", "val", "test")
 SHOWN = 50  # defects of a split that are printed; all are in the file
@@ -46,7 +48,7 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     reports = without_repeats(reports)
     content = {**reports, "statistics": facts, "stops": stops}
     path = folder / "data_report.json"
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
+    write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
     if cfg.samples:
         sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
     print_report(splits, facts, reports, path)
@@ -105,9 +107,9 @@ def scan(
     with ExitStack() as stack:
         writer = None
         if cfg.convert:
-            file = folder / "annotations" / f"instances_{split}.json"
+            file = folder / "annotations" / FileNames(".json").of(split, f"instances_{split}")
             writer = CocoWriter(file, data.classes, category_ids(data))
-            stack.enter_context(closing(writer))
+            stack.enter_context(writer)
         for scanned in scan_images(split, data, digests, report):
             statistics.add(scanned)
             if writer:

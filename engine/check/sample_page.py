@@ -38,7 +38,6 @@ def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
     page = np.concatenate(
         [np.concatenate(tiles[i : i + width], 1) for i in range(0, len(tiles), width)]
     )
-    folder.mkdir(parents=True, exist_ok=True)
     write_rgb(str(folder / "samples.jpg"), page)
 
 

@@ -19,7 +19,8 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
         UserError: a key that the saved configuration does not have, or a value out of its range.
     """
     merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
-    merged.device = cfg.device
+    if not (cfg.get("resume") and cfg.device == "auto"):  # a resumed run keeps its own
+        merged.device = cfg.device
     if cfg.get("profile") is not None:
         merged.profile = cfg.profile
     for name in ("trainer", "loader", "head", "dataset", "metric"):

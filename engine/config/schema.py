@@ -96,7 +96,8 @@ class TrainConfig:
     seed: Seed = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
-    resume: str | None = None
+    resume: str | None = None  # a checkpoint, or auto: that of hydra.run.dir, if it has one
+    overwrite: bool = False  # remove the files of the run that hydra.run.dir has
     profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -204,6 +205,8 @@ class CheckpointConfig:
 class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
+    overwrite: bool = False  # remove the files of another run that hydra.run.dir has
+    unchanged: list[str] = field(default_factory=list)  # overrides that the checkpoint must equal
     profile: bool | None = None  # of the rest of the run; null: as the run had it
 
 

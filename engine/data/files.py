@@ -22,7 +22,8 @@ NO_BOXES = np.zeros((0, 4), np.float32)
 class Files:
     """The images of a file, a folder (with its subfolders) or a glob, sorted.
 
-    An image's id is its file's stem; where stems repeat, its path below the common folder.
+    An image's id is its file's stem; its path below the common folder where that stem is another
+    image's too, or another's path.
 
     Raises:
         UserError: `source` does not exist, or has no image in it.
@@ -40,9 +41,9 @@ class Files:
         self.paths = _find(source)
         stems = Counter(p.stem for p in self.paths)
         common = Path(os.path.commonpath([p.parent for p in self.paths]))
-        self.ids = [
-            p.stem if stems[p.stem] == 1 else p.relative_to(common).as_posix() for p in self.paths
-        ]
+        names = {p: p.relative_to(common).as_posix() for p in self.paths}
+        taken = {*names.values(), *(stem for stem, times in stems.items() if times > 1)}
+        self.ids = [names[p] if p.stem in taken else p.stem for p in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)

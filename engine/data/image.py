@@ -17,6 +17,7 @@ import numpy as np
 from engine.data import header
 from engine.data.header import Header
 from engine.errors import UserError
+from engine.whole_file import write_whole
 
 IMAGE_SUFFIXES = (  # lower case
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -156,19 +157,16 @@ def _shrink(image: np.ndarray, by: int) -> np.ndarray:
 
 
 def write_rgb(path: str, image: np.ndarray) -> None:
-    """Write [H, W, 3] uint8 RGB as JPEG or PNG, by the suffix of `path`; the folder must exist.
+    """Write [H, W, 3] uint8 RGB as JPEG or PNG, by the suffix of `path`.
 
     Raises:
-        UserError: another suffix, or the file cannot be written.
+        UserError: another suffix, or the file cannot be written (NotWritten).
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png"):
         raise UserError(f"cannot write the image {path}: end its name in .jpg, .jpeg or .png")
     _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    try:
-        Path(path).write_bytes(data.tobytes())
-    except OSError as error:
-        raise UserError(f"cannot write the image {path}: {error.strerror}") from error
+    write_whole(path, data.tobytes())
 
 
 def _read_bytes(path: str) -> bytes:

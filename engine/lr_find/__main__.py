@@ -5,7 +5,6 @@ range test of arXiv 1506.01186, 3.3). The curve is written to lr_find.csv and lr
 folder. It takes the keys of train.py, and `steps`, `least` and `most`, the range of rates.
 """
 
-from pathlib import Path
 from typing import Any
 
 from engine.cli import command
@@ -20,13 +19,12 @@ def main(cfg: Any) -> None:
     if cfg.steps < LEAST_STEPS:
         raise UserError(f"steps={cfg.steps}: expected at least {LEAST_STEPS}")
 
-    from hydra.core.hydra_config import HydraConfig
-
     from engine.lr_find import curve  # torch loads only now
+    from engine.output import run_folder
 
+    folder = run_folder.shared(cfg)
     run, loader = curve.start(cfg)
     result = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
-    folder = Path(HydraConfig.get().runtime.output_dir)
     result.write(folder)
     print(result.summary_text(), f"curve: {folder / 'lr_find.png'}", sep="\n")
 

@@ -1,7 +1,7 @@
 """The loss over a rising learning rate, and the rates it suggests; see `engine.lr_find`."""
 
 import copy
-import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf, isfinite, nan
@@ -15,9 +15,11 @@ from engine.builders import parts
 from engine.builders.run import prepare
 from engine.errors import Diverged, UserError
 from engine.output.run_log import Silent
+from engine.output.table import format_csv
 from engine.training.loop import train_epoch
 from engine.training.run import Clock, Progress, Run
 from engine.training.seed import seed_everything
+from engine.whole_file import write_whole
 
 MEMORY = 0.9  # momentum of the running mean that detects divergence
 DIVERGED = 3.0  # diverged: the running mean is this many times its least value
@@ -98,10 +100,10 @@ class Curve:
 
     def write(self, folder: Path) -> None:
         """Write lr_find.csv and lr_find.png to the folder."""
-        with open(folder / "lr_find.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("lr", "loss", "smoothed"))
-            writer.writerows(zip(self.rates, self.losses, self.smoothed, strict=True))
+        columns = {"lr": self.rates, "loss": self.losses, "smoothed": self.smoothed}
+        write_whole(
+            folder / "lr_find.csv", format_csv(list(columns), zip(*columns.values(), strict=True))
+        )
         # Imported here as it takes half a second; not pyplot, which keeps every figure in memory.
         from matplotlib.figure import Figure
 
@@ -113,7 +115,9 @@ class Curve:
             axes.axvline(rate, color=f"C{number}", label=f"{name} {rate:.2g}")
         axes.set_ylim(0, 2 * self.smoothed[0])  # else diverged losses flatten the curve
         axes.legend()
-        figure.savefig(folder / "lr_find.png")
+        content = io.BytesIO()
+        figure.savefig(content)
+        write_whole(folder / "lr_find.png", content.getvalue())
 
 
 def descent(losses: np.ndarray) -> tuple[int, int]:

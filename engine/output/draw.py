@@ -1,16 +1,17 @@
 """Draws objects and attention on images."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
 
 from engine.data.image import write_rgb
 from engine.distributed.collectives import rank_zero_only
+from engine.output.file_names import FileNames
+from engine.output.video import Video
 from engine.protocols import MetricOptions
 from engine.structures import BACKGROUND, Meta, Objects
 
@@ -125,36 +126,46 @@ def samples(
 def charts(metric: Any, folder: Path) -> None:
     """Write the images that a metric draws, such as a confusion matrix; old files are replaced."""
     for name, image in MetricOptions.images.of(metric)().items():
-        folder.mkdir(parents=True, exist_ok=True)
         write_rgb(str(folder / f"{name}.png"), image)
 
 
 class Album:
     """Writes annotated images: one file each, or with a frame rate, one video.
 
+    As a context manager it finishes the video at the end of the block; an error discards it.
+
     Args:
-        folder: created at the first image.
+        folder: made at the first image.
         rate: frames a second, or None for single images.
+        taken: names of other files in the folder.
     """
 
-    def __init__(self, folder: Path, rate: float | None = None) -> None:
+    def __init__(self, folder: Path, rate: float | None = None, taken: Iterable[str] = ()) -> None:
         self.folder, self.rate = folder, rate
-        self.video: cv2.VideoWriter | None = None
+        self.names = FileNames(".jpg" if rate is None else ".mp4", taken)
+        self.video: Video | None = None
+
+    def name(self, meta: Meta) -> str:
+        """Return the name of an image's file, made of the image's id."""
+        return self.names.of(meta.index, str(meta.id))
 
     def add(self, image: np.ndarray, meta: Meta) -> None:
-        """Write one RGB image, named by the image's id."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write one RGB image.
+
+        Raises:
+            NotWritten: naming the file and the reason.
+        """
         if self.rate is None:
-            name = re.sub(r"[^\w.-]+", "_", str(meta.id))
-            write_rgb(str(self.folder / f"{name}.jpg"), image)
+            write_rgb(str(self.folder / self.name(meta)), image)
             return
         if self.video is None:
-            path = str(self.folder / f"{Path(meta.path).stem}.mp4")
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self.video = cv2.VideoWriter(path, code, self.rate, image.shape[1::-1])
-        self.video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            path = self.folder / self.names.of("video", Path(meta.path).stem)
+            self.video = Video(path, self.rate, image.shape[1::-1])
+        self.video.add(image)
 
-    def close(self) -> None:
-        """Finish the video."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self.video is not None:
-            self.video.release()
+            self.video.close(error)

@@ -16,6 +16,7 @@ from engine.output.draw import SMALLEST, Labels, colours
 from engine.structures import Objects, Output, Sample, collate
 
 MATCHED = 4  # training images whose matches are drawn
+MATCHES = [f"matches_{i}.jpg" for i in range(MATCHED)]
 FADED = 0.5  # of the brightness
 GRID = 110  # grey of the lines between cells
 
@@ -119,11 +120,10 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
     slots, cells = _output(network, first)[3:5]
     if cells is None or len(slots) == 1:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     image = anchors(first[0].image, slots.cpu(), cells.cpu())
     write_rgb(str(folder / "anchors.png"), image)
-    for i, image in enumerate(_matched(network, _samples(train, MATCHED))):
-        write_rgb(str(folder / f"matches_{i}.jpg"), image)
+    for name, image in zip(MATCHES, _matched(network, _samples(train, MATCHED)), strict=False):
+        write_rgb(str(folder / name), image)
 
 
 def _samples(loader: Loader, count: int) -> list[Sample]:

@@ -19,6 +19,7 @@ from engine.data.categories import category_ids
 from engine.data.upright import as_annotated
 from engine.protocols import Dataset
 from engine.structures import Meta, Objects, refuse_nan
+from engine.whole_file import WholeText
 
 
 class Category(NamedTuple):
@@ -57,17 +58,17 @@ def rows(predicted: Objects, meta: Sequence[Meta], categories: Sequence[Category
     ]
 
 
-class Writer:
+class Writer(WholeText):
     """Writes a predictions file batch by batch; its memory does not grow with the run.
 
     Args:
-        path: the file; it is valid JSON after `close`.
+        path: the file; it is there after `close`.
         categories: of each label.
     """
 
     def __init__(self, path: str | Path, categories: Sequence[Category]) -> None:
+        super().__init__(path)
         self.categories, self.count = categories, 0
-        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115, close() closes it
         self.file.write("[")
 
     def add(self, predicted: Objects, meta: Sequence[Meta]) -> None:
@@ -76,10 +77,9 @@ class Writer:
             self.file.write((",\n" if self.count else "\n") + json.dumps(row))
             self.count += 1
 
-    def close(self) -> None:
-        """End the JSON list and close the file."""
-        self.file.write("\n]\n")
-        self.file.close()
+    def end(self) -> str:
+        """Return the end of the JSON list."""
+        return "\n]\n"
 
 
 def categories(dataset: Dataset) -> list[Category]:

@@ -1,6 +1,5 @@
 """The files of a run folder: CSV, JSON, TensorBoard and images; and lines on the console."""
 
-import csv
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -12,42 +11,46 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from engine.config.schema import CONFIGS, plain
 from engine.console import format_defect, info
 from engine.distributed.collectives import rank_zero_only
-from engine.errors import UserError
+from engine.output import draw_anchors
 from engine.output.draw import Album
+from engine.output.events import Events
+from engine.output.table import format_rows
 from engine.protocols import Ranked
 from engine.structures import Meta
+from engine.whole_file import NotWritten, write_whole
 
 THRESHOLDS = 127  # of a precision-recall curve; TensorBoard's default
 
 
 class RunLog:
-    """Writes the files of a run folder; a run resumed after `step` replaces what is later."""
+    """Writes the files of a run folder; a run resumed after `step` replaces what is later.
+
+    A file that cannot be written does not end the run; `missing` keeps why.
+    """
 
     def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
-        self.folder, self.num_reported, self.refused = folder, {}, set()
+        self.folder, self.num_reported = folder, {}
+        self.missing: dict[str, str] = {}  # the reason, by the file's name in the folder
+        self._reported: set[str] = set()
         self._open(cfg, step)
 
     @rank_zero_only
     def _open(self, cfg: DictConfig, step: int) -> None:
-        folder = self.folder
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
-        self.board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1 if step else None
-        )
-        self.album = Album(folder / "images")
+        write_whole(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
+        self.board = Events(self.folder / "tensorboard", step)
+        self.album = Album(self.folder / "images", taken=draw_anchors.MATCHES)
 
     @rank_zero_only
     def report(self, splits: dict[str, Any]) -> None:
         """Write data_report.json, and print its new entries and the notes of each dataset."""
         path = self.folder / "data_report.json"
         reports = {split: data.report for split, data in splits.items()}
-        path.write_text(json.dumps(reports, indent=1, default=str) + "\n")
+        with self.tolerate(path.name):
+            write_whole(path, json.dumps(reports, indent=1, default=str) + "\n")
         for split, data in splits.items():
             lines = data.notes + [format_defect(entry) for entry in data.report]
             new = lines[self.num_reported.get(split, 0) :]
@@ -69,72 +72,69 @@ class RunLog:
     @rank_zero_only
     def epoch(self, history: list[dict[str, float]], step: int) -> None:
         """Write the whole history as metrics.csv, and its last row to TensorBoard."""
-        columns = list(dict.fromkeys(key for row in history for key in row))
-        with (
-            self._report_write_errors("metrics.csv"),
-            open(self.folder / "metrics.csv", "w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(history)
-        with self._report_write_errors("tensorboard"):
+        with self.tolerate("metrics.csv"):
+            write_whole(self.folder / "metrics.csv", format_rows(history))
+        with self.tolerate("tensorboard"):
             for key, value in history[-1].items():
-                self.board.add_scalar(key, value, step)
+                self.board.scalar(key, value, step)
 
     @rank_zero_only
     def step(self, scalars: dict[str, float], step: int) -> None:
         """Write scalars of one training step to TensorBoard."""
-        with self._report_write_errors("tensorboard"):
+        with self.tolerate("tensorboard"):
             for key, value in scalars.items():
-                self.board.add_scalar(f"step/{key}", value, step)
+                self.board.scalar(f"step/{key}", value, step)
 
     def image(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
         """Write an annotated validation image to images/, and if `board` to TensorBoard."""
-        with self._report_write_errors("images"):
+        name = self.album.name(meta)
+        with self.tolerate(f"images/{name}"):
             self.album.add(image, meta)
-        with self._report_write_errors("tensorboard"):
+        with self.tolerate("tensorboard"):
             if board:
-                self.board.add_image(f"val/{meta.id}", image, step, dataformats="HWC")
+                self.board.image(f"val/{Path(name).stem}", image, step)
 
     @rank_zero_only
     def curves(self, ranked: dict[str, Ranked], step: int) -> None:
         """Write the precision-recall curve of each class to TensorBoard."""
-        with self._report_write_errors("tensorboard"):
+        with self.tolerate("tensorboard"):
             for name, each in ranked.items():
-                columns = counts(each)
-                self.board.add_pr_curve_raw(f"val/{name}", *columns, global_step=step)
+                self.board.curve(f"val/{name}", counts(each), step)
 
     @rank_zero_only
     def histograms(self, network: nn.Module, step: int) -> None:
         """Write weights and gradients of each parameter with a gradient to TensorBoard."""
-        with self._report_write_errors("tensorboard"):
+        with self.tolerate("tensorboard"):
             for name, parameter in network.named_parameters():
                 if parameter.grad is not None:  # all are None in a skipped step; guard reports it
-                    self.board.add_histogram(f"weight/{name}", parameter, step)
-                    self.board.add_histogram(f"gradient/{name}", parameter.grad, step)
+                    self.board.histogram(f"weight/{name}", parameter, step)
+                    self.board.histogram(f"gradient/{name}", parameter.grad, step)
 
     @rank_zero_only
     def hyperparameters(self, overrides: Sequence[str], scores: dict[str, float]) -> None:
         """Write the overrides of a sweep's job and its scores to TensorBoard's HPARAMS tab."""
         values = {key: _to_number(value) for key, _, value in (o.partition("=") for o in overrides)}
-        with self._report_write_errors("tensorboard"):
-            self.board.add_hparams(values, scores, run_name=".")  # its own folder, not a new one
-
-    @rank_zero_only
-    def close(self) -> None:
-        """Flush and close TensorBoard's file."""
-        with self._report_write_errors("tensorboard"):
-            self.board.close()
+        with self.tolerate("tensorboard"):
+            self.board.hyperparameters(values, scores)
 
     @contextmanager
-    def _report_write_errors(self, name: str) -> Iterator[None]:
-        """Print a write error inside the `with` block, once a file, instead of ending the run."""
+    def tolerate(self, name: str) -> Iterator[None]:
+        """Note a write error inside the `with` block, and print the first of its kind.
+
+        A file of that name that is written later is not missing any more; TensorBoard's lacks a
+        record for ever.
+        """
         try:
             yield
-        except (OSError, UserError) as error:
-            if name not in self.refused:
-                info(f"{self.folder / name} cannot be written: {error}; training goes on")
-            self.refused.add(name)
+        except NotWritten as error:
+            kind = name.partition("/")[0]
+            if kind not in self._reported:
+                info(f"{error}; training goes on")
+            self._reported.add(kind)
+            self.missing[name] = error.reason
+        else:
+            if name != "tensorboard":
+                self.missing.pop(name, None)
 
 
 class Silent:
@@ -186,7 +186,7 @@ def write_metrics(
         "images_per_second": round(images / max(seconds, 1e-9), 2),
         "commit": commit(),
     }
-    (folder / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
 
 
 def commit() -> str | None:
@@ -198,20 +198,3 @@ def commit() -> str | None:
         text=True,
     )
     return result.stdout.strip() or None
-
-
-def leaderboard(folder: Path) -> list[dict[str, Any]]:
-    """Write leaderboard.csv, a row each finished job of a sweep, best first; return its rows."""
-    rows = []
-    for path in folder.glob("*/metrics.json"):
-        metrics = json.loads(path.read_text())
-        overrides = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
-        row = {"job": path.parent.name, metrics["primary_name"]: metrics["primary_value"]}
-        row |= dict(str(o).split("=", 1) for o in overrides)
-        rows.append(row | {"seconds": metrics["seconds"]})
-    rows.sort(key=lambda row: list(row.values())[1], reverse=True)
-    with open(folder / "leaderboard.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows

@@ -1,9 +1,10 @@
 """When a run is saved, and what happens when the file system refuses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -18,16 +19,25 @@ from engine.errors import Diverged, Stopped
 from engine.protocols import Dataset
 from engine.training.run import Run
 from engine.weights import checkpoint
+from engine.whole_file import NotWritten
 
 
 class Checkpointer:
     """Writes the checkpoints of a run, `last.pt` and `best.pt`, into a folder."""
 
-    def __init__(self, run: Run, cfg: DictConfig, data: Dataset, folder: Path) -> None:
+    def __init__(
+        self,
+        run: Run,
+        cfg: DictConfig,
+        data: Dataset,
+        folder: Path,
+        choices: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         self.run, self.cfg, self.data, self.folder = run, cfg, data, folder
+        self.choices = dict(choices)  # of the configuration's groups, by the command line
         self.steps, self.seconds = save_interval(cfg.trainer.save_every)
         self.saved = (run.clock.step, run.clock.seconds)
-        self.failed = ""  # why the last save failed; "" where it did not
+        self.missing: dict[str, str] = {}  # why a file is not there, or an older one
 
     def __call__(self, better: bool = False) -> None:
         """Write `last.pt`, and `best.pt` if `better`.
@@ -36,15 +46,22 @@ class Checkpointer:
         """
         state = self._state()
         self.saved = (self.run.clock.step, self.run.clock.seconds)
-        try:
-            if better:  # first: a run killed between the two is resumed before this
-                checkpoint.save(self.folder / "best.pt", state)
-            checkpoint.save(self.folder / "last.pt", state)
-            self.failed = ""
-        except OSError as error:
-            self.failed = error.strerror or str(error)
-            info(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
-                f"{self.failed}; the one before is intact, training goes on")  # fmt: skip
+        # best.pt first: a run killed between the two, or refused the first, is resumed before this
+        names = ["best.pt", "last.pt"] if better else ["last.pt"]
+        for i, name in enumerate(names):
+            try:
+                checkpoint.save(self.folder / name, state)
+            except NotWritten as error:
+                self.missing |= dict.fromkeys(names[i:], error.reason)
+                info(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
+                    f"{error.reason}; the one before is intact, training goes on")  # fmt: skip
+                return
+            self.missing.pop(name, None)
+
+    @property
+    def failed(self) -> str:
+        """Why the last save failed; "" where it did not."""
+        return self.missing.get("last.pt", "")
 
     def if_due(self) -> None:
         """Save if the steps or minutes of `trainer.save_every` have passed since the last save."""
@@ -76,6 +93,8 @@ class Checkpointer:
         cfg = self.cfg
         return self.run.state() | {
             "config": plain(cfg),
+            "choices": self.choices,
+            "device": self.run.device.type,
             "classes": self.data.classes,
             "categories": category_ids(self.data),
             "processes": collectives.world(),

@@ -1,6 +1,5 @@
 """Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -13,38 +12,46 @@ from engine.distributed.collectives import rank_zero_only
 from engine.distributed.fsdp import weights_like
 from engine.errors import UserError
 from engine.weights.migrate import FORMAT, migrate
+from engine.whole_file import NotWritten, whole_file
 
 NEEDED = {"format", "config", "classes", "model", "epoch"}
 
 
 @rank_zero_only
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target, flush, then replace: the old file stays until the new is complete.
+    """Write a checkpoint; the old file stays until the new one is complete and on the disk.
 
     Raises:
-        OSError: the file cannot be written; the old file is unchanged.
+        NotWritten: the file cannot be written; the old file is unchanged.
     """
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
+    with whole_file(path, "wb", durable=True) as file:
+        try:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError for a full disk
-        temporary.unlink(missing_ok=True)
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+        except RuntimeError as error:  # torch's writer, for a full disk
+            raise NotWritten(path, _disk_error(error)) from error
+
+
+def _disk_error(error: RuntimeError) -> str:
+    """The reason that the file system gave, where torch's writer kept it."""
+    cause = error.__context__
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
 
 
 def load(path: str, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint onto `device`; no code in the file is ever run.
+    """Read a checkpoint onto `device`, in the format of this version.
 
     Raises:
-        UserError: no such file, not a checkpoint, not written by train.py, of a newer format, or
-            it holds pickled objects (the message names the first).
+        UserError: what `read` refuses, or a newer format.
+    """
+    return upgrade(read(path, device), path)
+
+
+def read(path: str, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint as it was written; no code in the file is ever run.
+
+    Raises:
+        UserError: no such file, not a checkpoint, not written by train.py, or it holds pickled
+            objects (the message names the first).
     """
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "no such file"
@@ -65,7 +72,7 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {path}: not written by train.py (it holds {type(state).__name__})"
         )
-    return upgrade(state, path)
+    return state
 
 
 def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
