@@ -16,6 +16,7 @@ from engine.protocols import Metric
 from engine.structures import Batch, Meta, Objects, refuse_nan, to_original
 from engine.training.precision import autocast
 from engine.training.run import Run
+from engine.training.same_answer import SameAnswer
 
 LOG_EVERY = 20  # steps between two reads of device values
 
@@ -41,7 +42,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
         collectives.reseed(loader.sampler.seed, run.epoch, progress.batches)
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
-        with autocast(run.precision, run.device):
+        with autocast(run.precision, run.device), run.statistics.following(run.clock.step):
             output = network(batch.images)
         run.mark("forward")
         losses = network.losses(output, batch.objects)
@@ -87,20 +88,18 @@ def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
     return min(accumulate, batches - before)
 
 
-def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Add to the sums on the device; `.item()` would synchronise in every step."""
-    for key, value in values.items():
-        sums[key] = sums.get(key, 0) + value.detach()  # type: ignore[assignment]
-
-
 @torch.inference_mode()
 def predict_batches(
-    network: Network, loader: Loader, device: torch.device, precision: Precision
+    network: Network,
+    loader: Loader,
+    device: torch.device,
+    precision: Precision,
+    answers: SameAnswer | None = None,
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     """Run the network on every batch of a loader, in evaluation mode.
 
     Smaller batches are padded to the loader's batch size, so that the scores of an image are the
-    same to the last bit in whichever batch it is.
+    same to the last bit in whichever batch it is. `answers` gets every output.
 
     Yields:
         the predicted objects in pixels of the original images, on the CPU; the batch; the losses.
@@ -113,6 +112,8 @@ def predict_batches(
         with autocast(precision, device):
             output = network(torch.cat([batch.images, padding])).first(count)
         refuse_nan_output(output, batch.meta)
+        if answers is not None:
+            answers.add(output)
         predicted = network.decode(output).to("cpu")
         refuse_nan(predicted, batch.meta)
         predicted = to_original(predicted, batch.meta)
@@ -131,19 +132,23 @@ def evaluate_network(
     """Return the metric's numbers and the mean losses over a split, and all predictions.
 
     Several processes share the batches. Rank 0 gathers their predictions in the dataset's order and
-    computes the metric; the others get its numbers, and no predictions.
+    computes the metric; the others get its numbers, and no predictions. A mean loss is that of the
+    batches, each weighing as many images as it has; inside a batch the loss has its own divisor.
     """
     metric.reset()
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, float] = {}
     predictions = []
-    bar = tqdm(predict_batches(network, loader, device, precision), "evaluating", len(loader),
-               leave=False, disable=_hide_bar())  # fmt: skip
+    images, answers = 0, SameAnswer()
+    batches = predict_batches(network, loader, device, precision, answers)
+    bar = tqdm(batches, "evaluating", len(loader), leave=False, disable=_hide_bar())
     shard = ((predicted, batch.meta, _to_cpu(losses)) for predicted, batch, losses in bar)
     for predicted, meta, losses in collectives.gather_in_order(shard):
         metric.update(predicted, true_objects(loader, meta), meta)
         predictions.append((predicted, meta))
-        _add(sums, losses)
-    means = {f"loss/{k}": float(v) / max(len(predictions), 1) for k, v in sums.items()}
+        images += len(meta)
+        sums = {key: sums.get(key, 0.0) + float(x) * len(meta) for key, x in losses.items()}
+    answers.report(network)
+    means = {f"loss/{key}": total / max(images, 1) for key, total in sums.items()}
     return collectives.broadcast_from_rank_zero(lambda: metric.compute() | means), predictions
 
 

@@ -18,6 +18,7 @@ from engine.training.finetune import Finetune
 from engine.training.guard import Guard, guarded_step
 from engine.training.optimizer import match_state_layout
 from engine.training.seed import random_states, restore
+from engine.training.statistics import BatchStatistics
 from engine.weights import checkpoint
 
 
@@ -112,6 +113,9 @@ class Run:
     best: float = float("-inf")
     stale: int = 0  # evaluations since the best one
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.statistics = BatchStatistics(self.network)
 
     @property
     def evaluated(self) -> Network:

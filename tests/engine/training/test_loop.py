@@ -309,7 +309,7 @@ def test_evaluation_of_a_trained_network():
     assert [m.id for _, meta in predicted for m in meta] == list(range(12))
 
 
-def test_the_loss_of_a_split_is_the_mean_of_its_batches():
+def test_the_loss_of_a_split_weighs_its_images_alike():
     data, net = ImageDataset(range(5)), network()
     scores, _ = evaluate_network(
         net, loader(data, 2), TopK(classes=data.classes), CPU, Precision.fp32
@@ -317,7 +317,12 @@ def test_the_loss_of_a_split_is_the_mean_of_its_batches():
     with torch.no_grad():
         costs = [net.losses(net(b.images), b.objects)["class"].item() for b in loader(data, 2)]
     assert len(costs) == 3  # of two, two and one
-    assert scores["loss/class"] == pytest.approx(sum(costs) / 3, rel=1e-5)
+    expected = (2 * costs[0] + 2 * costs[1] + costs[2]) / 5
+    assert scores["loss/class"] == pytest.approx(expected, rel=1e-5)
+    whole, _ = evaluate_network(
+        net, loader(data, 5), TopK(classes=data.classes), CPU, Precision.fp32
+    )
+    assert scores["loss/class"] == pytest.approx(whole["loss/class"], rel=1e-5)
 
 
 @pytest.mark.parametrize("make", [VOCMap, COCOMap])
