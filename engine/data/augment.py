@@ -30,7 +30,8 @@ class Augment:
 
     Args:
         fit: "squeeze" stretches the image to the network's input, "letterbox" keeps its aspect
-            ratio and pads, "crop" keeps it and takes the centre (in training: a random part).
+            ratio and pads, "crop" keeps it and takes the centre (in training a random part, where
+            any geometry is random).
         resize: with "crop", the image's short side before cropping, as a multiple of the network's
             input side; None is ImageNet's 256 / 224.
         interpolation: with "crop", "bilinear" or "bicubic", both with antialiasing; None is
@@ -126,6 +127,8 @@ class Augment:
         `boxes` [M, 4], xyxy in pixels of the original image, are needed for `overlaps` alone.
         """
         viewport = self.full_viewport(size, target)
+        if self.fit == "crop" and not self._moves():
+            return viewport
         if self.fit == "crop":  # any part, but never beyond the image
             viewport = Viewport(size[1] / 2, size[0] / 2, size[1], size[0])
         width, height = self._shape(rng, viewport, target)
@@ -140,6 +143,11 @@ class Augment:
             viewport = overlap_crop(rng, viewport, boxes, self.overlaps)
         flips = bool(flip_x < self.flip), bool(flip_y < self.flip_vertical)
         return Viewport(*viewport[:4], angle, *flips)
+
+    def _moves(self) -> bool:
+        """Whether any geometry is random."""
+        zooms = tuple(self.scale) != (1, 1) or self.aspect != 1 or self.zoom_out or self.overlaps
+        return bool(zooms or self.rotate or self.flip or self.flip_vertical)
 
     def _shape(
         self, rng: np.random.Generator, whole: Viewport, target: tuple[int, int]

@@ -70,13 +70,24 @@ class Samples(torch.utils.data.Dataset):
 
     def _full(self, index: int, size: tuple[int, int]) -> LazySample:
         """The image for evaluation and prediction, without augmentation."""
-        image, augment = ImageFile(self.dataset, index, self.cache), self.augment
-        viewport = augment.full_viewport(image.size, size)
-        lazy = self._warped(image, viewport, size, image.reduction(viewport, size))
-        if augment.fit != "crop":
-            return lazy
-        # Equal to torchvision's preprocessing to the pixel, so never decoded smaller.
-        return lazy._replace(draw=lambda: cut(image.read(1), viewport, size, augment.interpolation))
+        image = ImageFile(self.dataset, index, self.cache)
+        return self._view(image, self.augment.full_viewport(image.size, size), size)
+
+    def _view(
+        self, image: ImageFile, viewport: Viewport, size: tuple[int, int], cut_out: bool = True
+    ) -> LazySample:
+        """The image in a view of (height, width); in training and in evaluation by the same way.
+
+        `cut_out` makes a crop as torchvision's preprocessing does, to the pixel.
+        """
+        augment = self.augment
+        if cut_out and augment.fit == "crop":
+            lazy = self._warped(image, viewport, size, 1)  # never decoded smaller
+            return lazy._replace(
+                draw=lambda: cut(image.read(1), viewport, size, augment.interpolation)
+            )
+        reduce = image.reduction(viewport, size)
+        return self._warped(image, viewport.snap(image.size, size, reduce), size, reduce)
 
     def _mixed(self, rng: np.random.Generator, index: int, size: tuple[int, int]) -> LazySample:
         """The image with random geometry, at random mixed with another one."""
@@ -112,12 +123,12 @@ class Samples(torch.utils.data.Dataset):
         """A part of (height, width) `window` of a random viewport for `size`, at the same scale."""
         image = ImageFile(self.dataset, index, self.cache)
         viewport = self.augment.random_viewport(rng, image.size, size, image.truth.boxes)
+        full = viewport == self.augment.full_viewport(image.size, size) and window == size
         if window != size:
             viewport = viewport.part(
                 (window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2)
             )
-        reduce = image.reduction(viewport, window)
-        return self._warped(image, viewport.snap(image.size, window, reduce), window, reduce)
+        return self._view(image, viewport, window, cut_out=full)
 
     def _warped(
         self, image: ImageFile, viewport: Viewport, size: tuple[int, int], step: int
