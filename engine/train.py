@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
 from engine.builders.run import prepare
+from engine.builders.trust import check_saveable
 from engine.config.resume import check_unchanged, finished
+from engine.config.schema import plain
 from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
@@ -68,6 +70,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     precision = resolve(cfg.trainer.precision, device)
     train_loader, val_loader = _loaders(cfg, device)
     classes = train_loader.dataset.classes
+    check_saveable(plain(cfg), classes)
     metric = parts.metric(cfg, classes)
     network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device, precision)

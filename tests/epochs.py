@@ -9,5 +9,5 @@ def epoch(run, loader):
     for _ in train_epoch(run, loader, Silent()):
         pass
     means = run.progress.means()
-    run.end_epoch(means, None)
+    run.end_epoch({"epoch": run.epoch + 1, **means}, None)
     return means

@@ -181,8 +181,8 @@ BAD = [
     ("resume=nothing.pt", "nothing.pt: no such file"),
     ("resume=nothing.pt model=resnet18", "the checkpoint determines model"),
     ("resume=nothing.pt image_size=64", "the checkpoint determines image_size"),
-    ("resume=text.pt", "text.pt: not one, or a broken one"),
-    ("resume=pickled.pt", "pickled.pt: it holds a pickled object, posix.system"),
+    ("resume=text.pt", "text.pt: it is text"),
+    ("resume=pickled.pt", "pickled.pt: it is a pickle of objects (posix.system)"),
     ("resume=state.pt", "state.pt: not written by train.py"),
 ]
 

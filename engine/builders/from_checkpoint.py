@@ -2,35 +2,44 @@
 
 from typing import Any
 
-import hydra.utils
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
 from engine.builders.instantiate import check
+from engine.builders.trust import refuse_foreign, refuse_interpolations
 from engine.config.inherit import inherit
 from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import BackboneOptions
-from engine.weights import checkpoint
+from engine.weights import checkpoint, entries
 from engine.weights.pretrained import num_outputs
 
-OURS = ("engine.", "classify.", "detect.", "torch.optim.")  # what a checkpoint may name
 CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None,
         "interpolation": None}  # fmt: skip
 
 
 def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, Any], DictConfig]:
-    """A checkpoint, and its configuration with the user's overrides applied.
+    """A checkpoint, and its configuration with the user's overrides applied. Nothing is built.
 
     Raises:
-        UserError: that configuration calls code outside this project; `trust=true` allows it.
+        UserError: that configuration has interpolations, a part that is none, or calls code that
+            neither this program's YAML files nor the user named; `trust` allows that. To
+            resume, an entry that a run needs is missing or damaged.
     """
     saved = checkpoint.load(path, device)
-    if not cfg.trust and (foreign := _foreign(saved["config"])):
-        raise UserError(f"{path}: its configuration calls {foreign}; to allow that: trust=true")
-    return saved, inherit(saved["config"], cfg)
+    if cfg.resume:
+        entries.check_resumed(saved, f"checkpoint {path}")
+    _check_config(saved["config"], path)
+    try:
+        merged = inherit(saved["config"], cfg)
+    except OmegaConfBaseException as error:
+        reason = str(error).split("\n")[0][:300]
+        raise UserError(f"checkpoint {path}: its configuration: {reason}") from error
+    refuse_foreign(merged, cfg, cfg.trust, path)
+    return saved, merged
 
 
 def device(path: str) -> torch.device:
@@ -43,41 +52,31 @@ def device(path: str) -> torch.device:
     config = saved.get("config")
     name = config.get("device", "auto") if isinstance(config, dict) else "auto"
     name = saved.get("device", "auto") if name == "auto" else name
+    if not isinstance(name, str):
+        return parts.device("cpu")  # it is refused when it is read
     try:
         return parts.device(name)
     except UserError:
         raise UserError(
-            f"{path}: its run trained on {name}, which is not usable here; "
+            f"{path}: its run trained on {name[:80]}, which is not usable here; "
             "to go on elsewhere set device=cpu, cuda or mps"
         ) from None
 
 
-def _foreign(node: Any) -> str | None:
-    """The first `_target_` in a configuration that names code outside this project, or None."""
-    if isinstance(node, list | tuple):
-        return next(filter(None, map(_foreign, node)), None)
-    if not isinstance(node, dict):
-        return None
-    if "_target_" in node and not _is_ours(name := str(node["_target_"])):
-        return name
-    return _foreign(list(node.values()))
-
-
-def _is_ours(name: str) -> bool:
-    if not name.startswith(OURS):
-        return False
-    try:
-        # engine.x.os.system starts with our name too: where the class is defined decides
-        return hydra.utils.get_class(name).__module__.startswith(OURS)
-    except Exception:  # no such module, no such name, not a class
-        return False
+def _check_config(config: dict[str, Any], path: str) -> None:
+    """Refuse a saved configuration that is not resolved, or lacks a part."""
+    refuse_interpolations(config, path)
+    for group in parts.INJECTED_ARGUMENTS:
+        node = config.get(group)
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise entries.wrong(f"checkpoint {path}", f"config.{group}", node, "a part")
 
 
 def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
     """The checkpoint's network, with the averaged weights if it has some."""
-    net = parts.network(cfg, len(saved["classes"]), parts.backbone(cfg, pretrained=False)).to(
-        device
-    )
+    entries.require(saved, ("model", "ema"), f"checkpoint {path}")
+    made = parts.backbone(cfg, pretrained=False)
+    net = parts.network(cfg, len(saved["classes"]), made).to(device)
     if cfg.trainer.channels_last:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint.load_weights(net, saved["ema"] or saved["model"], path)

@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import hydra.utils
@@ -85,10 +86,23 @@ def part(node: DictConfig, name: str, **given: Any) -> Any:
     if (classes := named.get("num_classes")) is not None:
         check_value(classes, hints(target).get("num_classes", Any), f"{name}.num_classes")
     try:
-        made = hydra.utils.instantiate(node, _convert_="all", **named)
+        if named:  # not by Hydra, which would interpolate strings: the names of classes are data
+            make = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
+            made = _call(make, named)
+        else:
+            made = hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
     conformance.check_object(made, name)
     return made
+
+
+def _call(make: partial[Any], named: dict[str, Any]) -> Any:
+    """Call a constructor; its errors are those that Hydra's own call raises."""
+    try:
+        return make(**named)
+    except Exception as error:
+        target = make.func
+        raise InstantiationException(f"Error in call to {target.__name__}: {error!r}") from error

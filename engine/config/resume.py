@@ -155,7 +155,7 @@ def finished(checkpoint: str, saved: dict[str, Any], cfg: DictConfig) -> dict[st
         or (trainer.patience is not None and saved["stale"] >= trainer.patience)
     )
     results = Path(checkpoint).parents[1] / "metrics.json"
-    if saved["progress"]["batches"] or not is_over or not results.is_file():
+    if saved["progress"].get("batches") or not is_over or not results.is_file():
         return None
     if results.stat().st_mtime_ns < os.stat(checkpoint).st_mtime_ns:
         return None  # of fewer epochs

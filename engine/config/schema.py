@@ -192,7 +192,7 @@ class CheckpointConfig:
     show: Share = 0.4  # draw objects of at least this score
     draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
-    trust: bool = False  # let the checkpoint's configuration name classes of other packages
+    trust: Any = False  # packages whose classes the checkpoint may name: [my_parts]; true: any
     device: str = "auto"
     trainer: Any = _changes()
     loader: Any = _changes()

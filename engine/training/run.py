@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine.config.schema import Precision
 from engine.distributed import collectives, fsdp
 from engine.network import Network
+from engine.training import saved_state
 from engine.training.finetune import Finetune
 from engine.training.guard import Guard, guarded_step
 from engine.training.optimizer import match_state_layout
@@ -185,14 +186,24 @@ class Run:
         )
 
     def restore(self, saved: dict[str, Any], path: str) -> None:
-        """Load what `state` returned; `path` names the file in messages."""
+        """Load what `state` returned; `path` names the file in messages.
+
+        Raises:
+            UserError: an entry of it is of another run. `saved` has all entries, each of its kind.
+        """
+        file = f"checkpoint {path}"
+        saved_state.check_optimizer(saved["optimizer"], self.optimizer, file)
+        saved_state.check_schedule(saved["schedule"], self.schedule, file)
+        saved_state.check_scaler(saved["scaler"], file)
+        saved_state.check_random(saved["random"], file)
         checkpoint.load_weights(self.network, saved["model"], path)
         if self.ema is not None and saved["ema"] is not None:
             checkpoint.load_weights(self.ema.module, saved["ema"], path)
             self.ema.n_averaged.fill_(saved["ema_updates"])
         self.optimizer.load_state_dict(match_state_layout(saved["optimizer"], self.optimizer))
         self.schedule.load_state_dict(saved["schedule"])
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # a run in another precision had none
+            self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])
         self.clock.step, self.clock.before = saved["step"], saved["seconds"]
         self.clock.started = time.perf_counter()

@@ -1,20 +1,24 @@
 """Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.distributed.collectives import rank_zero_only
-from engine.distributed.fsdp import weights_like
+from engine.distributed.fsdp import local_shard, weights_like
 from engine.errors import UserError
+from engine.weights import entries
 from engine.weights.migrate import FORMAT, migrate
+from engine.weights.tensors import check_finite
+from engine.weights.unpickle import what_it_is
 from engine.whole_file import NotWritten, whole_file
 
 NEEDED = {"format", "config", "classes", "model", "epoch"}
+WEIGHTS = "; weights alone are read by train.py model=... backbone.weights=FILE"
 
 
 @rank_zero_only
@@ -41,17 +45,17 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto `device`, in the format of this version.
 
     Raises:
-        UserError: what `read` refuses, or a newer format.
+        UserError: what `read` refuses, a newer format, or a damaged file.
     """
-    return upgrade(read(path, device), path)
+    return upgrade(read(path, device), f"checkpoint {path}")
 
 
 def read(path: str, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint as it was written; no code in the file is ever run.
 
     Raises:
-        UserError: no such file, not a checkpoint, not written by train.py, or it holds pickled
-            objects (the message names the first).
+        UserError: no such file, not a checkpoint (the message says what it is), not written by
+            train.py, or it holds pickled objects.
     """
     if not Path(path).is_file():
         got = "a folder" if Path(path).is_dir() else "no such file"
@@ -62,11 +66,9 @@ def read(path: str, device: torch.device) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch's readers have no fixed set of errors
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it holds a pickled object, {named[1]}" if named else "not one, or a broken one"
         raise UserError(
-            f"checkpoint {path}: {what}; expected a file that train.py wrote (plain tensors, "
-            "numbers and strings; nothing else is ever unpickled)"
+            f"checkpoint {path}: it is {_what(path, error)}; expected a file that train.py wrote "
+            f"(nothing else is ever unpickled){WEIGHTS}"
         ) from error
     if not isinstance(state, dict):
         raise UserError(
@@ -75,33 +77,78 @@ def read(path: str, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def upgrade(state: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The state read from a checkpoint, migrated to the format of this version.
+def _what(path: str, error: Exception) -> str:
+    try:
+        return what_it_is(Path(path).read_bytes(), str(error))
+    except OSError as unreadable:
+        return f"not readable ({unreadable.strerror})"
+
+
+def upgrade(state: Mapping[Any, Any], file: str) -> dict[str, Any]:
+    """The state read from a checkpoint, its entries checked and migrated to this version's format.
 
     Raises:
-        UserError: not written by train.py, or of a newer format.
+        UserError: not written by train.py, of a newer format, or damaged; `file` names it there.
     """
+    if len(NEEDED - state.keys()) == 1:
+        entries.require(state, NEEDED, file)
     if not state.keys() >= NEEDED:
-        raise UserError(
-            f"checkpoint {path}: not written by train.py (it holds {sorted(map(str, state))[:5]})"
-        )
-    if state["format"] > FORMAT:
-        raise UserError(
-            f"checkpoint {path}: format {state['format']}, this version reads {FORMAT}: update it"
-        )
-    return migrate(dict(state))
+        raise UserError(f"{file}: not written by train.py{_described(state)}{WEIGHTS}")
+    number = state["format"]
+    if type(number) is not int or number < 1:
+        raise entries.wrong(file, "format", number, f"a number from 1 to {FORMAT}")
+    if number > FORMAT:
+        raise UserError(f"{file}: format {str(number)[:9]}, this version reads {FORMAT}: update it")
+    entries.check_entries(state, file)
+    if number < FORMAT:
+        state = _migrated(dict(state), file)
+        entries.check_entries(state, file)
+    return dict(state)
 
 
-def load_weights(network: torch.nn.Module, weights: dict[str, Any], path: str) -> None:
+def _described(state: Mapping[Any, Any]) -> str:
+    """What a dict of another program holds, for a message."""
+    names = [str(key)[:40] for key in state]
+    held = f" (it holds {sorted(names)[:5]})"
+    if "pytorch-lightning_version" in state:
+        return f": it is a checkpoint of Lightning{held}"
+    if state and all(isinstance(value, torch.Tensor) for value in state.values()):
+        return f": it is a state dict of weights alone{held}"
+    return held
+
+
+def _migrated(state: dict[str, Any], file: str) -> dict[str, Any]:
+    try:
+        return migrate(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise UserError(
+            f"{file}: a damaged checkpoint: not as format {state['format']} was ({reason})"
+        ) from error
+
+
+def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
     """Load a checkpoint's weights into the network that its configuration built.
 
     Raises:
-        UserError: keys or shapes differ.
+        UserError: names, shapes or types differ, or there are NaN or infinite numbers.
     """
-    try:
-        network.load_state_dict(weights_like(weights, network))
-    except RuntimeError as error:
-        first = str(error).split("\n")[1].strip()[:200]
-        raise UserError(
-            f"checkpoint {path}: its weights are of another network: {first}"
-        ) from error
+    wanted, file = network.state_dict(), f"checkpoint {path}"
+    for key in (*wanted, *weights):
+        if difference := _difference(wanted.get(key), weights.get(key)):
+            raise UserError(f"{file}: its weights are of another network: {key}: {difference}")
+    for key, tensor in weights.items():
+        # a network may keep a mask of -inf
+        if tensor.is_floating_point() and local_shard(wanted[key]).isfinite().all():
+            check_finite(key, tensor, file)
+    network.load_state_dict(weights_like(dict(weights), network))
+
+
+def _difference(wanted: Tensor | None, held: Tensor | None) -> str:
+    """What keeps a tensor of a file from being a network's; "" if nothing does."""
+    if wanted is None or held is None:
+        return "this network has none" if wanted is None else "missing in the file"
+    if wanted.shape != held.shape:
+        return f"{list(held.shape)} in the file, {list(wanted.shape)} here"
+    alike = all(is_a(wanted) == is_a(held) for is_a in (torch.is_floating_point, torch.is_complex))
+    return "" if alike else f"{held.dtype} in the file, {wanted.dtype} here"

@@ -28,14 +28,23 @@ def state_dict(loaded: Any, path: str) -> dict[str, Tensor]:
     state = {key: value for key, value in loaded.items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{path}: no tensors by name in it (it holds {_shown(loaded)})")
+    check_dense(state, path)
+    return state
+
+
+def check_dense(state: Mapping[Any, Tensor], path: str) -> None:
+    """Refuse tensors that are not dense or have no proper name.
+
+    Raises:
+        UserError: naming the first.
+    """
     for key, tensor in state.items():
         if not isinstance(key, str) or len(key) > LONGEST:
             raise UserError(
                 f"{path}: a tensor is called {str(key)[:80]!r}; expected names, as in a state dict"
             )
-        if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
             raise UserError(f"{path}: {key} is no dense tensor: save it dense, with its numbers")
-    return state
 
 
 def _inner(loaded: Mapping[Any, Any], path: str) -> Mapping[Any, Any] | None:
@@ -72,13 +81,22 @@ def check_numbers(state: Mapping[str, Tensor], path: str) -> None:
                 f"{path}: {key} is of {str(tensor.dtype).removeprefix('torch.')}, expected floats: "
                 "save the weights before they were quantised or converted"
             )
-        values = tensor.detach().float()
-        if not values.isfinite().all():
-            raise UserError(
-                f"{path}: {key} holds NaN or infinite numbers: the run that wrote it diverged, or "
-                "the file is damaged; take an earlier one"
-            )
-        if key.endswith("running_var") and (values < 0).any():
-            raise UserError(
-                f"{path}: {key} holds variances below 0: the file is damaged, or of another network"
-            )
+        check_finite(key, tensor, path)
+
+
+def check_finite(key: str, tensor: Tensor, path: str) -> None:
+    """Refuse weights of NaN or infinite numbers, as float32 too, and variances below 0.
+
+    Raises:
+        UserError: naming the tensor.
+    """
+    values = tensor.detach().float()
+    if not values.isfinite().all():
+        raise UserError(
+            f"{path}: {key} holds NaN or infinite numbers: the run that wrote it diverged, or "
+            "the file is damaged; take an earlier one"
+        )
+    if key.endswith("running_var") and (values < 0).any():
+        raise UserError(
+            f"{path}: {key} holds variances below 0: the file is damaged, or of another network"
+        )

@@ -23,6 +23,16 @@ MAGIC = (  # how a file begins, in small letters; what it is, and what to do
     (b"\x93numpy", "an array of NumPy"),
     (b"\x80", "a pickle that torch did not write, or a damaged one"),
 )
+PROGRAMS = {  # by the package of the first object that torch refuses
+    "ultralytics.": ", a model of Ultralytics",
+    "models.yolo": ", a model of Ultralytics",
+    "torch.nn.": ", a whole network",
+    "torchvision.models.": ", a whole network of torchvision",
+    "timm.": ", a whole network of timm",
+    "__main__.": ", a class of the program that wrote it, as a whole network",
+    "pytorch_lightning.": ", a checkpoint of Lightning",
+    "lightning.": ", a checkpoint of Lightning",
+}
 
 
 def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
@@ -36,17 +46,18 @@ def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
             warnings.simplefilter("ignore")
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers have no fixed set of errors
+        what = what_it_is(data, str(error))
         raise UserError(
-            f"{path}: cannot be read as weights: it is {_what(data, str(error))}; expected a state "
-            "dict or a checkpoint of plain tensors (nothing else is ever unpickled), or a Darknet "
-            "file (.weights)"
+            f"{path}: cannot be read as weights: it is {what}; expected a state dict or a "
+            "checkpoint of plain tensors (nothing else is ever unpickled), or a Darknet file "
+            "(.weights)"
         ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
     return loaded
 
 
-def _what(data: bytes, message: str) -> str:
+def what_it_is(data: bytes, message: str) -> str:
     """What a file is that torch does not read; `message` is torch's."""
     if not data:
         return "empty"
@@ -85,7 +96,17 @@ def _zip(data: bytes, message: str) -> str:
 def _pickled(message: str) -> str | None:
     """The object that torch refused to unpickle, from its message."""
     found = re.search(r"(?:GLOBAL|class|type) ([\w.]*\w)", message)
-    return found and (
-        f"a pickle of objects ({found[1]}): save the weights alone, "
+    if not found:
+        return None
+    name = found[1]
+    maker = next((says for package, says in PROGRAMS.items() if name.startswith(package)), "")
+    return (
+        f"a pickle of objects ({name}){maker}: save the weights alone{_how(maker)}, "
         "torch.save(network.state_dict(), 'weights.pth')"
     )
+
+
+def _how(maker: str) -> str:
+    if "Ultralytics" in maker:
+        return " where it was trained, network = YOLO(FILE).model"
+    return " in the program that made it"

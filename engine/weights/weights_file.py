@@ -19,7 +19,7 @@ from engine.console import info
 from engine.errors import UserError
 from engine.protocols import BackboneOptions
 from engine.structures import Preprocessing
-from engine.weights import checkpoint, darknet
+from engine.weights import checkpoint, darknet, entries
 from engine.weights.tensors import state_dict
 from engine.weights.translate import Family, translate
 from engine.weights.unpickle import unpickle
@@ -118,16 +118,10 @@ def _from_checkpoint(path: Path, digest: str, loaded: Mapping[str, Any]) -> Weig
     Raises:
         UserError: an entry is missing, or not what this program writes there.
     """
-    try:
-        saved = checkpoint.upgrade(loaded, str(path))
-        held = state_dict(saved["ema"] or saved["model"], str(path))
-        classes = [str(name) for name in saved["classes"]]
-        preprocessing = _preprocessing(saved["preprocessing"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(
-            f"{path}: a damaged checkpoint ({type(error).__name__}: {error}); expected one that "
-            "train.py wrote, or a state dict alone"
-        ) from error
+    saved = checkpoint.upgrade(loaded, str(path))
+    entries.require(saved, ("ema", "preprocessing"), str(path))
+    held, classes = saved["ema"] or saved["model"], list(saved["classes"])
+    preprocessing = _preprocessing(saved["preprocessing"])
     state = {key: tensor for key, tensor in held.items() if "." in key}
     return WeightsFile(path, digest, state, preprocessing, classes)
 

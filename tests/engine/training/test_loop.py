@@ -347,7 +347,7 @@ def test_a_plateau_lowers_the_rate_for_good_and_through_a_resume():
     for value in (0.3, 0.2, 0.2, 0.1, 0.4, 0.4, None, 0.4, 0.4):
         for _ in train_epoch(going, batches, Silent()):
             rates.append(going.rate)  # as the epoch's last step leaves it
-        going.end_epoch({}, value)
+        going.end_epoch({"epoch": going.epoch + 1}, value)
         again = plateaued()
         again.restore(copy.deepcopy(going.state()), "")
         going = again

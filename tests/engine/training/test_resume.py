@@ -79,7 +79,7 @@ def test_every_step_is_a_place_to_stop(overrides, tmp_path):
             steps += 1
             Checkpointer(whole, cfg, loader.dataset, tmp_path)()
             (tmp_path / "last.pt").rename(tmp_path / f"{steps}.pt")
-        whole.end_epoch(whole.progress.means(), None)
+        whole.end_epoch({"epoch": whole.epoch + 1, **whole.progress.means()}, None)
     for number in range(1, steps + 1):
         again, loader = start(cfg)
         again.restore(checkpoint.load(str(tmp_path / f"{number}.pt"), CPU), "last.pt")

@@ -65,21 +65,24 @@ def whole(path):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "kind"),
     [
-        lambda whole: b"",
-        lambda whole: b"some text\n",
-        lambda whole: b"\xff\xd8\xff\xe0" + bytes(1000),  # a JPEG
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: whole[:-1],
-        lambda whole: whole[:100],
+        (lambda whole: b"", "empty"),
+        (lambda whole: b"some text\n", "text"),
+        (lambda whole: b"\xff\xd8\xff\xe0" + bytes(1000), "no file of torch's"),  # a JPEG
+        (lambda whole: b"<!DOCTYPE html>", "a web page, not the file"),
+        (lambda whole: b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (lambda whole: whole[: len(whole) // 2], "cut short"),
+        (lambda whole: whole[:-1], "cut short"),
+        (lambda whole: whole[:100], "cut short"),
     ],
-    ids=["empty", "text", "jpeg", "half", "one byte less", "head only"],
+    ids=["empty", "text", "jpeg", "web page", "LFS", "half", "one byte less", "head only"],
 )
-def test_a_broken_file_is_named(tmp_path, content):
+def test_a_broken_file_is_named(tmp_path, content, kind):
     path = tmp_path / "a.pt"
     path.write_bytes(content(whole(path)))
-    assert refusal(path).startswith("not one, or a broken one; expected a file that train.py wrote")
+    message = refusal(path)
+    assert message.startswith(f"it is {kind}") and "expected a file that train.py wrote" in message
 
 
 def test_no_file_and_a_folder(tmp_path):
@@ -97,7 +100,7 @@ def test_no_file_and_a_folder(tmp_path):
 )
 def test_a_file_of_another_program(tmp_path, foreign, message):
     torch.save(foreign, tmp_path / "a.pt")
-    assert refusal(tmp_path / "a.pt") == message
+    assert refusal(tmp_path / "a.pt").startswith(message)
 
 
 def test_a_newer_format(tmp_path):
@@ -175,15 +178,15 @@ def test_code_in_a_file_is_refused_by_name_and_does_not_run(tmp_path, save):
 def test_a_pickled_configuration_is_refused_by_name(tmp_path):
     torch.save(state(config=OmegaConf.create({"a": 1}), format=1), tmp_path / "a.pt")
     message = refusal(tmp_path / "a.pt")
-    assert message.startswith("it holds a pickled object, omegaconf.dictconfig.DictConfig; ")
+    assert message.startswith("it is a pickle of objects (omegaconf.dictconfig.DictConfig)")
 
 
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (torch.nn.Linear(3, 1), "size mismatch for weight"),
-        (torch.nn.Linear(2, 1, bias=False), 'Unexpected key(s) in state_dict: "bias"'),
-        (torch.nn.PReLU(), 'Missing key(s)|Unexpected key(s) in state_dict: "bias"|size mismatch'),
+        (torch.nn.Linear(3, 1), "weight: [1, 2] in the file, [1, 3] here"),
+        (torch.nn.Linear(2, 1, bias=False), "bias: this network has none"),
+        (torch.nn.PReLU(), "weight: [1, 2] in the file, [1] here"),
     ],
 )
 def test_weights_of_another_network(other, said):
@@ -191,7 +194,7 @@ def test_weights_of_another_network(other, said):
         checkpoint.load_weights(other, torch.nn.Linear(2, 1).state_dict(), "a.pt")
     message = str(caught.value)
     assert message.startswith("checkpoint a.pt: its weights are of another network: ")
-    assert any(part in message for part in said.split("|")) and "\n" not in message
+    assert message.endswith(said)
 
 
 def test_weights_of_this_network():
