@@ -83,7 +83,7 @@ def packages(trust: Any) -> bool | list[str]:
             f"trust={str(value)[:200]}: expected a list of packages, as trust=[my_parts], or true "
             f"for code of any package, or false{hint}"
         )
-    return names
+    return [str(name) for name in names]
 
 
 def refuse_foreign(merged: DictConfig, user: DictConfig, trust: Any, path: str) -> None:
@@ -127,7 +127,7 @@ def _check_node(node: dict[Any, Any], key: str, trusted: list[str], path: str) -
     target, special = node.get("_target_"), {k: node[k] for k in SPECIAL if k in node}
     group = key.partition(".")[0]
     known = named_in(group).get(target, []) if isinstance(target, str) else [{}]
-    if "_target_" in node and not known:
+    if isinstance(target, str) and not known:
         _check_trusted(target, key, trusted, path)
     elif "_target_" in node and not isinstance(target, str):
         raise UserError(f"{path}: its configuration calls {target!r:.60} at {key}: no class")

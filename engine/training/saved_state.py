@@ -39,7 +39,9 @@ def check_optimizer(state: dict[str, Any], optimizer: Optimizer, file: str) -> N
         if number >= len(parameters):
             raise wrong(file, "optimizer.state", number, f"at most {len(parameters)} parameters")
         if names is not None and held and held.keys() != names:
-            raise wrong(file, f"optimizer.state of parameter {number}", list(held), sorted(names))
+            raise wrong(
+                file, f"optimizer.state of parameter {number}", list(held), str(sorted(names))
+            )
         for key, value in held.items():
             if not _is_moment(value, parameters[number]):
                 raise wrong(file, f"optimizer.{key} of parameter {number}", _form(value),

@@ -19,7 +19,7 @@ TINY = ["backbone=resnet_cifar", "backbone.depth=8", "head.levels=1", "head.extr
         "schedule=one_cycle", "image_size=32", "dataset.size=32", "dataset.train=8",
         "dataset.val=4", "dataset.test=4", "trainer.epochs=2", "trainer.eval_every=1",
         "trainer.precision=fp32", "loader.batch_size=4", "loader.workers=0", "device=cpu",
-        "backbone.width=2"]  # fmt: skip
+        "backbone.width=8"]  # fmt: skip
 
 
 def run(command: str, *arguments: str, folder: Path) -> dict:
