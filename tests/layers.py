@@ -19,7 +19,7 @@ FLOORS = (  # of engine/, the top first
     ("network",),
     ("protocols", "cli"),
     ("structures", "config", "whole_file"),
-    ("record", "console", "errors"),
+    ("record", "console", "errors", "regular_file"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}
 

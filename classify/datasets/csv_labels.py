@@ -13,7 +13,7 @@ from engine.data.image_dataset import (
 )
 from engine.data.index import Index, file_names, unique_stems
 from engine.data.splits import find_split
-from engine.data.table import check_image, column_values, csv_files, read_table
+from engine.data.table import column_values, csv_files, image_name, read_table
 
 COLUMNS = {"filename": "filename", "label": "label"}
 
@@ -67,10 +67,13 @@ class CSVLabels(ImageDataset):
     def _read(self, file: Path) -> Index:
         labels: dict[str, list[int]] = {}
         known = {name: label for label, name in enumerate(self.classes)}
-        for number, row in read_table(file, self._columns):
+        for number, row, defect in read_table(file, self._columns):
             try:
-                label = self._label(row["filename"], row["label"], known)
-                if label in (image_labels := labels.setdefault(row["filename"], [])):
+                if defect:
+                    raise ValueError(defect)
+                name = image_name(self.folder, row["filename"])
+                label = label_of(row["label"], known)
+                if label in (image_labels := labels.setdefault(name, [])):
                     raise ValueError(
                         f"{row['filename']} is '{row['label']}' in another row already"
                     )
@@ -80,8 +83,3 @@ class CSVLabels(ImageDataset):
         first = np.cumsum([0, *map(len, labels.values())])
         each = np.array([label for several in labels.values() for label in several], np.int64)
         return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
-
-    def _label(self, name: str, label: str, known: dict[str, int]) -> int:
-        """The row's label; ValueError where there is no such class or image."""
-        check_image(self.folder, name)
-        return label_of(label, known)

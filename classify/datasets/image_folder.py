@@ -12,6 +12,7 @@ from engine.data.image_dataset import ImageDataset
 from engine.data.index import Index, file_names, unique_stems
 from engine.data.splits import find_split
 from engine.errors import UserError, did_you_mean
+from engine.regular_file import check_regular
 
 
 class ImageFolder(ImageDataset):
@@ -93,6 +94,7 @@ class ImageFolder(ImageDataset):
 def _defect(file: Path) -> str | None:
     """Check what can be checked without decoding; `image` checks the rest."""
     try:
+        check_regular(file)
         return None if file.stat().st_size else "the file is empty (0 bytes)"
     except OSError as error:
         return f"cannot be read ({error.strerror})"

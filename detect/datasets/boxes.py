@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.data.image_dataset import ImageDataset
 from engine.data.index import Box
+from engine.data.read_json import LARGEST
 from engine.record import is_outside
 
 OUTSIDE = "ignored unless the image is larger"  # than declared
@@ -15,7 +16,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def numbers(texts: Sequence[str | None], names: Sequence[str]) -> Box:
-    """The texts as finite numbers; ValueError names the first that is none."""
+    """The texts as numbers that float32 can hold; ValueError names the first that is none."""
     return tuple(_number(text, name) for text, name in zip(texts, names, strict=True))
 
 
@@ -24,8 +25,8 @@ def _number(text: str | None, name: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is '{(text or '').strip()}', expected a number")
+    if not abs(value) <= LARGEST:  # NaN is not
+        raise ValueError(f"{name} is '{(text or '').strip()[:40]}', expected a number")
     return value
 
 

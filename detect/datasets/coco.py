@@ -14,7 +14,7 @@ from engine.data.splits import find_split
 from engine.errors import UserError, did_you_mean
 from engine.record import is_outside
 
-FILES = "annotations/instances_*.json"
+FILES, BESIDE = "annotations/instances_*.json", "*/_annotations.coco.json"
 SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding
 
 
@@ -28,7 +28,8 @@ class COCO(ImageDataset):
 
     Args:
         root: holds annotations/instances_<name>.json and the images in a folder <name>, below
-            `root` or `root`/images; a split is a <name> that begins with it, as train2017.
+            `root` or `root`/images; a split is a <name> that begins with it, as train2017. Or, as
+            Roboflow exports it, <split>/_annotations.coco.json beside the images.
         annotations: a file instead, of a set in one piece.
         images: the folder of its images, or None where only the truth matters.
         split: None takes all of `annotations`.
@@ -54,6 +55,7 @@ class COCO(ImageDataset):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
+        images, annotations = (x and str(Path(x).expanduser()) for x in (images, annotations))
         if images is not None and not Path(images).is_dir():
             raise UserError(f"images: got {images}, expected a folder of images: check the path")
         if (root is None) == (annotations is None):
@@ -72,6 +74,7 @@ class COCO(ImageDataset):
         self.folder = images or (_folder_of(Path(self.file)) if root else "")
         self.stored = bool(self.folder)  # else `image` raises a UserError
         self._fill(COCOFile(self, self.file), classes)
+        self.check_pixels()
         self.select_split(how, split or "train", val_share, seed)
 
     def image(self, index: int) -> np.ndarray:
@@ -134,8 +137,13 @@ class COCO(ImageDataset):
 def _own(root: Path) -> dict[str, Path]:
     """The files below a folder by their split: by the name, and without the year that ends it."""
     files = sorted(root.glob(FILES))
+    if beside := sorted(root.glob(BESIDE)):
+        return {file.parent.name: file for file in beside}
     if not files:
-        raise UserError(f"dataset.root={root}: expected {FILES} in it; or set dataset.annotations=")
+        raise UserError(
+            f"dataset.root={root}: expected {FILES} or {BESIDE} in it; or set "
+            "dataset.annotations=FILE dataset.images=FOLDER"
+        )
     names = {_name(file): file for file in files}
     short = [re.sub(r"_?\d{4}$", "", name) for name in names]
     once = {s: f for s, f in zip(short, files, strict=True) if short.count(s) == 1}
@@ -147,7 +155,12 @@ def _name(file: Path) -> str:
 
 
 def _folder_of(file: Path) -> str:
-    """The images of root/annotations/instances_<name>.json: root/<name> or root/images/<name>."""
+    """The images of root/annotations/instances_<name>.json: root/<name> or root/images/<name>.
+
+    Those of root/<split>/_annotations.coco.json lie beside it.
+    """
+    if file.name == Path(BESIDE).name:
+        return str(file.parent)
     root, name = file.parent.parent, _name(file)
     below = root / "images" / name
     return str(below if below.is_dir() else root / name)

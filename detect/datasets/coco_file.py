@@ -11,6 +11,7 @@ from detect.datasets.coco_rows import Columns, Rows
 from engine.data.image_dataset import ImageDataset, escapes_root
 from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
+from engine.regular_file import is_file_name
 
 LISTS = ("images", "annotations", "categories")
 # Of an annotation's numbers in a table [n, 9]
@@ -83,6 +84,8 @@ class COCOFile:
             try:
                 number = _whole(row, "id", self._ids)
                 name = str(_get(row, "file_name"))
+                if not is_file_name(name):
+                    raise ValueError(f"file_name {name!r}: no file can have this name")
                 if escapes_root(name):
                     raise ValueError(f"file_name '{name}' leaves the folder of the images")
             except ValueError as error:
@@ -95,7 +98,10 @@ class COCOFile:
     def _read_categories(self, rows: Rows) -> None:
         for row in _row_list(rows):
             try:
-                self._names[_whole(row, "id", self._names)] = str(_get(row, "name"))
+                number, name = _whole(row, "id", self._names), str(_get(row, "name"))
+                if name in self._names.values():
+                    raise ValueError(f"'{name}' names another one too: rename one, or merge them")
+                self._names[number] = name
             except ValueError as error:
                 raise UserError(f"{self.path}: category {_number(row)}: {error}") from None
 
@@ -120,7 +126,7 @@ class COCOFile:
                 _number(row) or self._count,
                 _whole(row, "image_id"),
                 _whole(row, "category_id"),
-                bool(row.get("iscrowd", 0)),
+                _crowd(row),
                 _area(row),
                 *row["bbox"],
             ]
@@ -151,6 +157,8 @@ def _plain_images(
         return None
     text = "\n".join(["", *names])
     if ".." in text or "\n/" in text or "\\" in text:  # what `escapes_root` has to look at
+        return None
+    if not all(names) or not is_file_name(text):
         return None
     new = len(set(ids)) == len(ids) and taken.keys().isdisjoint(ids)
     small = max(map(abs, ids)) < BIG and min(sizes) > 0 and max(sizes) < 2**31
@@ -195,7 +203,7 @@ def _whole(row: Any, key: str, taken: Any = ()) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not abs(value) < BIG or value != int(value) or int(value) in taken:
         once = ", used once" if taken != () else ""
-        raise ValueError(f"got {key} {value!r}, expected a whole number{once}")
+        raise ValueError(f"got {key} {shorten(value)}, expected a whole number{once}")
     return int(value)
 
 
@@ -207,17 +215,24 @@ def _number(row: Any) -> int | None:
         return None
 
 
+def _crowd(row: dict[str, Any]) -> bool:
+    value = row.get("iscrowd", 0)
+    if value not in (0, 1, "0", "1", None):  # False and True are 0 and 1
+        raise ValueError(f"got iscrowd {shorten(value)}, expected 0 or 1")
+    return bool(int(value or 0))
+
+
 def _area(row: dict[str, Any]) -> float:
     """The object's area, or its box's where the row has none; checks the box first."""
     box = _get(row, "bbox")
     fits = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
-    if not fits or min(box[2:]) < 0:
+    if not fits or min(box[2:]) < 0 or not is_finite(max(box[0] + box[2], box[1] + box[3])):
         raise ValueError(
             f"got bbox {shorten(box)}, expected [x, y, w, h], finite and not negative in size"
         )
     area = row.get("area", box[2] * box[3])
     if not is_finite(area):
-        raise ValueError(f"got area {area}, expected square pixels")
+        raise ValueError(f"got area {shorten(area)}, expected square pixels")
     return area
 
 

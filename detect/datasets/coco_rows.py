@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.datasets.digits import parse_decimals
+from engine.regular_file import check_regular
 
 WINDOW = 1 << 20  # bytes; its arrays then stay in the processor's cache
 SPACE, COMMA = (b" ", b"\t", b"\n", b"\r"), re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
@@ -46,6 +47,7 @@ def read(path: str, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
         OSError: the file cannot be opened.
         ValueError: it is not one JSON object with different keys, or not JSON.
     """
+    check_regular(path)
     with open(path, "rb", buffering=0) as file:
         yield from _Reader(file).items(lists)
 

@@ -1,6 +1,6 @@
 """Boxes in CSV files, a row a box; a row of a file name alone is an image without objects."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
@@ -12,9 +12,9 @@ from engine.data.image_dataset import (
     label_of,
     require_dir,
 )
-from engine.data.index import Entry, Index, Object
+from engine.data.index import Box, Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.table import check_image, column_values, csv_files, read_table
+from engine.data.table import csv_files, image_name, read_table
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
 
@@ -60,9 +60,10 @@ class CSV(ImageDataset):
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
         if classes is None:
             files = [one] if one else own.values()
-            classes = column_values(files, self._columns, "class")
+            classes = self._class_names(files)
         self.classes = check_classes(classes)
         self.index = Index.of(self._entries(one or own[how.source], whole=splits is not None))
+        self.check_pixels()
         self.select_split(how, split, val_share, seed)
 
     def _entries(self, file: Path, whole: bool) -> list[Entry]:
@@ -70,12 +71,15 @@ class CSV(ImageDataset):
         objects: dict[str, list[Object]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
         labels = {name: label for label, name in enumerate(self.classes)}
-        for number, row in read_table(file, self._columns):
-            name = row["filename"]
+        names: dict[str, str] = {}  # as the rows name the images -> below the folder
+        for number, row, defect in read_table(file, self._columns):
             try:
-                if name not in objects:
-                    check_image(self.folder, name)
-                    objects[name], sizes[name] = [], _size(row)
+                if defect:
+                    raise ValueError(defect)
+                if (name := names.get(row["filename"])) is None:
+                    name = names[row["filename"]] = image_name(self.folder, row["filename"])
+                    objects.setdefault(name, [])
+                    sizes.setdefault(name, _size(row))
                 if any(row[key] for key in ("class", *CORNERS)):
                     objects[name].append(self._object(file, number, row, labels))
             except ValueError as error:
@@ -86,11 +90,22 @@ class CSV(ImageDataset):
         objects |= {name: [] for name in bare if whole}
         return [Entry(name, boxes, sizes.get(name)) for name, boxes in objects.items()]
 
+    def _class_names(self, files: Iterable[Path]) -> list[str]:
+        """The classes of the rows that can be used, sorted."""
+        names = set()
+        for file in files:
+            for _, row, defect in read_table(file, self._columns):
+                try:
+                    _box(row)
+                except ValueError:
+                    continue  # its own split reports it
+                names |= set() if defect else {row["class"]}
+        return sorted(names - {""})
+
     def _object(
         self, file: Path, number: int, row: dict[str, str], labels: dict[str, int]
     ) -> Object:
-        box = check_corners(numbers([row[corner] for corner in CORNERS], CORNERS))
-        label = label_of(row["class"], labels)
+        box, label = _box(row), label_of(row["class"], labels)
         return box, label, is_flat(self, file, number, box, _size(row))
 
     def _bare(self, known: Collection[str]) -> list[str]:
@@ -99,6 +114,10 @@ class CSV(ImageDataset):
         files = (f for folder in folders or {Path(self.folder)} for f in folder.iterdir())
         names = (f.relative_to(self.folder).as_posix() for f in files)
         return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in known)
+
+
+def _box(row: dict[str, str]) -> Box:
+    return check_corners(numbers([row[corner] for corner in CORNERS], CORNERS))
 
 
 def _size(row: dict[str, str]) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ Of 70,776 boxes of VOC2007 and VOC2012 none leaves its image, none is without ar
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from detect.datasets import boxes
@@ -16,6 +16,7 @@ from engine.data.image_dataset import ImageDataset, check_classes, escapes_root,
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
+from engine.regular_file import is_file_name, read_regular
 
 IMAGES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
 
@@ -50,15 +51,17 @@ class VOC(ImageDataset):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        self._base = _voc_folder(Path(root).expanduser())
+        needed = (ANNOTATIONS,) if splits else (ANNOTATIONS, LISTS)
+        self._base = _voc_folder(Path(root).expanduser(), needed)
         self.folder = str(self._base / IMAGES)
         self.classes = check_classes(_class_names(self._base) if classes is None else classes)
         lists = splits or str(self._base / LISTS)
         how = find_split(split, root=self._base, own=(), lists=lists, val_share=val_share)
-        file = Path(lists, f"{how.source}.txt")
+        file = Path(lists).expanduser() / f"{how.source}.txt"
         self.index = Index.of(self._entries(file))
         if not len(self):
             raise UserError(f"{file}: no image to use; expected one name a row")
+        self.check_pixels()
         self.select_split(how._replace(list=None), split, val_share, seed)
 
     def _entries(self, split_file: Path) -> Iterator[Entry]:
@@ -79,7 +82,9 @@ class VOC(ImageDataset):
         for number, row in list_rows(split_file):
             # A per-class list has a flag behind the name: "2008_000008 -1".
             name = row if images and row in images else row.split()[0]
-            if escapes_root(name):
+            if not is_file_name(name):
+                self.leave_out(split_file, number, f"'{name}': no file can have this name")
+            elif escapes_root(name):
                 self.leave_out(split_file, number, f"'{name}' leaves the folder")
             elif images is not None and name not in images:
                 stem = PurePath(name).stem
@@ -115,10 +120,10 @@ class VOC(ImageDataset):
             yield box, label, flat or thing.findtext("difficult", "0").strip() == "1"
 
 
-def _voc_folder(root: Path) -> Path:
-    """The one folder in VOC's layout at `root` or below it."""
+def _voc_folder(root: Path, needed: Sequence[str]) -> Path:
+    """The one folder at `root` or below it that has the folders `needed`."""
     below = sorted([*root.glob("VOC*"), *root.glob("VOC*/VOC*")])
-    fits = [f for f in [root, *below] if all((f / p).is_dir() for p in (ANNOTATIONS, LISTS))]
+    fits = [f for f in [root, *below] if all((f / p).is_dir() for p in needed)]
     if len(fits) == 1 or root in fits:
         return fits[0]
     if fits:
@@ -150,7 +155,7 @@ def _class_names(folder: Path) -> list[str]:
 def _parse(file: Path) -> ET.Element:
     """The root of an annotation; ValueError where it cannot be used, with the reason."""
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
         # Entities, which can blow up to gigabytes, need a DOCTYPE; VOC has none. UTF-16 has zeros.
         if b"<!DOCTYPE" in data.replace(b"\0", b""):
             raise ValueError("a DOCTYPE is refused, as it can define entities without end")

@@ -17,9 +17,12 @@ from engine.data.image_dataset import ImageDataset, check_classes, require_dir
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split, list_rows
 from engine.errors import UserError
+from engine.regular_file import read_regular
 
 COLUMNS = ("class", "cx", "cy", "w", "h")
 IMAGES, LABELS, CLASSES = "images", "labels", "classes.txt"
+LARGEST_YAML = 2**22  # bytes
+NAMES = "expected a list under names, as names: [cat, dog], or names by number from 0 on"
 SLACK = 1.0  # pixels that a box may reach over the border by the rounding of its shares
 
 
@@ -73,15 +76,17 @@ class YOLO(ImageDataset):
             rows = (self._labels / name).with_suffix(".txt")
             try:
                 size = image_size_of(os.fspath(file))
+                texts = list(list_rows(rows)) if name.with_suffix("") in labels else []
             except UserError as error:
                 self.leave_out(file, None, str(error))
                 continue
-            objects = self._objects(rows, size) if name.with_suffix("") in labels else ()
-            yield Entry(name.as_posix(), list(objects), size)
+            yield Entry(name.as_posix(), list(self._objects(rows, texts, size)), size)
 
-    def _objects(self, file: Path, size: tuple[int, int]) -> Iterator[Object]:
+    def _objects(
+        self, file: Path, rows: list[tuple[int, str]], size: tuple[int, int]
+    ) -> Iterator[Object]:
         """The good rows of one file of labels; boxes in pixels of an image of `size`."""
-        for number, row in list_rows(file):
+        for number, row in rows:
             try:
                 label, box = self._row(row.split(), size)
             except ValueError as error:
@@ -119,9 +124,9 @@ def _own(root: Path) -> dict[str, tuple[Path, Path]]:
 def _class_names(root: Path) -> list[str]:
     """`names` of data.yaml, a list or a map from 0 on, else the rows of classes.txt."""
     file = root / "data.yaml"
-    if file.is_file():
+    if file.exists():
         return _yaml_names(file)
-    files = [f for f in (root / CLASSES, root / LABELS / CLASSES) if f.is_file()]
+    files = [f for f in (root / CLASSES, root / LABELS / CLASSES) if f.exists()]
     if not files:
         raise UserError(
             f"dataset.root={root}: expected data.yaml or {CLASSES} in it, or dataset.classes=[...]"
@@ -130,10 +135,40 @@ def _class_names(root: Path) -> list[str]:
 
 
 def _yaml_names(file: Path) -> list[str]:
+    """Each name as it is written: `no` and 010 are names too, whatever else YAML takes them for.
+
+    The text is only parsed to its nodes, so an alias is never copied.
+    """
     try:
-        names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
-        return [names[i] for i in range(len(names))]
-    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{file}: expected names: [...], or names: from 0 on ({type(error).__name__})"
-        ) from None
+        root = yaml.compose(read_regular(file, LARGEST_YAML), yaml.BaseLoader)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; {NAMES}") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply; {NAMES}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: no YAML ({' '.join(str(error).split())}); {NAMES}") from None
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    found = [value for key, value in pairs if key.value == "names"]
+    if len(found) != 1:
+        raise UserError(f"{file}: {len(found)} keys 'names'; {NAMES}")
+    names = _by_number(file, found[0])
+    if not names:
+        raise UserError(f"{file}: names is empty; {NAMES}")
+    for i, node in enumerate(names):
+        if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+            raise UserError(f"{file}: name {i} is no text; {NAMES}")
+    return [node.value for node in names]
+
+
+def _by_number(file: Path, names: yaml.Node) -> list[yaml.Node]:
+    """The nodes of a list, or of a map whose keys are 0, 1, 2 ... in any order."""
+    if isinstance(names, yaml.SequenceNode):
+        return names.value
+    if not isinstance(names, yaml.MappingNode):
+        raise UserError(f"{file}: names is '{names.value:.80}', a text; {NAMES}")
+    keys = [str(key.value)[:40] for key, _ in names.value]
+    wanted = [str(number) for number in range(len(keys))]
+    if sorted(keys) != sorted(wanted):
+        raise UserError(f"{file}: names has the keys {', '.join(keys[:20])}; {NAMES}")
+    nodes = dict(zip(keys, (node for _, node in names.value), strict=True))
+    return [nodes[number] for number in wanted]

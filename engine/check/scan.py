@@ -5,6 +5,7 @@ dataset; here are those that need the image. Rows are those of `Dataset.report`.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,7 @@ def scan_images(
             continue
         size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
         turn = turn_of(record, size)
-        header = read_header(record.path) if Path(record.path).is_file() else None
+        header = read_header(record.path) if os.path.isfile(record.path) else None
         scanned = ScannedImage(record, upright(record, turn, size), size, header)
         report += [defect(record.path, reason, action) for reason, action in _defects(scanned)]
         report += _outside(scanned)

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.data.image import IMAGE_SUFFIXES, read_rgb
 from engine.errors import UserError
+from engine.regular_file import check_regular, is_file_name
 from engine.structures import Record
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -57,9 +58,20 @@ class Files:
         return read_rgb(str(self.paths[index]))
 
 
+def require_file(key: str, path: str) -> None:
+    """UserError that names the key unless the path is that of a regular file."""
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise UserError(f"{key}={path}: {error.strerror}; check the path") from None
+
+
 def _find(source: str) -> list[Path]:
     path = Path(source)
-    if path.is_file():
+    if not is_file_name(source):
+        raise UserError(f"source={source!r}: no file can have this name; check the path")
+    if path.exists() and not path.is_dir():
+        require_file("source", source)
         return [path]
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
     images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
@@ -72,7 +84,8 @@ def _find(source: str) -> list[Path]:
 class Video:
     """The frames of a video, fastest in order; the last `KEPT` frames stay in memory.
 
-    A frame that cannot be read is left out and reported: containers often count one too many.
+    A frame that cannot be read is left out and reported. Where the frames end before the number
+    that the file states, which is often one too high, so does the video: its length becomes less.
     """
 
     on_error = "skip"
@@ -82,12 +95,12 @@ class Video:
         self.report: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.path = source
-        if not Path(source).is_file():
-            raise UserError(f"source={source}: no such file")
+        require_file("source", source)
         self.capture = cv2.VideoCapture(source)
         self.rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
-        self.length = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.next = 0
+        self.stated = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length = min(self.stated, Path(source).stat().st_size)  # a frame takes a byte or more
+        self.next = self.seen = 0  # the next frame in order; how many there are at least
         self.kept: dict[int, np.ndarray] = {}
         if self.length < 1:
             raise UserError(f"source={source}: not a video that OpenCV can read")
@@ -107,10 +120,16 @@ class Video:
         return self.kept[index]
 
     def _read(self, index: int) -> np.ndarray:
-        if index != self.next:
+        in_order = index == self.next
+        if not in_order:
             self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
         self.next = index + 1
         good, frame = self.capture.read()
+        self.seen = max(self.seen, index + 1 if good else 0)
+        if not good and in_order and index >= self.seen:
+            self.length = min(self.length, index)
+        if not good and self.length <= index < self.stated:
+            raise UserError(f"{self.path}: ends after {self.length} of {self.stated} stated frames")
         if not good:
             raise UserError(f"{self.path}: frame {index} of {self.length} cannot be read")
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -6,8 +6,6 @@ upright one everywhere. Where the boxes of an annotation are in pixels of the st
 """
 
 import mmap
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +15,16 @@ import numpy as np
 from engine.data import header
 from engine.data.header import Header
 from engine.errors import UserError
+from engine.regular_file import check_regular, read_regular
 from engine.whole_file import write_whole
 
 IMAGE_SUFFIXES = (  # lower case
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 MAX_PIXELS = 200_000_000  # of the largest phone cameras; 600 MB decoded
-MAX_BYTES = 8 * MAX_PIXELS  # four channels of 16 bits, uncompressed
+MAX_BYTES = 8 * MAX_PIXELS  # of a file: four channels of 16 bits, uncompressed
+MAX_DECODED = 4 * MAX_PIXELS  # bytes
+STRIP = 2**16  # pixels that are laid on white at once
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
@@ -81,14 +82,7 @@ def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     # blocks only where they divide both sides.
     fits = head.orientation == 1 or not any(side % reduce for side in head.stored)
     early = reduce if head.kind == "jpeg" and fits else 1
-    flags = cv2.IMREAD_UNCHANGED | STORED if head.alpha else REDUCED[early]
-    try:
-        # imdecode, as imread cannot open every name that the file system can.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise _unreadable(path, error.err) from error
-    if image is None:
-        raise _unreadable(path, f"damaged {head.kind.upper()} ({len(data)} bytes)")
+    image = _stored_pixels(path, data, head, early)
     if head.alpha:
         image = _on_white(image, multiplied=head.kind == "tiff" and head.bits == 8)
     else:
@@ -96,6 +90,26 @@ def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     if head.kind != "tiff":  # OpenCV turns a TIFF even when asked not to
         image = TURNS[head.orientation](image)
     return image if early == reduce else _shrink(image, reduce)
+
+
+def _stored_pixels(path: str, data: bytes, head: Header, reduce: int) -> np.ndarray:
+    """The pixels as the decoder gives them, of the size that the header says."""
+    flags = cv2.IMREAD_UNCHANGED | STORED if head.alpha else REDUCED[reduce]
+    try:
+        # imdecode, as imread cannot open every name that the file system can.
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise _unreadable(path, error.err) from error
+    if image is None:
+        raise _unreadable(path, f"damaged {head.kind.upper()} ({len(data)} bytes)")
+    size = head.upright if head.kind == "tiff" else head.stored  # OpenCV turns a TIFF unasked
+    if image.shape[:2] != tuple(-(-side // reduce) for side in size):
+        raise _unreadable(
+            path,
+            f"its header says {size[1]} x {size[0]} pixels, its stream has "
+            f"{image.shape[1]} x {image.shape[0]}",
+        )
+    return image
 
 
 def image_size_of(path: str) -> tuple[int, int]:
@@ -110,7 +124,7 @@ def read_header(path: str) -> Header:
         UserError: missing, empty, of more than `MAX_PIXELS`, or not an image.
     """
     try:
-        _check_file(path)
+        check_regular(path, MAX_BYTES)
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _header(path, data)
     except OSError as error:
@@ -128,6 +142,12 @@ def _header(path: str, data: header.Bytes) -> Header:
             path,
             f"{head.width} x {head.height} pixels, more than {MAX_PIXELS / 1e6:.0f} million",
         )
+    if head.alpha and head.height * head.width * head.bits // 2 > MAX_DECODED:  # 4 channels
+        raise _unreadable(
+            path,
+            f"{head.width} x {head.height} pixels of 4 x {head.bits} bits, more than "
+            f"{MAX_DECODED / 1e6:.0f} million bytes",
+        )
     return head
 
 
@@ -136,12 +156,23 @@ def _on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
 
     `multiplied`: its colours are multiplied by alpha already, as libtiff's are at 8 bits.
     """
-    if image.dtype == np.uint16:
+    if image.dtype == np.uint16 and (image.ndim == 2 or image.shape[2] == 3):
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     if image.shape[2] == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    page = np.empty((*image.shape[:2], 3), np.uint8)
+    rows = max(1, STRIP // image.shape[1])
+    for top in range(0, len(page), rows):  # a strip at a time, as it takes 20 bytes a pixel
+        page[top : top + rows] = _blend(image[top : top + rows], multiplied)
+    return page
+
+
+def _blend(image: np.ndarray, multiplied: bool) -> np.ndarray:
+    """[H, W, 3] uint8 RGB on white, from [H, W, 4] BGRA of 8 or 16 bits."""
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
     colour, alpha = np.split(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA).astype(np.uint16), [3], 2)
     part = 255 * np.minimum(colour, alpha) if multiplied else colour * alpha
     return ((part + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
@@ -171,22 +202,12 @@ def write_rgb(path: str, image: np.ndarray) -> None:
 
 def _read_bytes(path: str) -> bytes:
     try:
-        _check_file(path)
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not data:
         raise _unreadable(path, "the file is empty (0 bytes)")
     return data
-
-
-def _check_file(path: str) -> None:
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise _unreadable(path, "a pipe or a device, which could block for ever; expected a file")
-    if status.st_size > MAX_BYTES:
-        raise _unreadable(path, f"{status.st_size} bytes, more than the {MAX_BYTES} of any image")
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

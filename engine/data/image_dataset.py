@@ -1,12 +1,13 @@
 """The base class of datasets made of image files: flat arrays, splits, and reports of defects."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from engine.console import format_defect
 from engine.data import splits, views
 from engine.data.image import read_rgb
 from engine.data.index import Index, unique_stems
@@ -59,6 +60,7 @@ class ImageDataset:
         """
         if source.list is not None:
             self.index = self.index.take(self._listed(source.list))
+        left_out = [row for row in self.report if row["action"] == "left out"]
         if source.held_out_from_train:
             count, labels = np.diff(self.index.first), self.index.labels
             held = splits.held_out(labels if (count == 1).all() else 0 * count, val_share, seed)
@@ -70,28 +72,42 @@ class ImageDataset:
                 ]
             self.index = self.index.take(np.flatnonzero(held == (split == "val")))
         if not len(self):
-            rows = [row for row in self.report if row["action"] == "left out"]
-            why = f"of {len(rows)} rows left out the first: {rows[0]['reason']}" if rows else ""
+            why = f"{len(left_out)} are left out, the first: " if left_out else ""
+            why += format_defect(left_out[0]) if left_out else "add some to it"
             left = " left" if source.held_out_from_train else ""
+            raise UserError(f"{self.folder}: no image{left} for '{split}'; {why}")
+
+    def check_pixels(self) -> None:
+        """Refuse boxes that are shares of the image's sides instead of pixels, as all of them show.
+
+        Raises:
+            UserError: every box lies within 0 to 1.
+        """
+        boxes = self.index.boxes
+        if boxes is None or not (boxes[:, 2:] > boxes[:, :2]).all(1).any():
+            return
+        if boxes.min() >= 0 and boxes.max() <= 1:
             raise UserError(
-                f"{self.folder}: no image{left} for '{split}'; {why or 'add some to it'}"
+                f"{self.folder}: every box lies within 0 to 1, as shares of the image's sides do; "
+                "expected pixels: multiply x by the width and y by the height"
             )
 
     def _listed(self, file: Path) -> np.ndarray:
         """[N] rows of the images that a list names: by path, or by name or stem if unique."""
-        paths = [os.fsdecode(name) for name in self.index.files]
+        paths = [plain_path(self.folder, os.fsdecode(name)) for name in self.index.files]
         names = {path: row for row, path in enumerate(paths)}
         if unique_stems(paths):
             for row, path in enumerate(map(PurePosixPath, paths)):
                 names |= {path.name: row, path.stem: row}
         rows: dict[int, int] = {}
         for number, text in splits.list_rows(file):
-            if text not in names:
+            row = names.get(text, names.get(plain_path(self.folder, text)))
+            if row is None:
                 self.leave_out(file, number, f"the set has no image '{text}'")
-            elif names[text] in rows:
-                self.leave_out(file, number, f"{text} is in row {rows[names[text]]} already")
+            elif row in rows:
+                self.leave_out(file, number, f"{text} is in row {rows[row]} already")
             else:
-                rows[names[text]] = number
+                rows[row] = number
         return np.array(list(rows), np.int64)
 
     def leave_out(self, file: Any, row: int | None, reason: str, unit: str = "row") -> None:
@@ -114,6 +130,16 @@ def require_dir(root: str) -> Path:
     return folder
 
 
+def plain_path(folder: str, name: str) -> str:
+    """A path below `folder` that a file states, without ./ or the folder itself in front."""
+    if not name.startswith((".", "/")) and "//" not in name and "\\" not in name:  # nearly all
+        return name
+    if "\\" in name and not os.path.lexists(os.path.join(folder, name)):
+        name = name.replace("\\", "/")  # written on Windows
+    path = os.path.normpath(name) if name else ""
+    return path.removeprefix(os.path.join(os.path.abspath(folder), ""))
+
+
 def escapes_root(file: str) -> bool:
     """Whether a path in an annotation leads out of the folder of the images."""
     if ".." not in file and not file.startswith(("/", "\\")):  # the quick test of nearly all
@@ -122,7 +148,7 @@ def escapes_root(file: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def check_classes(names: list[str]) -> list[str]:
+def check_classes(names: Sequence[Any]) -> list[str]:
     """The names as strings; UserError if there are none or one is twice in them."""
     names = [str(name) for name in names]
     if not names or len(set(names)) < len(names):

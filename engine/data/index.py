@@ -10,6 +10,7 @@ import numpy as np
 from engine.record import Record
 
 Box = tuple[float, ...]  # xyxy, pixels of the original image
+LARGEST_SIDE = 2**31 - 1  # pixels; a larger one that a file declares is wrong as well
 Object = tuple[Box, int, bool]  # box, label, ignore
 
 
@@ -41,7 +42,7 @@ class Index:
         files, sizes, objects, first = [], [], [], [0]
         for entry in entries:
             files.append(entry.file)
-            sizes.append(entry.size or (0, 0))
+            sizes.append([min(side, LARGEST_SIDE) for side in entry.size or (0, 0)])
             objects += entry.objects
             first.append(len(objects))
         boxes, labels, ignore = zip(*objects, strict=True) if objects else ((), (), ())

@@ -119,6 +119,8 @@ class Loader:
                 raise UserError(
                     f"{errors[0].args[1]}, nor any other of a process's share of a batch"
                 )
+            if len(self.dataset) < self.images:  # a video ends before the length that it stated
+                break
         if unread and not read:
             raise UserError(f"not one image could be read; the first: {unread}")
 

@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.regular_file import read_regular
 
 LARGEST = 3.4028234663852886e38  # of float32
+LARGEST_FILE = 2**32  # bytes; Python objects of them take ten times as much
+GZIP = b"\x1f\x8b"
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; UserError if it does not exist or is not JSON."""
+    """The content of a JSON file in UTF-8 or UTF-16; UserError if it is none, with the reason."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        data = read_regular(path, LARGEST_FILE)
+        if data.startswith(GZIP):
+            raise UserError(f"{path}: got a gzip file, expected a JSON file: unpack it first")
+        return json.loads(data)
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror or error}; expected a JSON file: check the path"
@@ -21,10 +27,14 @@ def read_json(path: str | Path) -> Any:
         raise UserError(
             f"{path}: got binary data, expected a JSON file (text): check the path"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: got no JSON ({error}), expected a JSON file") from None
+    except RecursionError:
+        raise UserError(f"{path}: got no JSON (nested too deeply), expected a JSON file") from None
+    except ValueError as error:
+        reason = str(error).split(";")[0]  # of a number of 5000 digits: advice to programmers
+        raise UserError(f"{path}: got no JSON ({reason}), expected a JSON file") from None
 
 
 def is_finite(value: Any) -> bool:
     """Whether a value of a JSON file is a number that float32 can hold."""
-    return isinstance(value, int | float) and abs(value) <= LARGEST
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= LARGEST

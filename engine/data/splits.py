@@ -1,5 +1,6 @@
 """Finds the images of a split: the dataset's own split, a list's, or a random share of train."""
 
+import codecs
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.errors import UserError, did_you_mean
+from engine.regular_file import read_regular
+
+VAL = ("val", "valid", "validation")  # what the split is called, the first that is there
 
 
 class SplitSource(NamedTuple):
@@ -41,15 +45,15 @@ def find_split(
             f"{', '.join(sorted(own))}"
         )
     names = list_names(lists) if lists is not None else sorted(own) or ["train"]
+    val = next((name for name in VAL if name in names), None)
     held_out_from_train = (
-        split in ("train", "val") and "val" not in names and "train" in names and val_share > 0
+        split in ("train", "val") and val is None and "train" in names and val_share > 0
     )
-    source = "train" if held_out_from_train else split
+    source = "train" if held_out_from_train else val if split == "val" and val else split
     if source not in names:
         raise UserError(f"no split '{split}' in {lists or root}; {_there_are(split, names, own)}")
-    return SplitSource(
-        source, None if lists is None else Path(lists, f"{source}.txt"), held_out_from_train
-    )
+    file = None if lists is None else Path(lists).expanduser() / f"{source}.txt"
+    return SplitSource(source, file, held_out_from_train)
 
 
 def list_names(folder: str) -> list[str]:
@@ -68,10 +72,21 @@ def _there_are(split: str, names: list[str], own: Collection[str]) -> str:
 
 
 def list_rows(file: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each row of a list; blank rows are skipped."""
-    # Decoded as the file system decodes names, so that any name can match.
-    text = file.read_text("utf-8-sig", errors="surrogateescape")
-    for number, row in enumerate(text.splitlines(), 1):
+    """Number, from 1, and text of each row of a list; blank rows are skipped.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        data = read_regular(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; expected a list, a name a row") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # of Windows' PowerShell
+        text = data.decode("utf-16", errors="replace")
+    else:  # decoded as the file system decodes names, so that any name can match
+        text = data.decode("utf-8-sig", errors="surrogateescape")
+    rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # a name may hold others
+    for number, row in enumerate(rows, 1):
         if row.strip():
             yield number, row.strip()
 

@@ -1,15 +1,30 @@
 """CSV files with a row of names on top."""
 
 import csv
+import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
-from engine.data.image_dataset import escapes_root
+from engine.data.image import IMAGE_SUFFIXES
+from engine.data.image_dataset import escapes_root, plain_path
 from engine.errors import UserError, did_you_mean
+from engine.regular_file import is_file_name, open_regular
+
+MAX_LINE = 2**17  # characters
 
 
-def read_table(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The number of each row's line, and its values by the keys of `columns`; "" where one ends.
+class TableRow(NamedTuple):
+    """One row of a table."""
+
+    number: int  # of its first line, from 1
+    values: dict[str, str]  # by the keys of `columns`; "" where the row ends before
+    defect: str | None = None  # why it cannot be used
+
+
+def read_table(file: Path, columns: Mapping[str, str]) -> Iterator[TableRow]:
+    """The rows below the top one; blank ones are skipped.
 
     Args:
         file: CSV of commas, or of semicolons or tabs where the top row has no comma; UTF-8.
@@ -19,29 +34,74 @@ def read_table(file: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, di
         UserError: the file cannot be read, or lacks a column.
     """
     try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            top = lines.readline()
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as lines:
+            top = lines.readline(MAX_LINE)
             lines.seek(0)
             mark = next((mark for mark in ",;\t" if mark in top), ",")
-            rows = csv.DictReader(lines, delimiter=mark, restval="", skipinitialspace=True)
-            names = [name.strip() for name in rows.fieldnames or ()]
-            rows.fieldnames = names
-            _check(file, columns, names)
-            for row in rows:
-                yield rows.line_num, {key: row[name].strip() for key, name in columns.items()}
+            rows = _parse(lines, mark)
+            _, names, reason = next(rows, (1, [], None))
+            names = [name.strip() for name in names]
+            _check(file, columns, names, reason)
+            places = {key: names.index(name) for key, name in columns.items()}
+            yield from (_row(*row, names, places) for row in rows)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}; expected a CSV file") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{file}: no CSV in UTF-8 ({error}); save it as such") from None
 
 
-def _check(file: Path, columns: Mapping[str, str], names: list[str]) -> None:
+def _parse(lines: TextIO, mark: str) -> Iterator[tuple[int, list[str], str | None]]:
+    """Line number, cells and defect of each row; a row is one line.
+
+    A row with line breaks in quotes is a defect: a quote that was left open looks the same, and
+    would take the rows behind it along.
+    """
+    for number, line in enumerate(_lines(lines), 1):
+        if len(line) == MAX_LINE:
+            yield number, [line[:80]], f"a line of {MAX_LINE} characters or more"
+        elif '"' not in line:  # nearly all
+            if line.strip():
+                yield number, line.rstrip("\r\n").split(mark), None
+        else:
+            yield number, *_quoted(line, mark)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines; of a longer one the first `MAX_LINE` characters."""
+    while line := file.readline(MAX_LINE):
+        rest = line
+        while len(rest) == MAX_LINE and not rest.endswith("\n"):
+            rest = file.readline(MAX_LINE)
+        yield line
+
+
+def _quoted(line: str, mark: str) -> tuple[list[str], str | None]:
+    """The cells of a line with quotes, and its defect."""
+    try:
+        return next(csv.reader([line], delimiter=mark, skipinitialspace=True, strict=True)), None
+    except csv.Error as error:
+        return [line], f"a quote is left open ({error}): expected a row in one line"
+
+
+def _row(
+    number: int, cells: list[str], defect: str | None, names: list[str], places: Mapping[str, int]
+) -> TableRow:
+    if not defect and any(cell.strip() for cell in cells[len(names) :]):
+        defect = f"{len(cells)} cells, the top row has {len(names)}"
+    padded = cells + [""] * (len(names) - len(cells))
+    return TableRow(number, {key: padded[at].strip() for key, at in places.items()}, defect)
+
+
+def _check(file: Path, columns: Mapping[str, str], names: list[str], reason: str | None) -> None:
     for key, name in columns.items():
         if name not in names:
+            found = reason or f"the top row has {', '.join(names) or 'nothing'}"
             raise UserError(
-                f"{file}: no column '{name}' for dataset.columns.{key}, the top row has "
-                f"{', '.join(names) or 'nothing'}{did_you_mean(name, names)}"
+                f"{file}: no column '{name}' for dataset.columns.{key}, {found[:200]}"
+                f"{did_you_mean(name, names)}"
             )
+        if names.count(name) > 1:
+            raise UserError(f"{file}: {names.count(name)} columns '{name}', expected one")
 
 
 def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Path | None]:
@@ -56,14 +116,26 @@ def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Pat
     return own, None
 
 
-def check_image(folder: str, name: str) -> None:
-    """Refuse a row's file name that is no image in `folder`, by a ValueError."""
-    if not name or escapes_root(name):
-        raise ValueError(f"filename '{name}' is none below the folder of the images")
-    if not Path(folder, name).is_file():
+def image_name(folder: str, name: str) -> str:
+    """The path below `folder` of the image that a row names, with or without its ending.
+
+    Raises:
+        ValueError: there is no such image, or more than one.
+    """
+    path = plain_path(folder, name)
+    if not is_file_name(path) or escapes_root(path):
+        raise ValueError(f"filename '{name}' is none below the folder of the images, {folder}")
+    if os.path.isfile(os.path.join(folder, path)):
+        return path
+    found = [path + s for s in IMAGE_SUFFIXES if os.path.isfile(os.path.join(folder, path + s))]
+    if len(found) > 1:
+        raise ValueError(f"'{name}' may be {' or '.join(found)}: write its ending")
+    if not found:
         raise ValueError(f"no image {name} in {folder}")
+    return found[0]
 
 
 def column_values(files: Iterable[Path], columns: Mapping[str, str], key: str) -> list[str]:
-    """The sorted values of a column of all files, empty ones left out."""
-    return sorted({row[key] for file in files for _, row in read_table(file, columns)} - {""})
+    """The sorted values of a column of all files, empty ones and defective rows left out."""
+    rows = (row for file in files for row in read_table(file, columns))
+    return sorted({row.values[key] for row in rows if not row.defect} - {""})

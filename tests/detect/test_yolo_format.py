@@ -67,21 +67,73 @@ def test_names_of_the_classes(yolo, tmp_path):
     yaml = tmp_path / "data.yaml"
     yaml.write_text("nc: 3\nnames: [x, y, 3]\n")
     assert yolo().classes == ["x", "y", "3"]
-    for wrong in (
-        "names: {1: a, 2: b}",
-        "- a",
-        "names: [a",
-        "nc: 3",
-        "names: !!python/object:x {}",
-    ):
-        yaml.write_text(wrong)
-        with pytest.raises(UserError, match=r"data\.yaml: expected names: \[\.\.\.\]"):
-            yolo()
     yaml.unlink()
     with pytest.raises(UserError, match=r"expected data\.yaml or classes\.txt in it"):
         yolo()
     (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
     assert yolo().classes == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b"names: [no, yes]", ["no", "yes"]),
+        (b"names: [010, 1_0, 1e3, 0x1F, 12:30, null, ~, 2020-01-01, .inf]",
+         ["010", "1_0", "1e3", "0x1F", "12:30", "null", "~", "2020-01-01", ".inf"]),
+        (b"names: {1: dog, 0: cat}", ["cat", "dog"]),
+        (b"names:\n  - 'a: b'\n  - \"\\u00e9\"\n", ["a: b", "\u00e9"]),
+        (b"\xef\xbb\xbfnames: [a]", ["a"]),
+        ("names: [\u00e9]".encode("utf-16"), ["\u00e9"]),
+        (b"x: &x [train]\ny: *x\nnames: [a, b]", ["a", "b"]),
+    ],
+)  # fmt: skip
+def test_a_class_has_the_name_that_is_written(yolo, tmp_path, text, names):
+    (tmp_path / "data.yaml").write_bytes(text)
+    for file in tmp_path.rglob("labels/**/*.txt"):
+        file.write_text("")
+    assert yolo().classes == names
+
+
+LAUGHS = b"a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 12)
+)
+MERGES = b"m0: &m0 {k: 1}\n" + b"".join(
+    b"m%d: &m%d {<<: [%s]}\n" % (i, i, b", ".join([b"*m%d" % (i - 1)] * 9)) for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"names: person", "names is 'person', a text"),
+        (b"names: 7", "names is '7', a text"),
+        (b"names:", "names is '', a text"),
+        (b"names: {1: a, 2: b}", "names has the keys 1, 2"),
+        (b"names: {0: a, 0: b}", "names has the keys 0, 0"),
+        (b"names: {0: a, 2: b}", "names has the keys 0, 2"),
+        (b"names: {[0]: a}", "names has the keys"),
+        (b"names: [a]\nnames: [b]", "2 keys 'names'"),
+        (b"names: [a, [b]]", "name 1 is no text"),
+        (b"names: [a, '']", "name 1 is no text"),
+        (b"names: {0: }", "name 0 is no text"),
+        (b"nc: 3", "0 keys 'names'"),
+        (b"- a", "0 keys 'names'"),
+        (b"", "0 keys 'names'"),
+        (b"names: [a", "no YAML"),
+        (b"names: !!python/object:x {}", "names is empty"),
+        (b"names: *a", "no YAML"),
+        (b"names: [\x00]", "no YAML"),
+        (b"names: [\xe9]", "no YAML"),
+        (b"[" * 50_000, "nested too deeply"),
+        (b"#" * 5_000_000, "5000000 bytes, more than the 4194304"),
+        (LAUGHS + b"names: *a11", "name 0 is no text"),
+        (MERGES + b"names: *m11", "names has the keys <<"),
+    ],
+)
+def test_names_that_are_none_are_refused_and_never_expanded(yolo, tmp_path, text, message):
+    (tmp_path / "data.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=rf"data\.yaml: {message}.*; expected a list under names"):
+        yolo()
 
 
 def test_splits_may_lie_outside(yolo, tmp_path):

@@ -2,7 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.data.augment import Augment
 from engine.data.files import Files, Video
+from engine.data.loader import Loader
 from engine.errors import UserError
 
 
@@ -58,3 +60,21 @@ def test_frames_come_in_any_order(tmp_path):
 def test_on_error_is_one_of_two_words(folder):
     with pytest.raises(UserError, match="^on_error=skipp: expected fail or skip"):
         Files(source=str(folder), on_error="skipp")
+
+
+@pytest.mark.parametrize("stated", [3, 4, 2_000_000, 2**31 - 1])
+def test_a_video_ends_where_its_frames_end(tmp_path, stated):
+    path = tmp_path / "film.avi"
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
+    for _ in range(3):
+        film.write(np.zeros((32, 32, 3), np.uint8))
+    film.release()
+    data = bytearray(path.read_bytes())
+    for name, place in ((b"avih", 24), (b"strh", 40)):  # dwTotalFrames, dwLength
+        data[data.index(name) + place : data.index(name) + place + 4] = stated.to_bytes(4, "little")
+    path.write_bytes(data)
+    video = Video(source=str(path))
+    loader = Loader(dataset=video, augment=Augment(), size=(32, 32), batch_size=2)
+    assert sum(len(batch.meta) for batch in loader) == len(video) == 3
+    reasons = [row["reason"] for row in video.report]
+    assert reasons == [f"{path}: ends after 3 of {stated} stated frames"] * (stated > 3)
