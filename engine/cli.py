@@ -58,7 +58,7 @@ def _resumed() -> str:
     if not given:
         return "train"
     at = given[-1]
-    path: str | None = sys.argv[at].partition("=")[2]
+    path: str | None = re.sub(r"^(['\"])(.*)\1$", r"\2", sys.argv[at].partition("=")[2])
     arguments = [a for i, a in enumerate(sys.argv[1:], 1) if i not in given]
     if path == "auto":
         if any(re.fullmatch(r"\+*overwrite=(true|True|1)", a) for a in arguments):

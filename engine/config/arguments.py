@@ -13,6 +13,7 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from engine.config import keys
 from engine.config.choices import WEIGHTS, check_choice, check_search_path
@@ -20,6 +21,7 @@ from engine.config.meant import meant
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
+QUOTE = "quote odd characters twice: \"key='a b=c'\""
 SCRIPTS = ("train", "eval", "predict")
 # Each of these alone asks for something else than a run.
 ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
@@ -38,17 +40,23 @@ def check_arguments(name: str, config_name: str) -> None:
         UserError: with what the user meant, as far as that can be guessed.
     """
     given = _flags(sys.argv[1:], name, config_name)
-    parser = OverridesParser.create()
     sweep = given.multirun or "hydra.mode=MULTIRUN" in given.overrides
     _refuse_words([a for a in given.overrides if not re.match(r"~[\w$]|[+~]*[\w$][^=]*=", a)], name)
     for text in given.overrides:
-        override = parser.parse_override(text)
+        override = _read(text)
         if override.is_sweep_override() and not sweep:
             _refuse_sweep(override, text, name)
         if override.key_or_group in keys.groups() and not override.is_sweep_override():
             check_choice(override, text, config_name)
         if override.key_or_group == "hydra.searchpath":
             check_search_path(override.value())
+
+
+def _read(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UserError(f"{text}: cannot be read; {QUOTE}") from error
 
 
 def _flags(arguments: list[str], name: str, config_name: str) -> Namespace:

@@ -9,7 +9,7 @@ from enum import EnumMeta
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.config import keys
@@ -20,15 +20,12 @@ from engine.config.schema import CONFIGS
 from engine.errors import did_you_mean
 
 CHECKPOINT_COMMANDS = ("eval", "predict", "resume")
-QUOTE = "quote odd characters twice: \"key='a b=c'\""
 
 
 def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     """The error of composing `config_name` for this command line, in one line."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_option(error.missing_cfg_file, list(error.options or ()), arguments)
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; {QUOTE}"
     text = str(error).strip()
     if key := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(_with_inner_key(key[1], error), config_name, arguments)
