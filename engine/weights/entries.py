@@ -76,7 +76,7 @@ def _is_preprocessing(value: Any) -> bool:
         return False
     size, colour = value.get("size"), value.get("colour", "RGB")
     sides = isinstance(size, list | tuple) and len(size) == 2
-    triples: list[Any] = [value.get(key) for key in ("mean", "std")]
+    triples: Any = (value.get("mean"), value.get("std"))
     return (
         sides
         and all(is_count(side) and side for side in size)
