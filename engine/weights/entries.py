@@ -81,7 +81,7 @@ def _is_preprocessing(value: Any) -> bool:
         sides
         and all(is_count(side) and side for side in size)
         and all(isinstance(t, list | tuple) and len(t) == 3 for t in triples)
-        and all(is_finite(number) for triple in triples for number in triple)
+        and all(is_finite(number) for triple in triples for number in triple or ())
         and all(number > 0 for number in value["std"])
         and (value.get("resize") is None or (is_finite(value["resize"]) and value["resize"] > 0))
         and value.get("interpolation") in (None, "bilinear", "bicubic")
