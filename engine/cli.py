@@ -10,85 +10,30 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.config import resume
-from engine.config.check import check_values
-from engine.config.renamed import new_key, new_option
+from engine.config.arguments import check_arguments, expand_home
+from engine.config.check import check_resolves, check_values
+from engine.config.explain import explain
 from engine.config.schema import CONFIGS
-from engine.errors import Stopped, UserError, did_you_mean
+from engine.errors import Stopped, UserError
 
 # Under torchrun only rank 0 writes the run folder's files and the console.
 SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]",
           "~hydra.job_logging.handlers.file"]  # fmt: skip
 
 logging.raiseExceptions = False  # a closed pipe (`| head`) is no error
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    for key in node if isinstance(node, DictConfig) and not node._is_none() else ():
-        yield f"{prefix}{key}"
-        if not OmegaConf.is_missing(node, key):
-            yield from _keys(node[key], f"{prefix}{key}.")
-
-
-def _groups() -> set[str]:
-    return {p.name for p in CONFIGS.iterdir() if p.is_dir()}
-
-
-def _options(group: str) -> list[str]:
-    files = [p.relative_to(CONFIGS / group) for p in (CONFIGS / group).rglob("*.yaml")]
-    return sorted(p.with_suffix("").as_posix() for p in files if not p.parts[0].startswith("_"))
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Return every key of the configuration composed with the groups of the command line."""
-    selectors = (*_groups(), "hydra.searchpath")
-    choices = [a for a in sys.argv[1:] if a.split("=")[0] in selectors and "," not in a]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            return list(_keys(hydra.compose(config_name, overrides=choices)))
-        except HydraException:  # one of the choices is the mistake
-            return list(_keys(hydra.compose(config_name)))
-
-
-def _explain(error: Exception, config_name: str) -> str:
-    """Return Hydra's error in one line: what was got, what is expected."""
-    key = re.search(r"Could not override '([^']+)'", str(error))
-    if isinstance(error, MissingConfigException) and (missing := error.missing_cfg_file):
-        group, _, option = missing.rpartition("/") if error.options else missing.partition("/")
-        options = error.options or _options(group)  # in folders Hydra knows of none
-        if now := new_option(group, option):
-            return f"{group}={option}: this is called {group}={now} now"
-        hint = did_you_mean(option, options)
-        return f"{group}={option}: no such {group}{hint or ';'} there are: {', '.join(options)}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read; quote odd characters: \"key='a b=c'\""
-    group = key[1].split(".")[0] if key else ""
-    in_checkpoint = {*_groups(), "image_size", "preprocessing"}
-    if key and config_name in ("eval", "predict", "resume") and group in in_checkpoint:
-        return f"{key[1]}: the checkpoint determines {group}; choose it when training starts"
-    if key:
-        known = _known_keys(config_name)
-        if now := new_key(key[1], known, config_name):
-            return f"{key[1]}: this key is called {now} now"
-        hint = did_you_mean(key[1], known)
-        return f"{key[1]}: no such key{hint} (`--cfg job` lists them all)"
-    lines = [str(error).replace("Error merging override ", "").split("\n")[0]]
-    if error.__cause__ is not None:
-        lines.append(str(error.__cause__).split("\n")[0])
-    return ": ".join(line for line in lines if line)
 
 
 def _config_name(name: str) -> str:
@@ -113,7 +58,7 @@ def _resumed() -> str:
     if not given:
         return "train"
     at = given[-1]
-    path: str | None = sys.argv[at].partition("=")[2]
+    path: str | None = re.sub(r"^(['\"])(.*)\1$", r"\2", sys.argv[at].partition("=")[2])
     arguments = [a for i, a in enumerate(sys.argv[1:], 1) if i not in given]
     if path == "auto":
         if any(re.fullmatch(r"\+*overwrite=(true|True|1)", a) for a in arguments):
@@ -190,12 +135,13 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
         def job(cfg: DictConfig) -> Any:
             try:
+                check_resolves(cfg)
                 check_values(cfg)
                 return task(cfg)
             except UserError as error:
                 exit_codes.append(_print_error(str(error)))
             except (HydraException, OmegaConfBaseException) as error:
-                exit_codes.append(_print_error(_explain(error, name)))
+                exit_codes.append(_print_error(explain(error, name, sys.argv[1:])))
             except Exception:
                 traceback.print_exc()
                 exit_codes.append(1)
@@ -218,14 +164,15 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
     try:
+        sys.argv[1:] = map(expand_home, sys.argv[1:])
         config_name = _config_name(name)
+        check_arguments(name, config_name)
         _check_torchrun(name)
+        warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
         sys.stdout.flush()
     except UserError as error:
         return _rank_zero_error(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return _rank_zero_error(_explain(error, config_name))
     except Stopped as stopped:
         return _rank_zero_error(stopped.args[1], 128 + stopped.args[0])
     except KeyboardInterrupt:
@@ -233,7 +180,11 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
     except BrokenPipeError:  # `eval.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
+        if isinstance(error, HydraException) or not error.filename:
+            return _rank_zero_error(explain(error, config_name, sys.argv[1:]))
         return _rank_zero_error(f"{error.strerror}: {error.filename}; set hydra.run.dir=FOLDER")
+    except Exception as error:  # of composing: a job prints its own
+        return _rank_zero_error(explain(error, config_name, sys.argv[1:]))
     return 0
 
 

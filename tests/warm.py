@@ -41,6 +41,8 @@ def load() -> None:
         for module in pkgutil.walk_packages(path, f"{package}."):
             if not module.name.endswith("__main__"):  # what `-m` runs is not imported first
                 importlib.import_module(module.name)
+    keys = importlib.import_module("engine.config.keys")
+    keys.known("train")  # Hydra looks for its plugins once
     gc.collect()
     gc.freeze()  # what is not touched stays shared
 

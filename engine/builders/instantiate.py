@@ -1,5 +1,6 @@
 """Checks nodes of the configuration against the constructors they name, and builds parts."""
 
+import importlib
 import inspect
 import typing
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
     try:
         target = hydra.utils.get_object(node["_target_"])
     except Exception as error:
-        raise UserError(f"{name}._target_: cannot import {node['_target_']} ({error})") from error
+        raise UserError(f"{name}._target_: {_not_imported(node['_target_'], error)}") from error
     params = inspect.signature(target).parameters
     types = hints(target)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in params.values())
@@ -67,6 +68,23 @@ def hints(target: Any) -> dict[str, Any]:
     if inspect.isclass(target) and issubclass(target, Optimizer):  # torch's have no ranges
         return {**found, **OPTIMIZER_RANGES}
     return found
+
+
+def _not_imported(target: Any, error: Exception) -> str:
+    """Why a class cannot be imported, in one line."""
+    package = str(target).partition(".")[0]
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as missing:
+        if missing.name == package:
+            return (
+                f"no package '{package}' for {target}; put the folder that holds it in PYTHONPATH: "
+                f"PYTHONPATH=FOLDER python train.py ..."
+            )
+    except Exception:  # its own error says more
+        pass
+    reason = " ".join(str(error.__cause__ or error).split())
+    return f"cannot import {target} ({reason})"
 
 
 def _plain(value: Any) -> Any:

@@ -6,10 +6,28 @@ from math import inf
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
+from engine.config.keys import keys
+from engine.config.meant import meant
 from engine.config.ranges import check_value
 from engine.config.schema import TrainConfig
-from engine.errors import UserError, did_you_mean
+from engine.errors import UserError
+
+
+def check_resolves(cfg: DictConfig) -> None:
+    """Refuse a value that refers to a key or variable that is not there, or to itself.
+
+    Raises:
+        UserError: naming the key.
+    """
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except InterpolationResolutionError as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{error.full_key}: {reason}; quote a $ that is text: \\$") from error
+    except RecursionError as error:
+        raise UserError("values refer to each other in a circle, or are nested too deep") from error
 
 
 def check_values(cfg: DictConfig, prefix: str = "") -> None:
@@ -46,7 +64,9 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
     known = [f.name for f in fields(OmegaConf.get_type(cfg) or TrainConfig)]
     for key in (str(k) for k in cfg if k not in known):
-        raise UserError(f"{key}: no such key{did_you_mean(key, known)}")
+        raise UserError(
+            f"{key}: no such key{meant(key, str(cfg[key]), [k for k in keys(cfg) if k != key])}"
+        )
 
 
 def save_interval(value: Any) -> tuple[float, float]:

@@ -6,8 +6,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
 from engine.builders.instantiate import check, part
-from engine.cli import _options
-from engine.config import schema
+from engine.config import keys, schema
 from engine.config.inherit import inherit
 from engine.errors import UserError
 
@@ -106,7 +105,7 @@ def test_a_base_is_included_by_others_and_offered_to_nobody(base):
     line = f"- _base/{base.stem}"
     files = [p for p in base.parent.parent.glob("*.yaml") if line in p.read_text()]
     assert len(files) > 3
-    assert not any("_base" in option for option in _options(base.parent.parent.name))
+    assert not any("_base" in option for option in keys.options(base.parent.parent.name))
 
 
 def test_precedence_of_groups():

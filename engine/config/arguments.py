@@ -1,0 +1,151 @@
+"""The command line before Hydra reads it: what is no key=value is answered here, ~ is expanded.
+
+No import of torch here: see `engine.cli`.
+"""
+
+import os
+import re
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from engine.config import keys
+from engine.config.choices import WEIGHTS, check_choice, check_search_path
+from engine.config.meant import meant
+from engine.config.schema import CONFIGS
+from engine.errors import UserError
+
+QUOTE = "quote odd characters twice: \"key='a b=c'\""
+SCRIPTS = ("train", "eval", "predict")
+# Each of these alone asks for something else than a run.
+ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
+
+
+def program(name: str) -> str:
+    """How a command is started."""
+    folder = "detect" if name == "kmeans" else "engine"
+    return f"{name}.py" if name in SCRIPTS else f"python -m {folder}.{name}"
+
+
+def check_arguments(name: str, config_name: str) -> None:
+    """Refuse arguments that Hydra would answer in many lines or misread.
+
+    Raises:
+        UserError: with what the user meant, as far as that can be guessed.
+    """
+    given = _flags(sys.argv[1:], name, config_name)
+    sweep = given.multirun or "hydra.mode=MULTIRUN" in given.overrides
+    _refuse_words([a for a in given.overrides if not re.match(r"~[\w$]|[+~]*[\w$][^=]*=", a)], name)
+    for text in given.overrides:
+        override = _read(text)
+        if override.is_sweep_override() and not sweep:
+            _refuse_sweep(override, text, name)
+        if override.key_or_group in keys.groups() and not override.is_sweep_override():
+            check_choice(override, text, config_name)
+        if override.key_or_group == "hydra.searchpath":
+            check_search_path(override.value())
+
+
+def _read(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UserError(f"{text}: cannot be read; {QUOTE}") from error
+
+
+def _flags(arguments: list[str], name: str, config_name: str) -> Namespace:
+    """The command line by Hydra's own parser; an option that it lacks is answered in one line."""
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message}; `{program(name)} --help` lists what there is")
+
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown and not unknown[0].startswith("-"):  # it stood behind an option: `a=1 --cfg job b=2`
+        given.overrides += unknown
+        rest = [a for a in arguments if a not in given.overrides]
+        sys.argv[1:] = [*rest, *given.overrides]
+    elif unknown:
+        flag, _, value = unknown[0].partition("=")
+        after = arguments[arguments.index(unknown[0]) + 1 :]
+        if not value and after and not after[0].startswith("-") and "=" not in after[0]:
+            value = after[0]
+        known = keys.known(config_name, arguments)
+        hint = meant(flag, value, known, config_name)
+        raise UserError(f"{unknown[0]}: settings are key=value, without dashes{hint}")
+    asked = [option for option in ALONE if getattr(given, option)]
+    if len(asked) > 1:
+        raise UserError(f"--{asked[0]} and --{asked[1]}: one of them at a time")
+    if given.resolve and not given.cfg:
+        raise UserError("--resolve: goes with --cfg job")
+    if given.experimental_rerun:
+        raise UserError("--experimental-rerun: reads a pickle, which can run code; never read here")
+    _check_config_name(given.config_name, config_name)
+    return given
+
+
+def _check_config_name(asked: str | None, config_name: str) -> None:
+    others = [path.stem for path in CONFIGS.glob("*.yaml") if path.stem != config_name]
+    if asked and Path(asked).stem in others:
+        raise UserError(
+            f"-cn {asked}: not a configuration of this command, which has {config_name}"
+        )
+
+
+def expand_home(text: str) -> str:
+    """`key=~/x` with the home folder for ~, also quoted, in a list, and after file://."""
+    head, equals, value = text.partition("=")
+    if not re.search(r"(^|[\[,'\"/])~", value):
+        return text
+    whole = re.fullmatch(r"(['\"]?)(~[^'\",]*)\1", value)
+    if whole:  # quoted, as a home folder may have odd characters
+        path = os.path.expanduser(whole[2]).replace("'", "\\'")
+        return f"{head}{equals}'{path}'" if path != whole[2] else text
+    home = re.compile(r"(?<=[\[,'\"])(file://)?(~[^/,\]'\"]*)(?=[/,\]'\"])")
+    return head + equals + home.sub(lambda m: (m[1] or "") + os.path.expanduser(m[2]), value)
+
+
+def _refuse_words(words: list[str], name: str) -> None:
+    """Refuse what is not key=value: usually a file, a folder or an option's name alone."""
+    if not words:
+        return
+    if words[0].startswith(("@", "=")):
+        raise UserError(f"{words[0]}: no key in front of it; expected key=value")
+    here = [_as_setting(word, name) for word in words]
+    known = f"; did you mean {' '.join(here)}?" if all(here) else f" (`{program(name)} --help`)"
+    raise UserError(f"{' '.join(words).strip() or repr('')}: expected key=value{known}")
+
+
+def _as_setting(word: str, name: str) -> str:
+    """The setting that a word alone stands for, or ""."""
+    path = Path(word)
+    if path.suffix.lower() in WEIGHTS:
+        return f"{'resume' if name == 'train' else 'checkpoint'}={word}"
+    if having := [group for group in keys.groups() if word in keys.options(group)]:
+        return f"{'model' if 'model' in having else having[0]}={word}"
+    if path.suffix in (".yaml", ".yml"):
+        return "dataset=yolo dataset.root=FOLDER" if name in SCRIPTS else ""
+    if name == "predict" and (path.suffix or path.exists()):
+        return f"source={word}"
+    return (
+        f"dataset=image_folder (or voc, coco, yolo) dataset.root={word}"
+        if word and path.is_dir()
+        else ""
+    )
+
+
+def _refuse_sweep(override: Override, text: str, name: str) -> NoReturn:
+    """Refuse several values where one run takes one."""
+    key, value = override.key_or_group, text.partition("=")[2]
+    lists = "" if key in keys.groups() else f"; a list is {key}=[{value}]"
+    if key == "image_size":
+        lists = f"; {key}=416 is a square, {key}=[{value}] a height and a width"
+    script = f"python {program(name)}" if name in SCRIPTS else program(name)
+    raise UserError(f"{text}: several values are a sweep: {script} -m {text}{lists}")
