@@ -103,7 +103,7 @@ class CrossEntropy(nn.Module):
             reduction="none",
         ).view(logits.shape[:2])
         known = (labels > 0).any(-1) if shares else labels >= 0  # [B, A]
-        weight, count = slot_weight(output, assigned) * known, known.sum().clamp(min=1)
+        weight, count = slot_weight(output, assigned) * known, mean_count(known.sum())
         terms = {"class": (losses * weight).sum() / count}
         if self.entropy:
             negative = (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
@@ -133,10 +133,19 @@ class MSE(nn.Module):
         logits, labels = output.logits, assigned.labels
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
         errors = (scores - one_hot(labels, logits.shape[-1])).square()  # [B, A, C]
-        counted = labels >= 0 if labels.ndim == 2 else labels != IGNORE
-        errors = errors * (counted if counted.ndim == 3 else counted[..., None])
-        total = (errors.sum(-1) * slot_weight(output, assigned)).sum()
-        return {"class": total / num_positives(labels)}
+        counted = self._counted(labels)
+        total = ((errors * counted).sum(-1) * slot_weight(output, assigned)).sum()
+        return {"class": total / mean_count(counted.any(-1).sum())}
+
+    def _counted(self, labels: Tensor) -> Tensor:
+        """Mask [B, A, C or 1]; of several labels under a softmax, the slots that have one."""
+        if labels.ndim == 2:
+            return (labels >= 0)[..., None]
+        return (
+            (labels > 0).any(-1, keepdim=True)
+            if self.activation == "softmax"
+            else (labels != IGNORE)
+        )
 
 
 class BCE(nn.Module):

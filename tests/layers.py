@@ -19,6 +19,7 @@ FLOORS = (  # of engine/, the top first
     ("network",),
     ("protocols", "cli"),
     ("structures", "config", "whole_file"),
+    ("objects",),
     ("record", "console", "errors", "regular_file"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}

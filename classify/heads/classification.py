@@ -42,8 +42,8 @@ class ClassificationHead(nn.Module):
         Where training mixes images (mixup, cutmix), shares of the classes [B, S, K] under both.
         """
         batch, slots = output.logits.shape[:2]
-        # More labels than images: some are mixed. Reading the scores would be a device sync.
-        one = self.activation == "softmax" and len(objects) <= batch
+        mixed = objects.has_shares or len(objects) > batch
+        one = self.activation == "softmax" and not mixed
         labels = (self._label if one else self._shares)(batch, objects)[:, None]
         return Assigned(labels.expand(-1, slots, *labels.shape[2:]))
 
@@ -62,10 +62,14 @@ class ClassificationHead(nn.Module):
         return torch.where(share > 0, share, absent).view(batch, self.num_classes)
 
     def decode(self, output: Output) -> Objects:
-        """The best few classes of each image, best first, as objects that fill it."""
+        """The best few classes of each image, best first, as objects that fill it.
+
+        Of equal scores the lower class comes first.
+        """
         logits = output.logits[:, 0]  # [B, K]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
-        best, labels = scores.topk(self.top)  # [B, top]
+        best, labels = scores.sort(descending=True, stable=True)  # topk orders equals at random
+        best, labels = best[:, : self.top], labels[:, : self.top]  # [B, top]
         image = torch.arange(len(logits), device=logits.device)[:, None].expand_as(labels)
         boxes = output.slots[:1].expand(labels.numel(), 4)
         return Objects(boxes, labels.flatten(), image.flatten(), best.flatten())

@@ -23,7 +23,8 @@ class TopK:
     """Top-1 and top-k accuracy, shares in 0..1, of images with one label.
 
     A k above the number of classes is left out, for it would always be 1; top1 is always there.
-    Expects the head to keep at least the k best classes of an image.
+    Expects the head to keep at least the k best classes of an image. Of classes with equal scores
+    the first in the dataset's order ranks first.
 
     `precision`, `recall` and `f1` are means over the classes that some image has; a class never
     predicted has 0. `entropy` is the mean over the images of -sum p ln p, in nats, where p are
@@ -69,7 +70,8 @@ class TopK:
         label = np.zeros(len(meta), np.int64)  # [B]
         label[true.batch_index.numpy()] = true.labels.numpy()
         image = predicted.batch_index.numpy()
-        order = np.lexsort((-predicted.scores.numpy(), image))  # by image, best first
+        by_class = predicted.labels.numpy()  # of equal scores the lower class first
+        order = np.lexsort((by_class, -predicted.scores.numpy(), image))  # by image, best first
         image, labels = image[order], predicted.labels.numpy()[order]
         place = np.arange(len(image)) - np.searchsorted(image, image)
         named = labels == label[image]

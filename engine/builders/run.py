@@ -2,11 +2,13 @@
 
 import torch
 from omegaconf import DictConfig
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from engine.builders.instantiate import part
 from engine.config.schema import Precision
+from engine.console import info
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
 from engine.network import Network
@@ -39,6 +41,7 @@ def prepare(
         UserError: naming the keys that do not work here.
     """
     precision = precision or resolve(cfg.trainer.precision, device)
+    _note_accumulation(cfg, network)
     network, ema = _placed(cfg, network, device, precision)
     finetune = part(cfg.finetune, "finetune")
     clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
@@ -63,6 +66,24 @@ def prepare(
         plateau_factor=ScheduleOptions.plateau_factor.of(factor),
         mark=StepTimer(device) if cfg.profile else lambda part: None,
     )
+
+
+def _note_accumulation(cfg: DictConfig, network: Network) -> None:
+    """Print in what a step of several batches is not one of a batch of all their images.
+
+    The number of a detector's positives, which its loss is divided by, is known only when a batch
+    has passed the network, and then the batches before it are gone.
+    """
+    count = cfg.trainer.accumulate
+    normalised = any(isinstance(module, _BatchNorm) for module in network.modules())
+    own = ["divisor of its loss, the number of its objects"] * ("boxes" in network.head.outputs)
+    own += ["batch statistics"] * normalised
+    if count > 1 and own:
+        info(
+            f"trainer.accumulate={count}: each of the {count} batches of a step has its own "
+            f"{' and its own '.join(own)}, so a step is close to, not equal to, that of "
+            f"loader.batch_size={count * cfg.loader.batch_size}"
+        )
 
 
 def _placed(

@@ -46,7 +46,7 @@ class TrainerConfig:
     epochs: Count = 40
     minutes: Positive | None = None  # a budget: the schedule ends with it, whichever comes first
     precision: Precision = Precision.auto
-    accumulate: Count = 1  # batches a step
+    accumulate: Count = 1  # batches a step, whose losses are averaged
     eval_every: Count = 5  # epochs; the last epoch is always evaluated
     save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
     patience: Count | None = None  # evaluations without a better one that end the run

@@ -1,5 +1,8 @@
 """Heads that say a class of the whole image."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,7 +16,7 @@ from classify.heads.mlp import MLP
 from classify.heads.stacked_linear import StackedLinear
 from classify.losses import BCE, MSE, CrossEntropy, Focal
 from engine.errors import UserError
-from engine.structures import IGNORE, Objects, Output
+from engine.structures import IGNORE, Meta, Objects, Output, Record, Sample, collate
 
 CLASSES, CHANNELS, SIZE = 5, (4, 6, 8), (96, 128)
 HEADS = {
@@ -102,6 +105,42 @@ def test_mixed_images_get_shares_of_their_classes():
             [0, 0, 0, 0, 1],
             [0.25, IGNORE, 0, 0, 0],
         ]
+
+
+def mixed_sample(*labels, scores=None):
+    record = Record("x", "x.png", np.array(labels, np.int64))
+    meta = Meta(0, "x", "x.png", SIZE, np.eye(3)[:2])
+    scores = None if scores is None else np.array(scores, np.float32)
+    return Sample(np.zeros((*SIZE, 3), np.uint8), record, meta, scores)
+
+
+@pytest.mark.parametrize("device", ["cpu", "other"])
+def test_shares_stay_where_as_many_images_have_no_label(device):
+    # Two labels, none, one label mixed with an image without one, none: three of four.
+    batch = collate([mixed_sample(1, 3, scores=[0.75, 0.25]), mixed_sample(),
+                     mixed_sample(2, scores=[0.5]), mixed_sample()])  # fmt: skip
+    objects = batch.objects
+    if device == "other":  # without a value: reading one there would be a sync
+        objects = objects.to("meta")
+        assert objects.has_shares and not truth([0], [1]).to("meta").has_shares
+        objects = type(objects)(**vars(batch.objects))
+    for activation in ("softmax", "sigmoid"):
+        head = make("linear", activation)
+        labels = head.assign(Output(torch.zeros(4, 1, CLASSES)), objects).labels
+        assert labels[:, 0].tolist() == [
+            [0, 0.75, 0, 0.25, 0], [0, 0, 0, 0, 0], [0, 0, 0.5, 0, 0], [0, 0, 0, 0, 0]
+        ]  # fmt: skip
+
+
+def test_of_equal_scores_the_lower_class_comes_first():
+    for activation, classes in product(("softmax", "sigmoid"), (5, 40)):
+        head = Linear(channels=(4,), num_classes=classes, activation=activation, top=classes)
+        found = head.decode(Output(torch.zeros(3, 1, classes), slots=torch.zeros(1, 4)))
+        assert found.labels.view(3, classes).tolist() == [list(range(classes))] * 3
+        logits = torch.zeros(1, 1, classes)
+        logits[0, 0, 3] = 1
+        few = Linear(channels=(4,), num_classes=classes, activation=activation, top=3)
+        assert few.decode(Output(logits, slots=torch.zeros(1, 4))).labels.tolist() == [3, 0, 1]
 
 
 def test_the_best_few_are_decoded_best_first():

@@ -235,6 +235,11 @@ def test_squared_error_of_probabilities():
     # Sigmoid 3/4 and 1/2, 1/2 and 1/2; the second image's class 0 is ignored.
     loss = MSE(activation="sigmoid")(output, Assigned(torch.tensor([[[1, 1]], [[IGNORE, 0]]])))
     assert loss["class"].item() == pytest.approx((1 / 16 + 1 / 4 + 1 / 4) / 2)
+    # An image without a label does not count under a softmax, whichever form the labels have:
+    # (3/4 - 3/4) ** 2 + (1/4 - 1/4) ** 2 = 0, and of a label alone 2 / 16.
+    shares = MSE()(output, Assigned(torch.tensor([[[0.75, 0.25]], [[0.0, 0.0]]])))["class"].item()
+    labels = MSE()(output, Assigned(torch.tensor([[0], [BACKGROUND]])))["class"].item()
+    assert (shares, labels) == pytest.approx((0, 2 / 16), abs=1e-6)
     nothing = MSE()(output, Assigned(torch.tensor([[IGNORE], [BACKGROUND]])))["class"]
     assert nothing.item() == 0
 

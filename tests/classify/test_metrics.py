@@ -50,6 +50,15 @@ def test_images_may_come_in_any_order():
     assert top(predicted, whole([3, 1], [1, 0]), 2, k=(1, 2)) == {"top1": 0.5, "top2": 1}
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_of_equal_scores_the_lower_class_ranks_first_in_any_order(order):
+    # a, b and c with scores .4, .4, .2: ranks 0, 1, 2
+    scores = [[0.4, 0.4, 0.2][k] for k in order]
+    for label, found in ((0, [1, 1]), (1, [0, 1]), (2, [0, 0])):
+        predicted = whole(order, [0, 0, 0], scores)
+        assert list(top(predicted, whole([label], [0]), 1, k=(1, 2)).values()) == found
+
+
 def test_equals_topk_of_the_scores():
     scores = torch.rand(50, 6, generator=torch.Generator().manual_seed(0))
     true = torch.arange(50) % 6

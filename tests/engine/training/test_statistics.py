@@ -1,6 +1,5 @@
 """Running statistics of batch normalisation in short runs, and networks that answer alike."""
 
-import logging
 from functools import cache
 
 import hydra
@@ -20,6 +19,7 @@ from engine.config.schema import CONFIGS, Precision
 from engine.data.image import write_rgb
 from engine.network import Network
 from engine.structures import Output
+from engine.training import same_answer
 from engine.training.loop import evaluate_network
 from engine.training.same_answer import SameAnswer
 from engine.training.statistics import BatchStatistics
@@ -175,13 +175,9 @@ class Constant(nn.Module):
 
 @pytest.fixture
 def messages(monkeypatch):
-    found, listener = [], logging.Handler()
-    listener.emit = lambda record: found.append(record.getMessage())
-    logger = logging.getLogger("onelook")
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    logger.addHandler(listener)
-    yield found
-    logger.removeHandler(listener)
+    found = []
+    monkeypatch.setattr(same_answer, "info", found.append)
+    return found
 
 
 @pytest.mark.parametrize(("spread", "lines"), [(0.0, 1), (1e-8, 1), (1e-2, 0)])

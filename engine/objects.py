@@ -1,0 +1,132 @@
+"""The objects of a batch of images, true or predicted.
+
+Letters: M objects, K classes. Boxes are xyxy, in pixels of the network's input or of the original
+image; `engine.structures` says where.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.record import Record, is_outside
+
+
+@dataclass
+class Objects:
+    """The objects of a batch, true or predicted, in flat tensors over all images.
+
+    Defaults: all of one image, score 1, not ignored, the area of the box. The labels of a network
+    that predicts boxes alone are BACKGROUND.
+    """
+
+    boxes: Tensor  # [M, 4] float32
+    labels: Tensor  # [M] int64 in 0..K-1
+    batch_index: Tensor = None  # type: ignore[assignment]  # [M] int64, row in the batch
+    scores: Tensor = None  # type: ignore[assignment]  # [M] float32; of truth 1, or mixup's share
+    ignore: Tensor = None  # type: ignore[assignment]  # [M] bool
+    area: Tensor = None  # type: ignore[assignment]  # [M] float32, square pixels
+
+    def __post_init__(self) -> None:
+        if self.batch_index is None:
+            self.batch_index = torch.zeros_like(self.labels)
+        if self.scores is None:
+            self.scores = torch.ones_like(self.labels, dtype=torch.float32)
+        if self.ignore is None:
+            self.ignore = torch.zeros_like(self.labels, dtype=torch.bool)
+        if self.area is None:
+            size = self.boxes[:, 2:] - self.boxes[:, :2]
+            self.area = size[:, 0] * size[:, 1]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the objects with `change` applied to every field."""
+        return type(self)(*(change(getattr(self, f.name)) for f in fields(self)))
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether scores of true objects are shares of mixed images; False where unknown.
+
+        It is read on the CPU; of a copy on another device, its type tells, without a sync.
+        """
+        return self.scores.device.type == "cpu" and bool((self.scores != 1).any())
+
+    def to(self, device: torch.device | str) -> "Objects":
+        """Return a copy on `device`; a copy to another device than the CPU is asynchronous."""
+        # an asynchronous copy to the CPU could be read before it is complete
+        non_blocking = torch.device(device).type != "cpu"
+        copy = self.map(lambda x: x.to(device, non_blocking=non_blocking))
+        if non_blocking and self.has_shares:
+            return SharedObjects(*(getattr(copy, f.name) for f in fields(copy)))
+        return copy
+
+    def pin_memory(self) -> Self:
+        """Return a copy in pinned memory."""
+        return self.map(Tensor.pin_memory)
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the objects at `rows`, a mask or indices."""
+        return self.map(lambda x: x[rows])
+
+    def of(self, image: int) -> Self:
+        """Return the objects of the image with this batch index, as a batch of one."""
+        objects = self.select(self.batch_index == image)
+        return replace(objects, batch_index=torch.zeros_like(objects.batch_index))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a batch without objects."""
+        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Join single images to a batch: part i becomes image i."""
+        if not parts:
+            return cls.empty()
+        rows = [torch.full_like(part.batch_index, i) for i, part in enumerate(parts)]
+        parts = [replace(part, batch_index=row) for part, row in zip(parts, rows, strict=True)]
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    @classmethod
+    def from_record(cls, record: Record, size: tuple[int, int]) -> Self:
+        """Return the objects of one image of `size` (height, width) as a batch of one."""
+        return cls.from_records([record], [size])
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record], sizes: Sequence[tuple[int, int]]) -> Self:
+        """Return the objects of images of these (height, width) as a batch, in order.
+
+        Objects outside their image are marked `ignore`.
+        """
+        columns = zip(*map(_columns, records, sizes), strict=True)
+        boxes, labels, ignore, area = map(np.concatenate, columns)
+        rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
+        has_boxes = np.array([r.boxes is not None for r in records])[rows]
+        ignore |= is_outside(boxes, np.array(sizes)[rows]) & has_boxes
+        boxes, labels, rows, ignore, area = map(
+            torch.from_numpy, (boxes, labels, rows, ignore, area)
+        )
+        return cls(boxes, labels, rows, ignore=ignore, area=area)
+
+
+class SharedObjects(Objects):
+    """Objects on a device, whose scores are shares of mixed images."""
+
+    has_shares = True  # type: ignore[assignment]
+
+
+def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Return boxes, labels, ignore and area of one image; missing ones get their defaults."""
+    count, boxes, area = len(record.labels), record.boxes, record.area
+    if boxes is None:
+        boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    if area is None:
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
+    return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)
