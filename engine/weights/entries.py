@@ -79,7 +79,7 @@ def _is_preprocessing(value: Any) -> bool:
     triples: Any = (value.get("mean"), value.get("std"))
     return (
         sides
-        and all(is_count(side) and side for side in size)
+        and all(is_count(side) and side for side in size)  # pyright: ignore[reportOptionalIterable]
         and all(isinstance(t, list | tuple) and len(t) == 3 for t in triples)
         and all(is_finite(number) for triple in triples for number in triple or ())
         and all(number > 0 for number in value["std"])
