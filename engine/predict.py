@@ -29,8 +29,6 @@ def predict(cfg: DictConfig) -> None:
         raise UserError("set source=FILE, FOLDER, GLOB or VIDEO")
     if not cfg.get("checkpoint", "model="):
         raise UserError("set checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
-    if not 0 <= cfg.show <= 1:
-        raise UserError(f"show={cfg.show}: expected a score, 0 to 1")
     device = parts.device(cfg.device)
     if "checkpoint" in cfg:
         saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
@@ -70,7 +68,7 @@ def predict(cfg: DictConfig) -> None:
 
 
 def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:
-    """The categories that a checkpoint knows, or names with ids from 1 on, which is told."""
+    """The categories that a checkpoint knows, or names with ids from 1 on, with a note."""
     classes, ids = saved["classes"], saved["categories"]
     if ids is None:
         info(

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from command_line import SHAPES, TINY, assert_same_end, run, start, table
+from command_line import ROOT, SHAPES, TINY, assert_same_end, run, start, table
 
 RUN = ["train.py", *TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64", "head.levels=2",
        "dataset.train=24", "dataset.val=2", "trainer.epochs=2", "trainer.ema=0.9"]  # fmt: skip
@@ -42,9 +42,21 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path):
     assert not list((tmp_path / "it/checkpoints").iterdir())
 
 
+OVERFLOWING = """
+from classify.losses import Focal
+
+class Overflowing(Focal):
+    def forward(self, output, assigned):
+        terms = super().forward(output, assigned)
+        return terms | {"class": terms["class"] * 1e38 * 1e38}
+"""
+
+
 def test_a_loss_that_overflows_is_named_and_ends_the_run(tmp_path):
-    broken = start(*RUN, "loss.weight=1e38", "trainer.max_skipped=3", "trainer.epochs=9",
-                   f"hydra.run.dir={tmp_path}/it", cwd=tmp_path)  # fmt: skip
+    (tmp_path / "losses.py").write_text(OVERFLOWING)
+    broken = start(*RUN, "loss._target_=losses.Overflowing", "trainer.max_skipped=3",
+                   "trainer.epochs=9", f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, fresh=True,
+                   environment={"PYTHONPATH": f"{ROOT}:{tmp_path}"})  # fmt: skip
     out, err = broken.communicate()
     assert broken.returncode == 2, err
     assert "not finite 3 times in a row" in err and "look at these images" in err

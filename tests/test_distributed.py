@@ -4,7 +4,6 @@ import functools
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 import torch
 from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run, start
 from shares import EVALUATED, NETWORKS
+from torch.distributed import TCPStore
 
 from engine.builders import parts
 from engine.builders.run import prepare
@@ -154,12 +154,16 @@ def wait_for(file, process):
         time.sleep(0.02)
 
 
+STORES: list[TCPStore] = []
+
+
 def two(folder, *arguments):
     """`train.py` as two processes of torchrun's, without torchrun and its start."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    STORES.append(store)  # it outlives both, as that of torchrun's agent does
     torchrun_env = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": port}  # fmt: skip
+                    "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+                    "TORCHELASTIC_RESTART_COUNT": "0"}  # fmt: skip
     return [
         start("train.py", *arguments, f"hydra.run.dir={folder}", cwd=folder.parent,
               environment=torchrun_env | {"RANK": rank, "LOCAL_RANK": rank})

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.config import keys
 from engine.config.meant import meant
 from engine.config.ranges import words
-from engine.config.renamed import new_option
+from engine.config.renamed import new_key, new_option
 from engine.config.schema import CONFIGS
 from engine.errors import did_you_mean
 
@@ -83,6 +83,8 @@ def _unknown_key(key: str, config_name: str, arguments: list[str]) -> str:
         return _kept_by_checkpoint(key, group, config_name, arguments)
     value = next((a.partition("=")[2] for a in arguments if _is_set_by(key, a)), "")
     known = keys.known(config_name, arguments)
+    if now := new_key(key, known, config_name):
+        return f"{key}: this key is called {now} now"
     hint = meant(key, value, known, config_name)
     if not hint and config_name != "train":
         hint = meant(key, value, keys.known("train"))

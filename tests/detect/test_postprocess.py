@@ -213,7 +213,7 @@ def test_equal_scores_stand_in_the_order_of_slots_then_classes(nms, count):
     slots = (found.boxes[:, 0] / 20).long().tolist()
     assert slots == [i // each for i in range(length)]
     assert found.labels.tolist() == [i % each for i in range(length)]
-    many = Postprocess(**options | {"pre_nms": 10**5, "max_detections": 10**5})(
+    many = Postprocess(**options | {"pre_nms": 10**4, "max_detections": 10**4})(
         boxes[None], scores[None]
     )
     assert (many.boxes[:, 0] / 20).long().tolist() == [i // each for i in range(each * count)]

@@ -233,7 +233,7 @@ def test_loss_before_training():
     [
         ({"extra_from": "c5"}, "head.extra_from=c5: expected p or c"),
         ({"first_stride": 64}, "needs a map of stride 64 or more"),
-        ({"scales": []}, "at least one scale, ratio and level, all numbers above 0"),
+        ({"scales": []}, r"head\.scales=\[\]: expected a list of 1 to 100, each a number above 0"),
     ],
 )
 def test_refusals(wrong, outputs):

@@ -86,7 +86,10 @@ def test_fits(value, hint, good):
         (node("engine.training.clip.Value", max="???"), "part.max is needed: set part.max=..."),
         (node("engine.training.clip.Value"), "part: Value also needs max"),
         (node("engine.training.clip.Valu"), "part._target_: cannot import engine.training.clip.V"),
-        (node("no_such_module.Class"), "part._target_: cannot import no_such_module.Class"),
+        (
+            node("no_such_module.Class"),
+            "part._target_: no package 'no_such_module' for no_such_module.Class; put the folder",
+        ),
         (OmegaConf.create({"max": 1.0}), "part: names no class (_target_); pick an option"),
         (
             node("detect.losses.multibox.Multibox", box=node("detect.losses.box.SmoothL1", bta=1)),

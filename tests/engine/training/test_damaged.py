@@ -147,6 +147,7 @@ FIT = {  # what may stand there
     "processes": {"missing", "a number"},
     "format": {"a number"}, "device": {"missing", "a text", "a huge text"},
     "choices": {"missing", "an empty dict", "a dict"},
+    "epoch": {"a number"},  # the history is held against it only to resume
 }  # fmt: skip
 
 

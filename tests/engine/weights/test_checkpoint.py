@@ -230,7 +230,8 @@ def test_a_configuration_of_format_4_has_the_names_of_today(tmp_path):
 def test_a_file_of_the_fifth_format_does_not_know_the_ids_of_its_categories(tmp_path):
     torch.save({**state(), "format": 5}, tmp_path / "a.pt")
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["categories"] is None
-    torch.save({**state(), "format": 6, "categories": [5, 90]}, tmp_path / "a.pt")
+    two = {"classes": ["cat", "dog"], "categories": [5, 90]}
+    torch.save({**state(), "format": 6, **two}, tmp_path / "a.pt")
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["categories"] == [5, 90]
 
 
