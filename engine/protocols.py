@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from engine.record import ObjectTable
-from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Record
+from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Pretrained, Record
 
 Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
 OutputFields = frozenset[str]  # a subset of FIELDS
@@ -57,16 +57,6 @@ class Backbone(Protocol):
     def __call__(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W], normalised -> one [B, channels[i], h, w] a level, h about H / stride."""
         ...
-
-
-class Pretrained(NamedTuple):
-    """What came with a backbone's weights; `engine.weights.pretrained.load` returns it."""
-
-    preprocessing: Preprocessing
-    unused_tensors: dict[str, Tensor]  # that the backbone has no place for: the head, as a rule
-    classes: list[str] | None  # names of the head's outputs, where they are known
-    missing: Sequence[str] = ()  # tensors that stayed random
-    path: str = ""  # the file's, for messages
 
 
 class BackboneOptions(Layered):

@@ -125,6 +125,16 @@ class Preprocessing:
     fit: str = "crop"  # of an image into the network's input, see `engine.data.augment.Augment`
 
 
+class Pretrained(NamedTuple):
+    """What came with a backbone's weights; `engine.weights.pretrained.load` returns it."""
+
+    preprocessing: Preprocessing
+    unused_tensors: dict[str, Tensor]  # that the backbone has no place for: the head, as a rule
+    classes: list[str] | None  # names of the head's outputs, where they are known
+    missing: Sequence[str] = ()  # tensors that stayed random
+    path: str = ""  # the file's, for messages
+
+
 class Output(NamedTuple):
     """The raw output of a network for a batch, slot by slot; None where its head outputs none."""
 

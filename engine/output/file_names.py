@@ -12,7 +12,7 @@ class FileNames:
     """Gives each key a file name of its own, the same one whenever it is asked again.
 
     Names that differ only in case, or in how an accent is encoded, are one file on some systems, so
-    they are told apart by a number.
+    a number distinguishes them.
 
     Args:
         suffix: of every name, ".jpg".

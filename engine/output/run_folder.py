@@ -1,12 +1,9 @@
 """The run folder: one run writes to it at a time, and nothing of an older one stays beside it.
 
-The lock is an flock on `run.lock`, which the system drops with the process, however that ends. The
-file names who holds it, and what in the folder the run made, so that `overwrite=true` never removes
-what others put there.
+The lock's file keeps what in the folder the run made, so that `overwrite=true` never removes what
+others put there.
 """
 
-import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -21,22 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from engine.console import info
 from engine.distributed import collectives
 from engine.errors import UserError
-from engine.whole_file import NotWritten, reason, remove_unfinished, write_whole
+from engine.output import folder_lock
+from engine.whole_file import remove_unfinished, write_whole
 
-LOCK, LOG = "run.lock", "train.log"
+LOG = "train.log"
 FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json")
 FOLDERS = ("checkpoints", "tensorboard", "images")
-_held: set[int] = set()  # descriptors of locks
-
-
-def _close_in_worker() -> None:
-    """A worker that outlives its killed run for a moment must not keep the run's lock."""
-    for number in _held:
-        os.close(number)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_worker)
 
 
 @dataclass
@@ -72,10 +59,10 @@ class RunFolder:
             overrides = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
             write_whole(self.path / ".hydra/resumed.yaml", overrides)
             return
-        record = _read(self.lock)
+        record = folder_lock.read(self.lock)
         self._remove_old(record.get("made"))
         made = [name for name in (*FILES, *FOLDERS) if not (self.path / name).exists()]
-        _write(self.lock, record | {"made": made})
+        folder_lock.write(self.lock, record | {"made": made})
         write_hydra(self.path, cfg)
 
     def _remove_old(self, made: list[str] | None) -> None:
@@ -121,7 +108,7 @@ def shared(cfg: DictConfig) -> Path:
         UserError: a training run's results are there.
     """
     folder = current()
-    if _checkpoints(folder) or _holder(folder):
+    if _checkpoints(folder) or folder_lock.is_held(folder):
         raise UserError(
             f"{folder}: the folder of a training run, whose files would be overwritten; "
             "set another hydra.run.dir"
@@ -175,15 +162,15 @@ def _claimed(folder: RunFolder, overwrite: bool) -> Iterator[None]:
     if folder.resumed and overwrite:
         raise UserError("overwrite=true would remove the checkpoint of resume=; leave out one")
     is_free = folder.resumed or overwrite
-    if not is_free and not (folder.path / LOCK).exists():
+    if not is_free and not (folder.path / folder_lock.LOCK).exists():
         _refuse_checkpoints(folder.path)  # before a lock is left there
-    with _locked(folder.path) as folder.lock:
+    with folder_lock.locked(folder.path) as folder.lock:
         if not is_free:
             _refuse_checkpoints(folder.path)
         log = folder.path / LOG
         folder.log_size = log.stat().st_size if log.exists() else 0
         me = {"pid": os.getpid(), "host": socket.gethostname()}
-        _write(folder.lock, _read(folder.lock) | me)
+        folder_lock.write(folder.lock, folder_lock.read(folder.lock) | me)
         yield
 
 
@@ -197,66 +184,3 @@ def _refuse_checkpoints(folder: Path) -> None:
             f"{folder}: has the checkpoints of a run; resume=auto goes on with it, overwrite=true "
             "removes its files and starts anew, another hydra.run.dir keeps both"
         )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    try:
-        number = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise NotWritten(folder / LOCK, reason(error)) from error
-    _held.add(number)
-    try:
-        _lock(folder, number)
-        yield number
-    finally:
-        _held.discard(number)
-        os.close(number)
-
-
-def _lock(folder: Path, number: int) -> None:
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(_in_use(folder, _read(number))) from None
-    except OSError as error:  # some network file systems have no locks
-        info(f"{folder}: cannot be locked ({error.strerror}); start no second run there")
-
-
-def _in_use(folder: Path, holder: dict[str, Any]) -> str:
-    who = f"process {holder.get('pid', 'unknown')} on host {holder.get('host', 'unknown')}"
-    return f"{folder}: {who} trains there; wait for its end, or set another hydra.run.dir"
-
-
-def _holder(folder: Path) -> bool:
-    """Whether a living run holds the folder."""
-    try:
-        number = os.open(folder / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(number)
-    return False
-
-
-def _read(lock: int) -> dict[str, Any]:
-    try:
-        found = json.loads(os.pread(lock, 100_000, 0))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(lock: int, record: dict[str, Any]) -> None:
-    content = json.dumps(record).encode() + b"\n"
-    try:
-        os.pwrite(lock, content, 0)
-        os.ftruncate(lock, len(content))
-    except OSError as error:
-        raise NotWritten(LOCK, reason(error)) from error

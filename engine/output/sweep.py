@@ -13,6 +13,8 @@ from engine.console import info
 from engine.output.table import format_csv, format_rows
 from engine.whole_file import write_whole
 
+COLUMNS = ("job", "overrides", "reason")  # of failed.csv
+
 
 def is_job() -> bool:
     """Return whether this run is a job of a sweep."""
@@ -33,11 +35,9 @@ def report(failure: str | None) -> None:
     failed.pop(job, None)
     if failure is not None:
         failed[job] = {"job": job, "overrides": " ".join(hydra.overrides.task), "reason": failure}
-        write_whole(folder / "failed.csv", format_rows(list(failed.values())))
-    elif (folder / "failed.csv").exists():
-        columns = ("job", "overrides", "reason")
-        rows = [[row[c] for c in columns] for row in failed.values()]
-        write_whole(folder / "failed.csv", format_csv(columns, rows))
+    if failed or (folder / "failed.csv").exists():
+        rows = ([row[column] for column in COLUMNS] for row in failed.values())
+        write_whole(folder / "failed.csv", format_csv(COLUMNS, rows))
     rows = leaderboard(folder)
     note = f", {len(failed)} failed: {folder / 'failed.csv'}" if failed else ""
     done = f"{len(rows)} job{'s' * (len(rows) != 1)} done"
