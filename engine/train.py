@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from engine.builders import from_checkpoint, parts
 from engine.builders.run import prepare
 from engine.builders.trust import check_saveable
-from engine.config.resume import check_unchanged, finished
+from engine.config.resume import check_unchanged, finished, is_over
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.loader import Loader
@@ -181,9 +181,8 @@ def _log_histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
 def _is_finished(run: Run, cfg: DictConfig) -> bool:
     """Return whether the epochs, the budget of minutes or the patience is used up."""
     is_between_epochs = not run.progress.batches
-    is_stale = cfg.trainer.patience is not None and run.stale >= cfg.trainer.patience
-    is_over = run.epoch >= cfg.trainer.epochs or run.clock.done >= 1 or is_stale
-    return is_between_epochs and is_over
+    ended = is_over(cfg.trainer, epoch=run.epoch, stale=run.stale) or run.clock.done >= 1
+    return is_between_epochs and ended
 
 
 def _validation_description(cfg: DictConfig) -> str:

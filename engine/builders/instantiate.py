@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from engine.builders import conformance
 from engine.config.ranges import check_value
+from engine.config.schema import plain_value
 from engine.errors import UserError, did_you_mean
 from engine.training.optimizer import RANGES as OPTIMIZER_RANGES
 
@@ -51,7 +52,7 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
         if isinstance(node[key], DictConfig) and "_target_" in node[key]:
             check(node[key], f"{name}.{key}")
         else:
-            check_value(_plain(node[key]), types.get(key, Any), f"{name}.{key}")
+            check_value(plain_value(node[key]), types.get(key, Any), f"{name}.{key}")
     needed = {k for k, p in params.items() if p.default is p.empty and p.kind is p.KEYWORD_ONLY}
     if lacking := needed - set(map(str, node)) - set(given):
         raise UserError(f"{name}: {target.__name__} also needs {', '.join(sorted(lacking))}")
@@ -85,10 +86,6 @@ def _not_imported(target: Any, error: Exception) -> str:
         pass
     reason = " ".join(str(error.__cause__ or error).split())
     return f"cannot import {target} ({reason})"
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def part(node: DictConfig, name: str, **given: Any) -> Any:

@@ -16,7 +16,7 @@ import hydra.utils
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from engine.config.schema import CONFIGS
+from engine.config.schema import CONFIGS, plain_value
 from engine.errors import UserError
 from engine.weights.entries import is_names
 from engine.weights.tensors import LONGEST
@@ -31,13 +31,12 @@ def refuse_interpolations(config: Any, path: str) -> None:
     Raises:
         UserError: a value or a name holds `${`; the message has its key.
     """
-    for key, text in _texts(config):
-        if "${" in text:
-            raise UserError(
-                f"{path}: its configuration has an interpolation at {key[:200] or 'its top'}, "
-                f"{text[:60]!r}; expected plain values, as train.py saves them: somebody changed "
-                "this file"
-            )
+    for key, text in _interpolations(config):
+        raise UserError(
+            f"{path}: its configuration has an interpolation at {key[:200] or 'its top'}, "
+            f"{text[:60]!r}; expected plain values, as train.py saves them: somebody changed "
+            "this file"
+        )
 
 
 def check_saveable(config: Any, classes: list[str]) -> None:
@@ -49,10 +48,14 @@ def check_saveable(config: Any, classes: list[str]) -> None:
     if not is_names(classes):
         raise UserError(f"dataset: classes need names, all different, of 1 to {LONGEST} letters; "
                         f"got {reprlib.repr(classes)}")  # fmt: skip
-    for key, text in _texts(config):
-        if "${" in text:
-            raise UserError(f"{key}={text[:200]}: got ${{ as plain text, which a checkpoint cannot "
-                            "keep: rename what it names")  # fmt: skip
+    for key, text in _interpolations(config):
+        raise UserError(f"{key}={text[:200]}: got ${{ as plain text, which a checkpoint cannot "
+                        "keep: rename what it names")  # fmt: skip
+
+
+def _interpolations(config: Any) -> Iterator[tuple[str, str]]:
+    """The strings that OmegaConf would resolve, with their keys."""
+    return ((key, text) for key, text in _texts(config) if "${" in text)
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -72,7 +75,7 @@ def packages(trust: Any) -> bool | list[str]:
     Raises:
         UserError: neither true, false nor a list of packages.
     """
-    value = OmegaConf.to_container(trust) if OmegaConf.is_config(trust) else trust
+    value = plain_value(trust)
     if value is None or isinstance(value, bool):
         return bool(value)
     names = value if isinstance(value, list) else [value]

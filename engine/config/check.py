@@ -11,7 +11,7 @@ from omegaconf.errors import InterpolationResolutionError
 from engine.config.keys import keys
 from engine.config.meant import meant
 from engine.config.ranges import check_value
-from engine.config.schema import TrainConfig
+from engine.config.schema import TrainConfig, plain_value
 from engine.errors import UserError
 
 
@@ -45,8 +45,7 @@ def check_values(cfg: DictConfig, prefix: str = "") -> None:
         if is_dataclass(hint):
             check_values(value, f"{prefix}{key}.")
         else:
-            value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            check_value(value, hint, f"{prefix}{key}")
+            check_value(plain_value(value), hint, f"{prefix}{key}")
 
 
 def check_ranges(cfg: DictConfig) -> None:

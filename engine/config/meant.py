@@ -41,8 +41,8 @@ def meant(word: str, value: str, known: Sequence[str], config_name: str = "") ->
         kind = name.partition(".")[0]
         both = f"{kind}={having[-1]} {name}={value or '...'}"
         return f"; {kind}={', '.join(having)} have it: set {both}"
-    if told := _elsewhere(leaf.lower(), value, known):
-        return told
+    if hint := _elsewhere(leaf.lower(), value, known):
+        return hint
     same = [key for key in known if key.rpartition(".")[2] == leaf and "hydra" not in key]
     if same or (same := _of_other_options(leaf)):
         return f"; did you mean {' or '.join(_assign(key, value, known) for key in same)}?"
@@ -54,8 +54,8 @@ def _elsewhere(word: str, value: str, known: Sequence[str]) -> str:
     """What another program's word is here, or ""."""
     if ours := elsewhere()["keys"].get(word):
         return f"; here this is {_assign(ours, value, known)}"
-    told = elsewhere()["words"].get(word)
-    return f"; here: {told}" if told else ""
+    advice = elsewhere()["words"].get(word)
+    return f"; here: {advice}" if advice else ""
 
 
 def _of_other_options(leaf: str) -> list[str]:

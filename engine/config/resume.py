@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
+from engine.config import keys
 from engine.config.schema import CONFIGS, ResumeConfig, TrainConfig
 from engine.errors import UserError
 
@@ -67,7 +68,7 @@ def _intact(path: Path) -> Path:
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the arguments that may change a resumed run, and what its checkpoint must equal."""
-    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    groups = keys.groups()
     changeable = {*ResumeConfig.__dataclass_fields__, "hydra"}
     changes, unchanged = [], []
     for argument in arguments:
@@ -140,6 +141,12 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def is_over(trainer: DictConfig, *, epoch: int, stale: int) -> bool:
+    """Whether the epochs or the patience of a run are used up."""
+    is_stale = trainer.patience is not None and stale >= trainer.patience
+    return epoch >= trainer.epochs or is_stale
+
+
 def finished(checkpoint: str, saved: dict[str, Any], cfg: DictConfig) -> dict[str, Any] | None:
     """Return metrics.json of a run that has trained and written all; None if something is left.
 
@@ -148,14 +155,11 @@ def finished(checkpoint: str, saved: dict[str, Any], cfg: DictConfig) -> dict[st
         saved: what is in it.
         cfg: the run's configuration, changed by the command line.
     """
-    trainer, seconds = cfg.trainer, saved["seconds"]
-    is_over = (
-        saved["epoch"] >= trainer.epochs
-        or (trainer.minutes is not None and seconds >= 60 * trainer.minutes)
-        or (trainer.patience is not None and saved["stale"] >= trainer.patience)
-    )
+    minutes = cfg.trainer.minutes
+    is_late = minutes is not None and saved["seconds"] >= 60 * minutes
+    ended = is_late or is_over(cfg.trainer, epoch=saved["epoch"], stale=saved["stale"])
     results = Path(checkpoint).parents[1] / "metrics.json"
-    if saved["progress"].get("batches") or not is_over or not results.is_file():
+    if saved["progress"].get("batches") or not ended or not results.is_file():
         return None
     if results.stat().st_mtime_ns < os.stat(checkpoint).st_mtime_ns:
         return None  # of fewer epochs

@@ -215,6 +215,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[return-value]
 
 
+def plain_value(value: Any) -> Any:
+    """A value of the configuration as a dict, list, string or number; nothing is resolved."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="pretrained_schema", node=PretrainedConfig)

@@ -11,7 +11,7 @@ from engine.network import Network
 from engine.structures import Output
 
 ROUNDING = 1e-5  # relative; of float32 after a whole network
-_told: WeakSet[Network] = WeakSet()  # a network is reported once, not after every epoch
+_reported: WeakSet[Network] = WeakSet()  # a network is reported once, not after every epoch
 
 
 class SameAnswer:
@@ -24,9 +24,9 @@ class SameAnswer:
     def add(self, output: Output) -> None:
         """Add the images of a batch; no value is read from the device."""
         fields = (output.logits, output.boxes, output.objectness)
-        told = [x.flatten(2).amax(1) if x.ndim > 2 else x for x in fields if x is not None]
-        self.rounding = max(self.rounding, *(torch.finfo(x.dtype).eps for x in told))
-        answers = torch.cat([x.float() for x in told], 1)  # [B, F]
+        outputs = [x.flatten(2).amax(1) if x.ndim > 2 else x for x in fields if x is not None]
+        self.rounding = max(self.rounding, *(torch.finfo(x.dtype).eps for x in outputs))
+        answers = torch.cat([x.float() for x in outputs], 1)  # [B, F]
         least, most = answers.amin(0), answers.amax(0)
         self.least = least if not self.images else self.least.minimum(least)
         self.most = most if not self.images else self.most.maximum(most)
@@ -37,12 +37,12 @@ class SameAnswer:
         ranges = collectives.all_gather([(self.images, self.least.cpu(), self.most.cpu())])
         ranges = [found for found in ranges if found[0]]
         images = sum(count for count, _, _ in ranges)
-        if images < 2 or network in _told:
+        if images < 2 or network in _reported:
             return
         least = torch.stack([found[1] for found in ranges]).amin(0)
         most = torch.stack([found[2] for found in ranges]).amax(0)
         if _is_equal(least, most, self.rounding):
-            _told.add(network)
+            _reported.add(network)
             info(
                 f"the network gives all {images} images the same output, so these numbers are "
                 "those of a constant: it has trained too few steps, its statistics of batch "

@@ -1,6 +1,5 @@
 """Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from engine.errors import UserError
 from engine.weights import entries
 from engine.weights.migrate import FORMAT, migrate
 from engine.weights.tensors import check_finite
-from engine.weights.unpickle import what_it_is
+from engine.weights.unpickle import load_plain, what_it_is
 from engine.whole_file import NotWritten, whole_file
 
 NEEDED = {"format", "config", "classes", "model", "epoch"}
@@ -62,9 +61,7 @@ def read(path: str, device: torch.device) -> dict[str, Any]:
         where = "RUN/checkpoints/last.pt, and after their first evaluation in best.pt beside it"
         raise UserError(f"checkpoint {path}: {got}; runs keep theirs in {where}")
     try:
-        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location=device, weights_only=True)
+        state = load_plain(path, device)
     except Exception as error:  # torch's readers have no fixed set of errors
         raise UserError(
             f"checkpoint {path}: it is {_what(path, error)}; expected a file that train.py wrote "

@@ -5,7 +5,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -42,9 +42,7 @@ def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
         UserError: saying what the file is instead.
     """
     try:
-        with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
-            warnings.simplefilter("ignore")
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        loaded = load_plain(io.BytesIO(data), torch.device("cpu"))
     except Exception as error:  # torch's readers have no fixed set of errors
         what = what_it_is(data, str(error))
         raise UserError(
@@ -55,6 +53,13 @@ def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
     return loaded
+
+
+def load_plain(file: str | BinaryIO, device: torch.device) -> Any:
+    """What torch reads from a file without running code in it; any exception where it refuses."""
+    with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location=device, weights_only=True)
 
 
 def what_it_is(data: bytes, message: str) -> str:
