@@ -67,7 +67,11 @@ def test_shares_of_a_batch_train_as_the_whole_batch(name, world, ends):
 @pytest.mark.parametrize("name", EVALUATED)
 def test_shares_of_101_images_have_the_numbers_of_one_process(name, world, ends):
     one, many = ends(1)[name], ends(world)[name]
-    assert repr(many["scores"]) == repr(one["scores"])  # NaN equals NaN
+    # Weights gathered from shards lie at other addresses, and some processors then sum in another
+    # order: their sums of probabilities differ in the tenth digit, a count that differs never does.
+    rounding = 1e-7 if name == "shards" else 0.0
+    equal = pytest.approx(one["scores"], rel=rounding, abs=0.0, nan_ok=True)
+    assert many["scores"] == equal
     assert many["found"] == one["found"] and len(one["found"]) == len(set(one["found"])) == 101
     assert 0 < next(iter(one["scores"].values())) < 1
 
