@@ -141,6 +141,9 @@ def test_comments_are_read_behind_values_of_every_form(tmp_path, monkeypatch):
         "head.inside.deep": "three",
         "head.inside.kept": "two",
     }
+    (tmp_path / "head/whole.yaml").write_text("# @package _global_\nhead:\n  a: 1  # one\nb: 2\n")
+    found = comments._of_file.__wrapped__("head", "whole")
+    assert found == {"head": "", "head.a": "one", "b": ""}
 
 
 def test_what_a_command_does_nothing_without_is_marked(tmp_path):
