@@ -24,9 +24,9 @@ MAX_ITERATIONS = 300  # k-means with an IoU distance need not converge
 class KMeans(TrainConfig):
     """Options of `python -m detect.kmeans`."""
 
-    k: int = 9
-    split: str = "train"
-    format: str = "text"  # or json
+    k: int = 9  # priors to find
+    split: str = "train"  # whose boxes are clustered
+    format: str = "text"  # text or json
 
 
 ConfigStore.instance().store(name="kmeans_schema", node=KMeans)

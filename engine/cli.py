@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.config import resume
 from engine.config.arguments import check_arguments, expand_home
 from engine.config.check import check_resolves, check_values
+from engine.config.describe import help_text
 from engine.config.explain import explain
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped, UserError
@@ -45,6 +46,8 @@ def _config_name(name: str) -> str:
         return "pretrained"
     if name == "eval" and any(a.startswith("truth=") for a in sys.argv):
         return "eval_truth"
+    if name == "train" and {"-h", "--help"} & set(sys.argv):  # no checkpoint is read for it
+        return "resume" if any(re.match(r"\+*resume=(?!null$|$)", a) for a in sys.argv) else name
     return _resumed() if name == "train" else name
 
 
@@ -166,7 +169,11 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
     try:
         sys.argv[1:] = map(expand_home, sys.argv[1:])
         config_name = _config_name(name)
-        check_arguments(name, config_name)
+        given = check_arguments(name, config_name)
+        if given.help and _is_rank_zero():
+            print(help_text(name, config_name, given))
+        if given.help:
+            return 0
         _check_torchrun(name)
         warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()

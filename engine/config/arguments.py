@@ -33,8 +33,10 @@ def program(name: str) -> str:
     return f"{name}.py" if name in SCRIPTS else f"python -m {folder}.{name}"
 
 
-def check_arguments(name: str, config_name: str) -> None:
-    """Refuse arguments that Hydra would answer in many lines or misread.
+def check_arguments(name: str, config_name: str) -> Namespace:
+    """The command line as Hydra's parser has it.
+
+    Arguments that Hydra would answer in many lines or misread are refused.
 
     Raises:
         UserError: with what the user meant, as far as that can be guessed.
@@ -50,6 +52,13 @@ def check_arguments(name: str, config_name: str) -> None:
             check_choice(override, text, config_name)
         if override.key_or_group == "hydra.searchpath":
             check_search_path(override.value())
+    return given
+
+
+def without_sweeps(given: Namespace) -> list[str]:
+    """The overrides of one value, as far as they are still to be composed."""
+    left = [text for text in given.overrides if text in sys.argv]
+    return [text for text in left if not _read(text).is_sweep_override()]
 
 
 def _read(text: str) -> Override:

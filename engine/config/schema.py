@@ -1,4 +1,7 @@
-"""What the engine owns of the configuration. No torch here: see `engine.cli`."""
+"""What the engine owns of the configuration. No torch here: see `engine.cli`.
+
+`--help` prints the comment behind a field as its line (`engine.config.comments`).
+"""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -43,22 +46,22 @@ class Precision(Enum):
 class TrainerConfig:
     """How long and how a run trains."""
 
-    epochs: Count = 40
+    epochs: Count = 40  # times through the training images
     minutes: Positive | None = None  # a budget: the schedule ends with it, whichever comes first
-    precision: Precision = Precision.auto
-    accumulate: Count = 1  # batches a step, whose losses are averaged
-    eval_every: Count = 5  # epochs; the last epoch is always evaluated
+    precision: Precision = Precision.auto  # auto, fp32, tf32, bf16 or fp16, of the forward pass
+    accumulate: Count = 1  # batches a step of the optimizer, whose losses are averaged
+    eval_every: Count = 5  # epochs between two evaluations; the last epoch is always evaluated
     save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
     patience: Count | None = None  # evaluations without a better one that end the run
     max_skipped: Count = 20  # steps in a row that are not finite that end the run
     ema: InnerShare | None = 0.998  # decay a step of the averaged weights; null for none
     l1: NonNegative = 0.0  # penalty on the sum of the trained weights' magnitudes
-    l2: NonNegative = 0.0  # on half the sum of their squares: weight decay, but in the loss
+    l2: NonNegative = 0.0  # penalty on half the sum of their squares: weight decay in the loss
     overfit: Count | None = None  # so many training images, as they are, train and validate
-    limit: Count | None = None  # batches of an epoch, and of an evaluation
+    limit: Count | None = None  # batches of an epoch and of an evaluation, at most
     histograms: Count | None = None  # steps between two of weights and gradients, for TensorBoard
-    channels_last: bool = True
-    compile: bool = False
+    channels_last: bool = True  # the layout of maps in memory that convolutions prefer
+    compile: bool = False  # torch.compile: a slow first step, then faster ones
     sync_bn: bool = False  # batch statistics of all processes together; on GPUs
     shard: bool = False  # each process keeps a slice of weights and moments; for large networks
     benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
@@ -69,7 +72,7 @@ class PreprocessingConfig:
     """What the network expects of its images; null is what its weights want, else ImageNet's."""
 
     mean: Annotated[list[Share], Three] | None = None  # of each channel in 0..1
-    std: Annotated[list[Deviation], Three] | None = None
+    std: Annotated[list[Deviation], Three] | None = None  # of each channel, in the same unit
     colour: str | None = None  # RGB or BGR
 
 
@@ -77,8 +80,8 @@ class PreprocessingConfig:
 class LoaderConfig:
     """How images reach the device."""
 
-    batch_size: Annotated[int, Range(1, 65_536)] = 8  # of all processes together
-    workers: Annotated[int, Range(0, MAX_WORKERS)] = 2  # of each process
+    batch_size: Annotated[int, Range(1, 65_536)] = 8  # images a batch, of all processes together
+    workers: Annotated[int, Range(0, MAX_WORKERS)] = 2  # that read images, of each process
     prefetch: Annotated[int, Range(1, 64)] = 2  # batches that each worker prepares ahead
     cache_mb: ZeroOrMore = (
         0  # memory for training's decoded images, megabytes, shared by the workers
@@ -86,14 +89,14 @@ class LoaderConfig:
     sizes: Annotated[list[Side], Length(1, 100)] | None = (
         None  # training's sides, pixels, drawn anew; null: image_size alone
     )
-    sizes_every: Count = 10  # batches between two draws
+    sizes_every: Count = 10  # batches between two draws of a side
 
 
 @dataclass
 class TrainConfig:
     """The whole configuration of `train.py`; parts are checked against their constructors."""
 
-    seed: Seed = 0
+    seed: Seed = 0  # of the first weights, of augmentation and of the order of images
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None  # a checkpoint, or auto: that of hydra.run.dir, if it has one
@@ -132,8 +135,8 @@ class PretrainedConfig(TrainConfig):
 class SummaryConfig(TrainConfig):
     """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
 
-    num_classes: Classes = 20
-    format: str = "text"  # or json
+    num_classes: Classes = 20  # that the head tells apart
+    format: str = "text"  # text or json
 
 
 @dataclass
@@ -141,7 +144,7 @@ class CheckConfig(TrainConfig):
     """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
 
     split: str | None = None  # null: train, val and test, as far as there are such
-    samples: ZeroOrMore = 0  # drawn before and after augmentation
+    samples: ZeroOrMore = 0  # images drawn before and after augmentation
     convert: str | None = None  # coco: write the truth as COCO JSON too
 
 
@@ -149,43 +152,45 @@ class CheckConfig(TrainConfig):
 class LRFindConfig(TrainConfig):
     """`python -m engine.lr_find`: the loss while the learning rate rises."""
 
-    steps: Annotated[int, Range(1, 100_000)] = 200  # at most; a loss that diverges ends it
-    least: Rate = 1e-6  # the first rate
-    most: Rate = 10.0  # the last
+    steps: Annotated[int, Range(1, 100_000)] = (
+        200  # of the curve, at most; a loss that diverges ends it
+    )
+    least: Rate = 1e-6  # the first learning rate
+    most: Rate = 10.0  # the last learning rate
 
 
 @dataclass
 class BenchConfig:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
-    part: str = "loss"
+    part: str = "loss"  # what is timed: data, index, keys, loss or step
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
-    batch: Count | None = None  # images; null: what suits the part
-    models: list[str] = field(  # of part=step
+    batch: Count | None = None  # images a batch; null: what suits the part
+    models: list[str] = field(  # options of model=, of part=step and keys
         default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
     )
     steps: Count = 2  # of each in turn, of part=step and keys
-    device: str = "auto"  # of part=keys
-    slots: Count = 8732  # an image; SSD300's
+    device: str = "auto"  # of part=keys: auto, cpu, cuda, cuda:1, mps
+    slots: Count = 8732  # slots an image, of part=loss; SSD300's
     objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(
         default_factory=lambda: [1, 5, 20, 100, 500]
-    )  # an image
+    )  # objects an image, of part=loss, a row each
     root: list[str] = field(  # folders in VOC's layout, of part=data
         default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
     )
-    images: Count = 100  # of each folder
-    side: Side = 300  # pixels of the network's input
+    images: Count = 100  # of each folder, of part=data
+    side: Side = 300  # of the network's input, pixels, of part=data
     repeats: Count = 7  # timed runs of each, in turn; the median counts
-    seed: Seed = 0
+    seed: Seed = 0  # of the random inputs
 
 
 @dataclass
 class CheckpointConfig:
     """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
 
-    checkpoint: str | None = None
-    resume: str | None = None
-    split: str | None = "val"  # null: all of a file that `truth` names
+    checkpoint: str | None = None  # a file of a run: RUN/checkpoints/best.pt
+    resume: str | None = None  # the checkpoint to go on from, or auto
+    split: str | None = "val"  # train, val or test; null: all of the file that truth= names
     source: str | None = None  # file, folder, glob or video to predict
     truth: str | None = None  # COCO JSON to score `predictions` against
     predictions: str | None = None  # predictions.json to score without running a model
@@ -193,12 +198,12 @@ class CheckpointConfig:
     draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: Any = False  # packages whose classes the checkpoint may name: [my_parts]; true: any
-    device: str = "auto"
-    trainer: Any = _changes()
-    loader: Any = _changes()
-    head: Any = _changes()
-    dataset: Any = _changes()
-    metric: Any = _changes()
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    trainer: Any = _changes()  # changes the checkpoint's: precision=fp32, limit=10
+    loader: Any = _changes()  # changes the checkpoint's: batch_size=8, workers=0
+    head: Any = _changes()  # changes the checkpoint's: postprocess.score=0.05
+    dataset: Any = _changes()  # changes the checkpoint's: root=FOLDER
+    metric: Any = _changes()  # changes the checkpoint's: iou=0.75
 
 
 @dataclass
@@ -207,7 +212,7 @@ class ResumeConfig(CheckpointConfig):
 
     overwrite: bool = False  # remove the files of another run that hydra.run.dir has
     unchanged: list[str] = field(default_factory=list)  # overrides that the checkpoint must equal
-    profile: bool | None = None  # of the rest of the run; null: as the run had it
+    profile: bool | None = None  # say where the rest of the time goes; null: as the run had it
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
