@@ -70,7 +70,9 @@ class YOLO(ImageDataset):
         for name in sorted(labels - names - {Path("classes")}):
             self.leave_out(self._labels / f"{name}.txt", None, "no image of this name")
         if bare := len(names - labels):
-            self.notes.append(f"{bare} images of {folder} have no *.txt: without objects")
+            beside = f"; there are *.txt in {folder}" if any(folder.rglob("*.txt")) else ""
+            missing = f"{bare} images of {folder} have no *.txt in {self._labels}"
+            self.notes.append(f"{missing}: without objects{beside}")
         for file in files:
             name = file.relative_to(folder)
             rows = (self._labels / name).with_suffix(".txt")

@@ -48,7 +48,11 @@ def test_a_box_in_pixels_of_the_image(yolo):
 
 
 def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
-    assert yolo().notes == [f"1 images of {tmp_path}/images/train have no *.txt: without objects"]
+    images, labels = tmp_path / "images/train", tmp_path / "labels/train"
+    note = f"1 images of {images} have no *.txt in {labels}: without objects"
+    assert yolo().notes == [note]
+    (images / "b.txt").touch()  # as Darknet has them
+    assert yolo().notes == [f"{note}; there are *.txt in {images}"]
     assert yolo("").record(0).boxes.shape == (0, 4)  # an empty file says the same, aloud
 
 
