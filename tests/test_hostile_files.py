@@ -4,12 +4,15 @@ Each reader beside each kind: what is no regular file, and one of 8 GiB of zeros
 no room on the disk). Images in a data set are in `test_corpus.py`.
 """
 
+import contextlib
 import functools
 import os
 import re
 import tracemalloc
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from corpus import good_coco, good_csv, good_voc, good_yolo, tree_hash
@@ -171,6 +174,22 @@ def test_a_jpeg_of_more_pixels_than_its_bytes_can_hold_is_cut_short(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(UserError, match="a.jpg: the JPEG is cut short"):
         read_rgb(f"{tmp_path}/a.jpg")
+
+
+def test_a_gif_of_more_pixels_than_its_decoder_takes_in_little_memory_is_refused(tmp_path):
+    sides = (14_000).to_bytes(2, "little") * 2
+    (tmp_path / "a.gif").write_bytes(b"GIF89a" + sides + bytes(3) + b"," + bytes(30))
+    with pytest.raises(UserError, match="a.gif: 14000 x 14000 pixels, more than 50 million"):
+        read_rgb(f"{tmp_path}/a.gif")
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.png", "a.ppm", "a.tif"])
+def test_opencv_adds_no_lines_of_its_own(tmp_path, name, capfd):
+    _, data = cv2.imencode(name[1:], np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / name).write_bytes(data.tobytes()[: len(data) * 2 // 3])
+    with contextlib.suppress(UserError):  # a TIFF's directory may stand behind the cut
+        read_rgb(f"{tmp_path}/{name}")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_classes_without_end_are_refused_and_twins_counted():

@@ -26,7 +26,7 @@ from engine.weights.translate import Family, translate
 from engine.weights.unpickle import foreign_start, no_weights, unpickle, what_it_is
 
 DARKNET = re.compile(r"\.weights$|\.conv\.\d+$")  # the ends of its files' names
-LARGEST_DARKNET = 2**30  # bytes; that of VGG-16, the largest known, has half as many
+LARGEST_DARKNET = 2**29 + 2**28  # bytes; that of VGG-16, the largest known, has 553 million
 
 
 @dataclass
