@@ -4,6 +4,7 @@ Every fault is an OSError whose `strerror` says what was got, so that a reader h
 """
 
 import errno
+import io
 import os
 import stat
 from typing import BinaryIO
@@ -15,7 +16,6 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-TEXT_BYTES = 2**30  # of an annotation, a list or a table; what is larger is none
 
 
 def check_regular(path: str | os.PathLike[str], largest: int | None = None) -> None:
@@ -37,15 +37,24 @@ def check_regular(path: str | os.PathLike[str], largest: int | None = None) -> N
 
 
 def open_regular(path: str | os.PathLike[str], largest: int | None = None) -> BinaryIO:
-    """A regular file, open for its bytes; raises as `check_regular`."""
+    """A regular file, open for its bytes; raises as `check_regular`.
+
+    One that states no bytes is read as empty: those of /proc state none and may never end.
+    """
     check_regular(path, largest)
-    return open(path, "rb")
+    return open(path, "rb") if os.path.getsize(path) else io.BytesIO()
 
 
-def read_regular(path: str | os.PathLike[str], largest: int | None = TEXT_BYTES) -> bytes:
+def read_regular(path: str | os.PathLike[str], largest: int) -> bytes:
     """The bytes of a regular file; raises as `check_regular`."""
     with open_regular(path, largest) as file:
         return file.read()
+
+
+def read_start(path: str | os.PathLike[str], length: int = 4096) -> bytes:
+    """The first bytes of a regular file, to see of what kind it is; raises as `check_regular`."""
+    with open_regular(path) as file:
+        return file.read(length)
 
 
 def is_file_name(name: str) -> bool:

@@ -20,6 +20,8 @@ from engine.regular_file import is_file_name, read_regular
 
 IMAGES, ANNOTATIONS, LISTS = LAYOUT = ("JPEGImages", "Annotations", "ImageSets/Main")
 
+LARGEST_XML = 2**24  # bytes, of one image's annotation
+
 
 class VOC(ImageDataset):
     """Images and boxes of one split, `ImageSets/Main/<split>.txt`.
@@ -155,7 +157,7 @@ def _class_names(folder: Path) -> list[str]:
 def _parse(file: Path) -> ET.Element:
     """The root of an annotation; ValueError where it cannot be used, with the reason."""
     try:
-        data = read_regular(file)
+        data = read_regular(file, LARGEST_XML)
         # Entities, which can blow up to gigabytes, need a DOCTYPE; VOC has none. UTF-16 has zeros.
         if b"<!DOCTYPE" in data.replace(b"\0", b""):
             raise ValueError("a DOCTYPE is refused, as it can define entities without end")

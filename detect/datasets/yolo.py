@@ -21,7 +21,7 @@ from engine.regular_file import read_regular
 
 COLUMNS = ("class", "cx", "cy", "w", "h")
 IMAGES, LABELS, CLASSES = "images", "labels", "classes.txt"
-LARGEST_YAML = 2**22  # bytes
+LARGEST_YAML = 2**19  # bytes; of ten thousand names
 NAMES = "expected a list under names, as names: [cat, dog], or names by number from 0 on"
 SLACK = 1.0  # pixels that a box may reach over the border by the rounding of its shares
 
@@ -70,7 +70,9 @@ class YOLO(ImageDataset):
         for name in sorted(labels - names - {Path("classes")}):
             self.leave_out(self._labels / f"{name}.txt", None, "no image of this name")
         if bare := len(names - labels):
-            self.notes.append(f"{bare} images of {folder} have no *.txt: without objects")
+            beside = f"; there are *.txt in {folder}" if any(folder.rglob("*.txt")) else ""
+            missing = f"{bare} images of {folder} have no *.txt in {self._labels}"
+            self.notes.append(f"{missing}: without objects{beside}")
         for file in files:
             name = file.relative_to(folder)
             rows = (self._labels / name).with_suffix(".txt")
@@ -124,9 +126,9 @@ def _own(root: Path) -> dict[str, tuple[Path, Path]]:
 def _class_names(root: Path) -> list[str]:
     """`names` of data.yaml, a list or a map from 0 on, else the rows of classes.txt."""
     file = root / "data.yaml"
-    if file.exists():
+    if os.path.lexists(file):  # a dead link is not passed over
         return _yaml_names(file)
-    files = [f for f in (root / CLASSES, root / LABELS / CLASSES) if f.exists()]
+    files = [f for f in (root / CLASSES, root / LABELS / CLASSES) if os.path.lexists(f)]
     if not files:
         raise UserError(
             f"dataset.root={root}: expected data.yaml or {CLASSES} in it, or dataset.classes=[...]"
@@ -157,7 +159,17 @@ def _yaml_names(file: Path) -> list[str]:
     for i, node in enumerate(names):
         if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
             raise UserError(f"{file}: name {i} is no text; {NAMES}")
+    _check_count(file, pairs, len(names))
     return [node.value for node in names]
+
+
+def _check_count(file: Path, pairs: list[tuple[yaml.Node, yaml.Node]], count: int) -> None:
+    """Refuse a data.yaml whose `nc` is another number than that of its names."""
+    for key, value in pairs:
+        if key.value == "nc" and value.value != str(count):
+            raise UserError(
+                f"{file}: nc is {str(value.value):.40}, names has {count}: make them agree; {NAMES}"
+            )
 
 
 def _by_number(file: Path, names: yaml.Node) -> list[yaml.Node]:

@@ -19,6 +19,8 @@ from engine.protocols import (
     OutputFields,
 )
 
+SHOWN = 10  # names of classes in a message
+
 
 def check_data(cfg: DictConfig, data: Dataset) -> None:
     """Check head, loss and metric against the labels and boxes of a split.
@@ -37,11 +39,7 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
             f"the metric {metric.__name__} is for images of several classes, a softmax loss "
             "for one: set loss=bce, or metric=top_k"
         )
-    if not any(len(data.record(i).labels) for i in range(len(data))):
-        raise UserError(
-            f"dataset: no object of the classes {', '.join(data.classes)} in {len(data)} "
-            "images: set dataset.classes=[...] to those that there are"
-        )
+    check_objects(data)
     has_boxes = data.record(0).boxes is not None
     if "boxes" in outputs(cfg.head):
         if not has_boxes:
@@ -60,6 +58,29 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
                 f"head {head.__name__} predicts one class an image, {record.path or record.id} "
                 f"has {len(record.labels)}: set {how}"
             )
+
+
+def check_objects(data: Dataset) -> None:
+    """Refuse a split from which nothing can be learnt.
+
+    Raises:
+        UserError: no image has an object of the classes, or every object is ignored.
+    """
+    ignored = 0
+    for record in map(data.record, range(len(data))):
+        if len(record.labels) and (record.ignore is None or not record.ignore.all()):
+            return
+        ignored += len(record.labels)
+    if ignored:
+        raise UserError(
+            f"dataset: all {ignored} objects in {len(data)} images are ignored, as crowds, "
+            "difficult objects and boxes without area are: nothing to train on or to score"
+        )
+    names = ", ".join(data.classes[:SHOWN]) + (" ..." if len(data.classes) > SHOWN else "")
+    raise UserError(
+        f"dataset: no object of the classes {names} in {len(data)} images: set "
+        f"dataset.classes=[...] to those that there are{''.join(f'; {n}' for n in data.notes)}"
+    )
 
 
 def check_parts(cfg: DictConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from engine.builders import parts
+from engine.builders.compatibility import check_objects
 from engine.builders.instantiate import check as check_node
 from engine.builders.instantiate import part
 from engine.check import sample_page
@@ -23,6 +24,7 @@ from engine.record import Row, defect
 from engine.whole_file import write_whole
 
 SPLITS = ("train", "val", "test")
+TRAINED = ("train", "val")  # the splits that training opens
 SHOWN = 50  # defects of a split that are printed; all are in the file
 
 
@@ -126,17 +128,35 @@ def stop_reason(
         for row in rows:
             if row["action"] == "stops":
                 return row["reason"]
-        if split not in splits or cfg.dataset.get("on_error", "fail") != "fail":
-            continue
-        own = len(splits[split].report)  # the dataset's own rows come first
-        try:
-            if own:  # not every one of them stops
-                open_split(cfg, split, "fail")
-        except UserError as error:
-            return str(error)
-        unread = [row["reason"] for row in rows[own:] if row["action"] == "left out"]
-        if unread:
-            return f"{unread[0]}; or leave such images out: dataset.on_error=skip"
+        if split in splits:
+            data = splits[split]
+            reason = _defect(cfg, split, data, rows) or _without_objects(split, data)
+            if reason:
+                return reason
+    return None
+
+
+def _defect(cfg: DictConfig, split: str, data: Dataset, rows: list[Row]) -> str | None:
+    """The first row or image of a split that stops, unless on_error=skip leaves such out."""
+    if cfg.dataset.get("on_error", "fail") != "fail":
+        return None
+    own = len(data.report)  # the dataset's own rows come first
+    try:
+        if own:  # not every one of them stops
+            open_split(cfg, split, "fail")
+    except UserError as error:
+        return str(error)
+    unread = [row["reason"] for row in rows[own:] if row["action"] == "left out"]
+    return f"{unread[0]}; or leave such images out: dataset.on_error=skip" if unread else None
+
+
+def _without_objects(split: str, data: Dataset) -> str | None:
+    """What training would say of a split that it opens and that has no object."""
+    try:
+        if split in TRAINED:
+            check_objects(data)
+    except UserError as error:
+        return str(error)
     return None
 
 

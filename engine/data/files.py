@@ -74,7 +74,7 @@ def _find(source: str) -> list[Path]:
         require_file("source", source)
         return [path]
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
-    images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
     if not images:
         reason = "no image in it" if path.is_dir() else "no such file, folder or glob"
         raise UserError(f"source={source}: {reason}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -54,8 +54,7 @@ class Header(NamedTuple):
 
 def parse(data: Bytes) -> Header | None:
     """The header of a file, from all its bytes or a memory map of them; None if not an image."""
-    start = data[:12]
-    kind = next((k for k, (magic, _) in KINDS.items() if re.match(magic, start, re.DOTALL)), None)
+    kind = kind_of(data[:12])
     if kind is None:
         return None
     try:
@@ -63,6 +62,11 @@ def parse(data: Bytes) -> Header | None:
     except Exception:  # cut short within the header; Pillow's readers have no fixed set of errors
         return None
     return found if found and min(found.stored) > 0 else None
+
+
+def kind_of(start: bytes) -> str | None:
+    """The kind of image that a file is, by its first 12 bytes; None if it is none."""
+    return next((k for k, (magic, _) in KINDS.items() if re.match(magic, start, re.DOTALL)), None)
 
 
 def _jpeg(data: Bytes) -> Header | None:

@@ -6,6 +6,7 @@ upright one everywhere. Where the boxes of an annotation are in pixels of the st
 """
 
 import mmap
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +16,22 @@ import numpy as np
 from engine.data import header
 from engine.data.header import Header
 from engine.errors import UserError
-from engine.regular_file import check_regular, read_regular
+from engine.regular_file import check_regular, open_regular
 from engine.whole_file import write_whole
 
 IMAGE_SUFFIXES = (  # lower case
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 MAX_PIXELS = 200_000_000  # of the largest phone cameras; 600 MB decoded
+MAX_GIF = MAX_PIXELS // 4  # OpenCV takes 7 bytes a pixel, and 20 ns, however small the file is
 MAX_BYTES = 8 * MAX_PIXELS  # of a file: four channels of 16 bits, uncompressed
 MAX_DECODED = 4 * MAX_PIXELS  # bytes
+JPEG_PIXELS = 512  # that a byte can hold: every block of 8 x 8 pixels of a component takes a bit
 STRIP = 2**16  # pixels that are laid on white at once
+
+# What its decoders say of a damaged file is said here, in one line with the file's name.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
@@ -75,9 +82,11 @@ def open_image(path: str) -> tuple[bytes, Header]:
 
 def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     """As `read_rgb`, from what `open_image` returned; the path is for messages."""
-    if head.kind == "jpeg" and not _is_whole_jpeg(data):
+    if head.kind == "jpeg" and (
+        not _is_whole_jpeg(data) or len(data) * JPEG_PIXELS < head.height * head.width
+    ):
         # Some OpenCV versions fill the missing rows with grey and only print a warning.
-        raise _unreadable(path, "the JPEG is cut short (its end marker is missing)")
+        raise _unreadable(path, "the JPEG is cut short (its end marker or its pixels are missing)")
     # The decoder's blocks begin at the stored image's corner: in a turned image they are the same
     # blocks only where they divide both sides.
     fits = head.orientation == 1 or not any(side % reduce for side in head.stored)
@@ -136,12 +145,11 @@ def read_header(path: str) -> Header:
 def _header(path: str, data: header.Bytes) -> Header:
     head = header.parse(data)
     if head is None:
-        raise _unreadable(path, f"damaged or no image ({len(data)} bytes, first {data[:4]!r})")
-    if head.height * head.width > MAX_PIXELS:
-        raise _unreadable(
-            path,
-            f"{head.width} x {head.height} pixels, more than {MAX_PIXELS / 1e6:.0f} million",
-        )
+        raise _no_image(path, len(data), data[:4])
+    most = MAX_GIF if head.kind == "gif" else MAX_PIXELS
+    if head.height * head.width > most:
+        size = f"{head.width} x {head.height} pixels"
+        raise _unreadable(path, f"{size}, more than {most / 1e6:.0f} million")
     if head.alpha and head.height * head.width * head.bits // 2 > MAX_DECODED:  # 4 channels
         raise _unreadable(
             path,
@@ -202,7 +210,12 @@ def write_rgb(path: str, image: np.ndarray) -> None:
 
 def _read_bytes(path: str) -> bytes:
     try:
-        data = read_regular(path, MAX_BYTES)
+        with open_regular(path, MAX_BYTES) as file:
+            start = file.read(16)
+            if start and not header.kind_of(start):  # before a gigabyte of something else is read
+                raise _no_image(path, os.path.getsize(path), start)
+            file.seek(0)
+            data = file.read()
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     if not data:
@@ -219,6 +232,10 @@ def _is_whole_jpeg(data: bytes) -> bool:
     while at < len(data) and data[at : at + 2] != JPEG_SCAN:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return data.find(JPEG_END, at) >= 0
+
+
+def _no_image(path: str, size: int, start: bytes) -> UserError:
+    return _unreadable(path, f"damaged or no image ({size} bytes, first {start[:4]!r})")
 
 
 def _unreadable(path: str, reason: str) -> UserError:

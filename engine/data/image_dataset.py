@@ -1,6 +1,7 @@
 """The base class of datasets made of image files: flat arrays, splits, and reports of defects."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,8 @@ from engine.data.image import read_rgb
 from engine.data.index import Index, unique_stems
 from engine.errors import UserError, did_you_mean
 from engine.record import Record, Row, defect
+
+MAX_CLASSES = 100_000
 
 
 class ImageDataset:
@@ -151,8 +154,16 @@ def escapes_root(file: str) -> bool:
 def check_classes(names: Sequence[Any]) -> list[str]:
     """The names as strings; UserError if there are none or one is twice in them."""
     names = [str(name) for name in names]
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"dataset.classes must name each class once, got {names}")
+    if not names:
+        raise UserError("dataset.classes must name each class once, got no name")
+    if len(names) > MAX_CLASSES:
+        raise UserError(f"dataset.classes: {len(names)} names, expected at most {MAX_CLASSES}")
+    if len(set(names)) < len(names):
+        name, times = Counter(names).most_common(1)[0]
+        raise UserError(
+            f"dataset.classes must name each class once, got '{name:.80}' {times} times among "
+            f"{len(names)} names"
+        )
     return names
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.regular_file import read_regular
+from engine.regular_file import read_regular, read_start
 
 LARGEST = 3.4028234663852886e38  # of float32
 LARGEST_FILE = 2**32  # bytes; Python objects of them take ten times as much
@@ -15,10 +15,12 @@ GZIP = b"\x1f\x8b"
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file in UTF-8 or UTF-16; UserError if it is none, with the reason."""
     try:
-        data = read_regular(path, LARGEST_FILE)
-        if data.startswith(GZIP):
+        start = read_start(path)
+        if start.startswith(GZIP):
             raise UserError(f"{path}: got a gzip file, expected a JSON file: unpack it first")
-        return json.loads(data)
+        if "\0" in start.decode(json.detect_encoding(start), "ignore"):
+            raise UserError(f"{path}: got binary data, expected a JSON file: check the path")
+        return json.loads(read_regular(path, LARGEST_FILE))
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror or error}; expected a JSON file: check the path"

@@ -10,6 +10,8 @@ import numpy as np
 from engine.errors import UserError, did_you_mean
 from engine.regular_file import read_regular
 
+LARGEST_LIST = 2**27  # bytes; of ten million images at most
+LONGEST_ROW = 2**17  # characters
 VAL = ("val", "valid", "validation")  # what the split is called, the first that is there
 
 
@@ -78,7 +80,7 @@ def list_rows(file: Path) -> Iterator[tuple[int, str]]:
         UserError: it cannot be read.
     """
     try:
-        data = read_regular(file)
+        data = read_regular(file, LARGEST_LIST)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; expected a list, a name a row") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # of Windows' PowerShell
@@ -87,6 +89,8 @@ def list_rows(file: Path) -> Iterator[tuple[int, str]]:
         text = data.decode("utf-8-sig", errors="surrogateescape")
     rows = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # a name may hold others
     for number, row in enumerate(rows, 1):
+        if len(row) > LONGEST_ROW:
+            raise UserError(f"{file}, row {number}: {len(row)} characters; expected a name a row")
         if row.strip():
             yield number, row.strip()
 

@@ -1,6 +1,7 @@
 """CSV files with a row of names on top."""
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from engine.errors import UserError, did_you_mean
 from engine.regular_file import is_file_name, open_regular
 
 MAX_LINE = 2**17  # characters
+LONGEST = 2**24  # characters of a line that is passed over; a file with a longer one is no table
 
 
 class TableRow(NamedTuple):
@@ -67,11 +69,18 @@ def _parse(lines: TextIO, mark: str) -> Iterator[tuple[int, list[str], str | Non
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    """The lines; of a longer one the first `MAX_LINE` characters."""
+    """The lines; of a longer one the first `MAX_LINE` characters.
+
+    Raises:
+        OSError: one of more than `LONGEST`.
+    """
     while line := file.readline(MAX_LINE):
-        rest = line
+        rest, length = line, MAX_LINE
         while len(rest) == MAX_LINE and not rest.endswith("\n"):
             rest = file.readline(MAX_LINE)
+            length += MAX_LINE
+            if length > LONGEST:
+                raise OSError(errno.EFBIG, f"a line of more than {LONGEST} characters")
         yield line
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from engine.distributed.collectives import rank_zero_only
 from engine.distributed.fsdp import local_shard, weights_like
 from engine.errors import UserError
+from engine.regular_file import open_regular
 from engine.weights import entries
 from engine.weights.migrate import FORMAT, migrate
 from engine.weights.tensors import check_finite
-from engine.weights.unpickle import load_plain, what_it_is
+from engine.weights.unpickle import foreign_start, load_plain, what_it_is
 from engine.whole_file import NotWritten, whole_file
 
 NEEDED = {"format", "config", "classes", "model", "epoch"}
@@ -76,7 +77,9 @@ def read(path: str, device: torch.device) -> dict[str, Any]:
 
 def _what(path: str, error: Exception) -> str:
     try:
-        return what_it_is(Path(path).read_bytes(), str(error))
+        with open_regular(path) as file:
+            start = foreign_start(file)
+            return what_it_is(file.read() if start is None else start, str(error))
     except OSError as unreadable:
         return f"not readable ({unreadable.strerror})"
 

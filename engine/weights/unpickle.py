@@ -23,6 +23,8 @@ MAGIC = (  # how a file begins, in small letters; what it is, and what to do
     (b"\x93numpy", "an array of NumPy"),
     (b"\x80", "a pickle that torch did not write, or a damaged one"),
 )
+PICKLE = b"\x80"  # how files of torch's older format begin; the newer ones are zip archives
+START = 2**20  # bytes; a smaller file is read whole
 PROGRAMS = {  # by the package of the first object that torch refuses
     "ultralytics.": ", a model of Ultralytics",
     "models.yolo": ", a model of Ultralytics",
@@ -44,15 +46,19 @@ def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
     try:
         loaded = load_plain(io.BytesIO(data), torch.device("cpu"))
     except Exception as error:  # torch's readers have no fixed set of errors
-        what = what_it_is(data, str(error))
-        raise UserError(
-            f"{path}: cannot be read as weights: it is {what}; expected a state dict or a "
-            "checkpoint of plain tensors (nothing else is ever unpickled), or a Darknet file "
-            "(.weights)"
-        ) from error
+        raise no_weights(path, what_it_is(data, str(error))) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: expected tensors by name, got a {type(loaded).__name__}")
     return loaded
+
+
+def no_weights(path: str, what: str) -> UserError:
+    """The error of a file that holds no weights; `what` says what it is."""
+    return UserError(
+        f"{path}: cannot be read as weights: it is {what}; expected a state dict or a "
+        "checkpoint of plain tensors (nothing else is ever unpickled), or a Darknet file "
+        "(.weights)"
+    )
 
 
 def load_plain(file: str | BinaryIO, device: torch.device) -> Any:
@@ -60,6 +66,17 @@ def load_plain(file: str | BinaryIO, device: torch.device) -> Any:
     with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
         warnings.simplefilter("ignore")
         return torch.load(file, map_location=device, weights_only=True)
+
+
+def foreign_start(file: BinaryIO) -> bytes | None:
+    """The first bytes of a file that cannot be torch's, to say what it is; None where it may be.
+
+    So nothing of many gigabytes is read to be refused. The file stands at its beginning again.
+    """
+    start = file.read(START)
+    may_be = len(start) < START or start.startswith(PICKLE) or zipfile.is_zipfile(file)
+    file.seek(0)
+    return None if may_be else start
 
 
 def what_it_is(data: bytes, message: str) -> str:

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from engine.console import info
 from engine.errors import UserError
 from engine.protocols import BackboneOptions
+from engine.regular_file import open_regular, read_regular
 from engine.structures import Preprocessing
 from engine.weights import checkpoint, darknet, entries
 from engine.weights.tensors import state_dict
 from engine.weights.translate import Family, translate
-from engine.weights.unpickle import unpickle
+from engine.weights.unpickle import foreign_start, no_weights, unpickle, what_it_is
 
 DARKNET = re.compile(r"\.weights$|\.conv\.\d+$")  # the ends of its files' names
+LARGEST_DARKNET = 2**29 + 2**28  # bytes; that of VGG-16, the largest known, has 553 million
 
 
 @dataclass
@@ -101,7 +103,7 @@ def read(path: Path, backbone: nn.Module, detectors: Sequence[Family]) -> Weight
     """
     default = BackboneOptions.default_preprocessing.of(backbone)
     if DARKNET.search(path.name):
-        data = _read_bytes(path)
+        data = _read_bytes(path, LARGEST_DARKNET)
         state = darknet.parse(data, path, backbone)
         size = {"size": default.size, "resize": default.resize}
         return WeightsFile(path, _sha256(data), state, replace(darknet.PREPROCESSING, **size))
@@ -140,15 +142,26 @@ def _preprocessing(trained: Mapping[str, Any]) -> Preprocessing:
 
 def _unpickle(path: Path) -> tuple[Mapping[str, Any], str]:
     """What a file holds by name, and its sha256; the file is read once."""
-    data = _read_bytes(path)
+    try:
+        with open_regular(path) as file:
+            start = foreign_start(file)
+            data = file.read() if start is None else b""
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if start is not None:
+        raise no_weights(str(path), what_it_is(start, ""))
     return unpickle(data, str(path)), _sha256(data)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, largest: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, largest)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be read: {error.strerror}")
 
 
 def _sha256(data: bytes) -> str:

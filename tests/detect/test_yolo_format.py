@@ -48,7 +48,11 @@ def test_a_box_in_pixels_of_the_image(yolo):
 
 
 def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
-    assert yolo().notes == [f"1 images of {tmp_path}/images/train have no *.txt: without objects"]
+    images, labels = tmp_path / "images/train", tmp_path / "labels/train"
+    note = f"1 images of {images} have no *.txt in {labels}: without objects"
+    assert yolo().notes == [note]
+    (images / "b.txt").touch()  # as Darknet has them
+    assert yolo().notes == [f"{note}; there are *.txt in {images}"]
     assert yolo("").record(0).boxes.shape == (0, 4)  # an empty file says the same, aloud
 
 
@@ -113,6 +117,8 @@ MERGES = b"m0: &m0 {k: 1}\n" + b"".join(
         (b"names: {0: a, 2: b}", "names has the keys 0, 2"),
         (b"names: {[0]: a}", "names has the keys"),
         (b"names: [a]\nnames: [b]", "2 keys 'names'"),
+        (b"nc: 3\nnames: [a, b]", "nc is 3, names has 2"),
+        (b"nc: [2]\nnames: [a, b]", "nc is .*, names has 2"),
         (b"names: [a, [b]]", "name 1 is no text"),
         (b"names: [a, '']", "name 1 is no text"),
         (b"names: {0: }", "name 0 is no text"),
@@ -125,7 +131,7 @@ MERGES = b"m0: &m0 {k: 1}\n" + b"".join(
         (b"names: [\x00]", "no YAML"),
         (b"names: [\xe9]", "no YAML"),
         (b"[" * 50_000, "nested too deeply"),
-        (b"#" * 5_000_000, "5000000 bytes, more than the 4194304"),
+        (b"#" * 5_000_000, "5000000 bytes, more than the 524288"),
         (LAUGHS + b"names: *a11", "name 0 is no text"),
         (MERGES + b"names: *m11", "names has the keys <<"),
     ],

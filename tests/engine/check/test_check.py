@@ -15,12 +15,14 @@ from corpus import (
     good_csv,
     good_folder,
     good_voc,
+    good_yolo,
     thing,
     voc_image,
 )
 from pycocotools.coco import COCO as PycocotoolsCOCO
 
 from detect.datasets.coco import COCO
+from engine.builders import parts
 from engine.check.coco_writer import CocoWriter
 from engine.check.report import open_split, write_report
 from engine.check.scan import scan_images
@@ -102,6 +104,39 @@ def test_the_exit_code_shows_whether_training_would_stop(tmp_path, caplog):
     assert json.loads((tmp_path / "run" / "data_report.json").read_text())["stops"].startswith(
         "cannot read"
     )
+
+
+def without_rows(root):
+    """A set of YOLO's layout whose rows stand beside its images."""
+    good_yolo(root)
+    for file in (root / "labels").rglob("*.txt"):
+        file.rename(root / "images" / file.relative_to(root / "labels"))
+
+
+def all_ignored(root):
+    good_yolo(root)
+    for file in (root / "labels").rglob("*.txt"):
+        file.write_text("0 .5 .5 0 .4\n")  # without area
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (without_rows, "no object of the classes cat, dog in 4 images: .* 4 images of .*images/"
+         "train have no .*txt in .*labels/train: without objects; there are .*txt in"),
+        (all_ignored, "all 4 objects in 4 images are ignored"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_a_set_without_objects_would_stop_as_training_does(tmp_path, make, message, on_error):
+    make(tmp_path / "set")
+    dataset = ["dataset=yolo", f"dataset.root={tmp_path}/set", f"dataset.on_error={on_error}"]
+    with pytest.raises(UserError, match=f"^training would stop: dataset: {message}"):
+        reported(configured(*dataset), tmp_path / "run")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=dataset)
+    with pytest.raises(UserError, match=f"^dataset: {message}"):
+        parts.dataset(cfg, "train")
 
 
 @pytest.mark.parametrize(
