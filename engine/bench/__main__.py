@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.cli import command
-from engine.console import format_table
+from engine.console import echo, format_table
 from engine.errors import UserError, did_you_mean
 
 
@@ -25,8 +25,8 @@ def main(cfg: Any) -> None:
     measure = importlib.import_module(cfg.parts[cfg.part]).measure  # torch loads only now
     arguments = _arguments(cfg, list(inspect.signature(measure).parameters))
     rows = measure(**arguments)
-    print(format_table(rows))
-    print(json.dumps({"part": cfg.part, **arguments, "rows": rows}))
+    echo(*format_table(rows))
+    echo(json.dumps({"part": cfg.part, **arguments, "rows": rows}))
 
 
 def _arguments(cfg: Any, known: list[str]) -> dict[str, Any]:
