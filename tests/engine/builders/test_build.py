@@ -209,6 +209,25 @@ def test_a_head_of_one_slot_wants_one_label_an_image():
     assert len(parts.dataset(compose("dataset.train=7"), "train")) == 7
 
 
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_classifier_of_the_largest_object_learns_shares_of_images(kind):
+    cfg = compose("model=resnet18", "dataset.view=largest", "dataset.train=8", "image_size=64",
+                  "augment=imagenet", f"augment.{kind}=1", "loader.batch_size=8")  # fmt: skip
+    data = parts.dataset(cfg, "train")
+    assert data.record(0).boxes is not None
+    objects = next(iter(parts.loader(cfg, data, parts.device("cpu"), shuffle=True))).objects
+    assert objects.has_shares
+    sums = torch.zeros(8).index_add(0, objects.batch_index, objects.scores)
+    assert (sums <= 1 + 1e-6).all()  # less where the object is cut off
+
+
+def test_cutmix_is_refused_for_a_detector():
+    cfg = compose("augment=imagenet", "augment.cutmix=1", "dataset.train=2")
+    data = parts.dataset(cfg, "train")
+    message = refusal(parts.loader, cfg, data, parts.device("cpu"), True)
+    assert "the network learns boxes: set augment.cutmix=0" in message
+
+
 def test_an_empty_split_is_refused():
     message = refusal(parts.dataset, compose("dataset=shapes", "dataset.val=0"), "val")
     assert "val" in message
