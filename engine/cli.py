@@ -35,6 +35,7 @@ SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root
           "~hydra.job_logging.handlers.file"]  # fmt: skip
 
 logging.raiseExceptions = False  # a closed pipe (`| head`) is no error
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot import, we say
 
 
 def _config_name(name: str) -> str:
