@@ -38,8 +38,10 @@ def check_values(cfg: DictConfig, prefix: str = "") -> None:
         UserError: naming the key.
     """
     schema = OmegaConf.get_type(cfg)
-    hints = get_type_hints(schema, include_extras=True) if is_dataclass(schema) else {}
-    parts = [f.name for f in fields(schema) if _is_part(f, hints[f.name])] if hints else []
+    if not is_dataclass(schema):
+        return
+    hints = get_type_hints(schema, include_extras=True)
+    parts = [field.name for field in fields(schema) if _is_part(field, hints[field.name])]
     for key, hint in hints.items():
         if OmegaConf.is_missing(cfg, key):
             continue
