@@ -239,13 +239,13 @@ def test_classes_must_be_the_trained_ones():
     assert message == "a.pt was trained on the classes ['cat', 'dog'], this data has ['dog', 'cat']"
 
 
-def load_checkpoint(path, loss, trust=False):
+def load_checkpoint(path, loss, trust=False, more=()):
     """A checkpoint whose configuration has this loss, as eval and predict read it."""
     config = schema.plain(compose())
     state = {"config": {**config, "loss": loss}, "classes": ["a"], "model": {}, "epoch": 0}
     checkpoint.save(path, state)
     with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}"])
+        cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}", *more])
     return from_checkpoint.load(str(path), cfg, torch.device("cpu"))
 
 
@@ -285,3 +285,9 @@ def test_unless_the_user_trusts_it(tmp_path):
 def test_a_checkpoint_of_this_project_needs_no_trust(tmp_path):
     saved, full = load_checkpoint(tmp_path / "a.pt", schema.plain(compose())["loss"])
     assert saved["classes"] == ["a"] and full.trainer.precision is schema.Precision.auto
+
+
+def test_a_value_of_another_type_than_the_checkpoints_is_named_by_its_key(tmp_path):
+    loss = schema.plain(compose())["loss"]
+    message = refusal(load_checkpoint, tmp_path / "a.pt", loss, False, ["+trainer.ema={a:1}"])
+    assert ": its configuration: trainer.ema: Value " in message
