@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 
 from engine.cli import command
 from engine.config.schema import TrainConfig
+from engine.console import echo
 from engine.errors import UserError, did_you_mean
 
 FORMATS = ("text", "json")
@@ -39,7 +40,8 @@ def main(cfg: Any) -> None:
         hint = did_you_mean(cfg.format, FORMATS)
         raise UserError(f"format={cfg.format}: expected {' or '.join(FORMATS)}{hint}")
     found = priors(box_sizes(cfg), cfg.k, cfg.seed)
-    print(priors_text(found) if cfg.format == "text" else json.dumps(found._asdict(), indent=1))
+    text = priors_text(found) if cfg.format == "text" else json.dumps(found._asdict(), indent=1)
+    echo(*text.split("\n"))
 
 
 class Priors(NamedTuple):

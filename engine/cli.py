@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from engine import console
 from engine.config import resume
 from engine.config.arguments import check_arguments, expand_home
 from engine.config.check import check_resolves, check_values
@@ -35,6 +36,7 @@ SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root
           "~hydra.job_logging.handlers.file"]  # fmt: skip
 
 logging.raiseExceptions = False  # a closed pipe (`| head`) is no error
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot import, we say
 
 
 def _config_name(name: str) -> str:
@@ -146,7 +148,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             except (HydraException, OmegaConfBaseException) as error:
                 exit_codes.append(_print_error(explain(error, name, sys.argv[1:])))
             except Exception:
-                traceback.print_exc()
+                console.error(*traceback.format_exc().strip().split("\n"))
                 exit_codes.append(1)
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 sys.exit(exit_codes[0])
@@ -164,6 +166,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
 
 def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
     """Compose the configuration, run the job, and return the exit code."""
+    console.escape_unencodable()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
     try:
@@ -196,7 +199,7 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
 
 
 def _print_error(message: str, code: int = 2) -> int:
-    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    console.error(f"error: {message}" if code == 2 else message)
     return code
 
 

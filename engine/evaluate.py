@@ -67,8 +67,8 @@ def evaluate(cfg: DictConfig) -> float:
         seconds=time.perf_counter() - started,
         images=count,
     )
-    info("\n".join(f"{key:24} {value:.6f}" for key, value in scores.items()))
-    info(f"{count} images{split}; {rules}\nresults: {folder}")
+    info(*(f"{key:24} {value:.6f}" for key, value in scores.items()))
+    info(f"{count} images{split}; {rules}", f"results: {folder}")
     return scores[metric.primary]
 
 

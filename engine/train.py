@@ -260,9 +260,10 @@ def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog, data: Dataset
         overrides = HydraConfig.get().overrides.task
         log.hyperparameters(overrides, {metric.primary: best[f"val/{metric.primary}"]})
     if cfg.profile:
-        info(run.mark.summary_text())
+        info(*run.mark.summary_lines())
     info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
-        f"({rules})\nresults, checkpoints and images: {log.folder}"
+        f"({rules})",
+        f"results, checkpoints and images: {log.folder}",
     )
     return best[f"val/{metric.primary}"]

@@ -95,18 +95,12 @@ def first_step(cfg: DictConfig) -> None:
     next(iter(train_epoch(run, train, mock.Mock())))
 
 
-def _bench(cfg: DictConfig) -> None:
-    bench._check(cfg)
-    module = __import__(cfg.parts[cfg.part], fromlist=["measure"])
-    bench._arguments(cfg, list(module.measure.__kwdefaults__ or module.measure.__annotations__))
-
-
 TASKS: dict[str, Callable[[DictConfig], Any]] = {
     "train": first_step,
     "lr_find": lambda cfg: next(iter(curve._steps(*curve.start(cfg)))),
     "check": lambda cfg: write_report(cfg, Path(HydraConfig.get().runtime.output_dir)),
     "summary": summarize,
-    "bench": _bench,
+    "bench": bench.prepare,
     "eval": evaluate,
     "predict": predict,
 }

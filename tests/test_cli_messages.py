@@ -74,6 +74,27 @@ ANSWERS = [  # the command, and what its one line on standard error has to hold
     ("train.py =3", "=3: no key in front of it"),
     ("train.py -m optimizer=sgd,adam --cfg job", "one of them at a time"),
     ("train.py loader=null", "it has keys of its own: loader.batch_size"),
+    ("train.py loader=${seed}", "loader=0: it has keys of its own: loader.batch_size"),
+    ("train.py head=${seed}", "head=${seed}: refers to no option of a group"),
+    ("eval.py loader=false", "loader=False: it has keys of its own: loader.NAME=VALUE"),
+    ("predict.py head=3", "head: set checkpoint=PATH, or the whole network: model="),
+    ("eval.py checkpoint=x.pt head=3", "head: the checkpoint determines head"),
+    ("train.py loss._target_=math.pi", "loss._target_=math.pi: expected a class, got float"),
+    ("train.py loss._target_=builtins.dict", "builtins.dict: it does not say what its constructor"),
+    ("train.py loss._target_=3", "loss._target_=3: expected text"),
+    ("train.py head._partial_=abc", "head._partial_: no such key (`--cfg job`"),
+    ("train.py +head._partial_=abc", "head._partial_=abc: expected true or false, got str"),
+    ("train.py optimizer._partial_=2", "optimizer._partial_=2: expected true or false"),
+    ("train.py optimizer._partial_=false", "optimizer: Error in call to target 'torch.optim.adamw"),
+    ("train.py +head._convert_=abc", "head._convert_=abc: expected none or partial or object or"),
+    ("train.py +head._args_=abc", "head._args_=abc: expected a list"),
+    (f"train.py trainer.minutes={'9' * 400}", "trainer.minutes=99999999999999999999...: a number"),
+    (f"train.py optimizer.lr={'9' * 5000}", "optimizer.lr=99999999999999999999...: a number of"),
+    (f"train.py loader.sizes=[64,{'9' * 400}]", "loader.sizes=[64,"),
+    ("train.py +head._arg=abc", "head._arg: SSD takes no such argument"),
+    ("python -m engine.bench parts.loss=y", "parts.loss=y: expected a module with a function"),
+    ("python -m engine.bench parts.loss=0.5", "parts.loss=0.5: expected a module"),
+    ("python -m engine.bench parts.loss=math", "parts.loss=math: expected a module"),
     ("train.py preprocessing=[]", "it has keys of its own: preprocessing.mean"),
     ("train.py hydra=null", "hydra=null: Hydra refuses this"),
     ("train.py hydra.verbose=3", "hydra.verbose=3: Hydra refuses this"),
@@ -96,10 +117,10 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize(("command", "answer"), ANSWERS, ids=[a for a, _ in ANSWERS])
+@pytest.mark.parametrize(("command", "answer"), ANSWERS, ids=[a[:60] for a, _ in ANSWERS])
 def test_a_wrong_word_is_answered_with_what_was_meant(command, answer, folder):
     done = ended(*command.removeprefix("python ").split(), cwd=folder)
-    assert done.returncode == 2, done.stderr
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert answer.replace("HOME", os.path.expanduser("~")) in line, line
 

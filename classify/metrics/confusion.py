@@ -1,8 +1,11 @@
 """A confusion matrix as an image."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
+
+from engine.console import printable
 
 COUNTED = 30  # classes up to which the cells show the counts
 NAMED = 60  # classes up to which all are named; of more, every second or third, ...
@@ -32,7 +35,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     share = counts / counts.sum(1, keepdims=True).clip(1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     shown = range(0, size, -(-size // NAMED))
-    names = [str(classes[i])[:LONGEST] for i in shown]
+    names = [printable(str(classes[i]))[:LONGEST] for i in shown]
     # No formulas: a class may be called "$a_1$".
     axes.set_xticks(shown, names, rotation=90, fontsize=8, parse_math=False)
     axes.set_yticks(shown, names, fontsize=8, parse_math=False)
@@ -43,5 +46,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         colour = "white" if share[row, column] > 0.5 else "black"
         text = f"{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

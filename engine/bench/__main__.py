@@ -9,24 +9,36 @@ import importlib
 import inspect
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from engine.cli import command
-from engine.console import format_table
+from engine.console import echo, format_table
 from engine.errors import UserError, did_you_mean
 
 
 @command("bench")
 def main(cfg: Any) -> None:
     """Time the part; print a table and a line of JSON."""
-    _check(cfg)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences the profiler, which counts memory
-    measure = importlib.import_module(cfg.parts[cfg.part]).measure  # torch loads only now
-    arguments = _arguments(cfg, list(inspect.signature(measure).parameters))
+    measure, arguments = prepare(cfg)
     rows = measure(**arguments)
-    print(format_table(rows))
-    print(json.dumps({"part": cfg.part, **arguments, "rows": rows}))
+    echo(*format_table(rows))
+    echo(json.dumps({"part": cfg.part, **arguments, "rows": rows}))
+
+
+def prepare(cfg: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What measures the part, and its arguments; UserError if there is none, or it lacks a key."""
+    _check(cfg)
+    module = cfg.parts[cfg.part]
+    try:
+        measure = importlib.import_module(module).measure  # torch loads only now
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"parts.{cfg.part}={module}: expected a module with a function `measure` ({error})"
+        ) from error
+    return measure, _arguments(cfg, list(inspect.signature(measure).parameters))
 
 
 def _arguments(cfg: Any, known: list[str]) -> dict[str, Any]:

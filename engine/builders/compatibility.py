@@ -107,6 +107,11 @@ def check_parts(cfg: DictConfig) -> None:
         )
 
 
+def learns_whole_images(cfg: DictConfig) -> bool:
+    """Whether the configured head learns the labels of images, whatever boxes the dataset has."""
+    return bool(cfg.head.get("_target_")) and "boxes" not in outputs(cfg.head)
+
+
 def outputs(node: DictConfig) -> OutputFields:
     """The fields of `Output` that the configured head fills."""
     head = hydra.utils.get_class(node["_target_"])

@@ -36,7 +36,8 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
     try:
         merged = inherit(saved["config"], cfg)
     except OmegaConfBaseException as error:
-        reason = str(error).split("\n")[0][:300]
+        key = f"{error.full_key}: " if error.full_key else ""
+        reason = key + str(error).split("\n")[0][:300]
         raise UserError(f"checkpoint {path}: its configuration: {reason}") from error
     refuse_foreign(merged, cfg, cfg.trust, path)
     return saved, merged

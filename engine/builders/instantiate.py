@@ -3,9 +3,9 @@
 import importlib
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -17,6 +17,14 @@ from engine.config.ranges import check_value
 from engine.config.schema import plain_value
 from engine.errors import UserError, did_you_mean
 from engine.training.optimizer import RANGES as OPTIMIZER_RANGES
+
+OF_HYDRA: dict[Any, Any] = {  # the keys of a node that Hydra reads, not the constructor
+    "_target_": str,
+    "_partial_": bool,
+    "_recursive_": bool,
+    "_convert_": Literal["none", "partial", "object", "all"],
+    "_args_": list[Any],
+}
 
 
 def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
@@ -31,16 +39,18 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
         UserError: no such class, a class that lacks what a part at this key needs, or an argument
             that is unknown, missing, of another type or out of range.
     """
-    if not node.get("_target_"):
+    if not isinstance(node, DictConfig) or not node.get("_target_"):
         raise UserError(f"{name}: names no class (_target_); pick an option with {name}=")
+    for key in (str(k) for k in node if k in OF_HYDRA):
+        check_value(plain_value(node[key]), OF_HYDRA[key], f"{name}.{key}")
     try:
         target = hydra.utils.get_object(node["_target_"])
     except Exception as error:
         raise UserError(f"{name}._target_: {_not_imported(node['_target_'], error)}") from error
-    params = inspect.signature(target).parameters
+    params = _parameters(target, f"{name}._target_={node['_target_']}")
     types = hints(target)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in params.values())
-    for key in (str(k) for k in node if not str(k).startswith("_")):
+    for key in (str(k) for k in node if k not in OF_HYDRA):
         if OmegaConf.is_missing(node, key):
             raise UserError(f"{name}.{key} is needed: set {name}.{key}=...")
         if key in given:
@@ -59,12 +69,24 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
     conformance.check_class(target, name)
 
 
+def _parameters(target: Any, where: str) -> Mapping[str, inspect.Parameter]:
+    """What a constructor takes; UserError if it is none, or does not say."""
+    if not inspect.isclass(target) and not inspect.isroutine(target):
+        raise UserError(f"{where}: expected a class, got {type(target).__name__}")
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{where}: it does not say what its constructor takes; expected a class in Python"
+        ) from None
+
+
 def hints(target: Any) -> dict[str, Any]:
     """The annotations of what a constructor takes, with the ranges of its numbers."""
     try:
         make = target.__init__ if inspect.isclass(target) else target
         found = typing.get_type_hints(make, include_extras=True)
-    except NameError:  # annotations that exist for type checkers only
+    except (NameError, TypeError):  # annotations that exist for type checkers only, or none
         found = {}
     if inspect.isclass(target) and issubclass(target, Optimizer):  # torch's have no ranges
         return {**found, **OPTIMIZER_RANGES}

@@ -65,6 +65,7 @@ def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = Fal
         sizes_every=cfg.loader.sizes_every,
         images=cfg.trainer.overfit,
         limit=cfg.trainer.limit,
+        whole_images=compatibility.learns_whole_images(cfg),
     )
 
 

@@ -180,7 +180,7 @@ def print_report(
     path: Path,
 ) -> None:
     """Print the table of statistics, the notes and the defects."""
-    info(format_table(table(facts)) + "\n(three numbers: the least, the median, the most)")
+    info(*format_table(table(facts)), "(three numbers: the least, the median, the most)")
     for hint in suspicious_class_names(facts):
         info(hint)
     for split, rows in reports.items():

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 
+from engine.builders.compatibility import learns_whole_images
 from engine.builders.instantiate import part
 from engine.config.image_size import size_of
 from engine.data.image import write_rgb
@@ -28,6 +29,7 @@ def write(cfg: DictConfig, data: Dataset, count: int, folder: Path) -> None:
         size=size_of(cfg),
         seed=cfg.seed,
         train=True,
+        whole_images=learns_whole_images(cfg),
     )
     chosen = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int))
     tiles = [tile for index in chosen.tolist() for tile in pair(samples, index)]

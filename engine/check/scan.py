@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from engine.console import printable
 from engine.data.header import SWAPPING, Header
 from engine.data.image import IMAGE_SUFFIXES, read_header
 from engine.data.upright import turn_of, upright
@@ -47,7 +48,7 @@ def scan_images(
 
     One image at a time is in memory, and in `digests` a digest of every image so far.
     """
-    for index in tqdm(range(len(data)), split, leave=False, disable=None):
+    for index in tqdm(range(len(data)), printable(split), leave=False, disable=None):
         record = data.record(index)
         try:
             image = data.image(index)

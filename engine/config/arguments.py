@@ -8,7 +8,7 @@ import re
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -63,9 +63,26 @@ def without_sweeps(given: Namespace) -> list[str]:
 
 def _read(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
+        _refuse_huge(override.value())
     except HydraException as error:
         raise UserError(f"{text}: cannot be read; {QUOTE}") from error
+    except (ValueError, OverflowError) as error:
+        key, _, value = text.partition("=")
+        raise UserError(
+            f"{key}={value[:20]}...: a number of {len(value)} digits; expected one of at most 308"
+        ) from error
+    return override
+
+
+def _refuse_huge(value: Any) -> None:
+    """OverflowError where a whole number, alone or inside a list or dict, is above all floats."""
+    if isinstance(value, int):
+        float(value)
+    for item in [*value, *value.values()] if isinstance(value, dict) else []:
+        _refuse_huge(item)
+    for item in value if isinstance(value, list) else []:
+        _refuse_huge(item)
 
 
 def _flags(arguments: list[str], name: str, config_name: str) -> Namespace:

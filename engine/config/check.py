@@ -1,11 +1,12 @@
 """Checks the engine's own keys against the schema. No import of torch here: see `engine.cli`."""
 
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, fields, is_dataclass
 from math import inf
 from typing import Any, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from engine.config.keys import keys
@@ -37,15 +38,32 @@ def check_values(cfg: DictConfig, prefix: str = "") -> None:
         UserError: naming the key.
     """
     schema = OmegaConf.get_type(cfg)
-    hints = get_type_hints(schema, include_extras=True) if is_dataclass(schema) else {}
+    if not is_dataclass(schema):
+        return
+    hints = get_type_hints(schema, include_extras=True)
+    parts = [field.name for field in fields(schema) if _is_part(field, hints[field.name])]
     for key, hint in hints.items():
         if OmegaConf.is_missing(cfg, key):
             continue
         value = cfg[key]
+        if (is_dataclass(hint) or key in parts) and not isinstance(value, DictConfig):
+            raise UserError(f"{prefix}{key}={value}: {has_keys(f'{prefix}{key}', hint)}")
         if is_dataclass(hint):
             check_values(value, f"{prefix}{key}.")
         else:
             check_value(plain_value(value), hint, f"{prefix}{key}")
+
+
+def _is_part(field: Field[Any], hint: Any) -> bool:
+    """Whether a key of any type is a node: a part, or what is changed of a checkpoint's."""
+    is_node = field.default == MISSING or field.default_factory is not NO_DEFAULT
+    return hint is Any and is_node
+
+
+def has_keys(key: str, hint: Any) -> str:
+    """What a node takes in place of a value: its keys, by name where the schema has them."""
+    names = get_type_hints(hint) if is_dataclass(hint) else ["NAME=VALUE"]
+    return f"it has keys of its own: {', '.join(f'{key}.{name}' for name in names)}"
 
 
 def check_ranges(cfg: DictConfig) -> None:

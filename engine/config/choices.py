@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from hydra.core.override_parser.types import Override
 
 from engine.config import keys
+from engine.config.explain import CHECKPOINT_COMMANDS, kept_by_checkpoint
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
@@ -27,6 +28,8 @@ def check_choice(override: Override, text: str, config_name: str) -> None:
         return
     names: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in names):
+        if config_name in CHECKPOINT_COMMANDS and not _has_group(config_name, group):
+            raise UserError(kept_by_checkpoint(group, group, config_name, sys.argv[1:]))
         own = sorted(
             {key for option in keys.options(group) for key in keys.own_keys(group, option)}
         )
@@ -59,6 +62,14 @@ def _refuse_path(group: str, text: str, value: str) -> None:
 def _few(group: str) -> str:
     names = keys.options(group)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _has_group(config_name: str, group: str) -> bool:
+    try:
+        keys.default_choice(config_name, group)
+    except KeyError:
+        return False
+    return True
 
 
 def _is_optional(config_name: str, group: str) -> bool:

@@ -9,10 +9,11 @@ from enum import EnumMeta
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.config import keys
+from engine.config.check import has_keys
 from engine.config.meant import meant
 from engine.config.ranges import words
 from engine.config.renamed import new_key, new_option
@@ -35,7 +36,18 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
         text = f"{error.full_key}: {_first_line(error)}"
     elif not isinstance(error, HydraException | OmegaConfBaseException):
         text = _foreign(error, arguments)
+    elif isinstance(error, InstantiationException):
+        return _not_built(text)
+    elif circle := re.match(r"Error resolving interpolation '([^']+)'", text):
+        given = [a for a in arguments if circle[1] in a]
+        return f"{given[0] if given else circle[1]}: refers to no option of a group"
     return text.split("\n")[0]
+
+
+def _not_built(text: str) -> str:
+    """A part whose constructor failed: its key, which Hydra states last, and the reason."""
+    text, _, key = " ".join(text.split()).partition(" full_key: ")
+    return f"{key}: {text}" if key else text
 
 
 def _first_line(error: BaseException) -> str:
@@ -80,7 +92,7 @@ def _unknown_key(key: str, config_name: str, arguments: list[str]) -> str:
         "image_size",
         "preprocessing",
     ):
-        return _kept_by_checkpoint(key, group, config_name, arguments)
+        return kept_by_checkpoint(key, group, config_name, arguments)
     value = next((a.partition("=")[2] for a in arguments if _is_set_by(key, a)), "")
     known = keys.known(config_name, arguments)
     if now := new_key(key, known, config_name):
@@ -96,7 +108,8 @@ def _is_set_by(key: str, argument: str) -> bool:
     return argument.lstrip("+~").split("=")[0].split("@")[0] == key
 
 
-def _kept_by_checkpoint(key: str, group: str, config_name: str, arguments: list[str]) -> str:
+def kept_by_checkpoint(key: str, group: str, config_name: str, arguments: list[str]) -> str:
+    """The answer to a key of a part that a checkpoint determines."""
     if config_name == "resume" or any(_is_set_by("checkpoint", a) for a in arguments):
         return f"{key}: the checkpoint determines {group}; choose it when training starts"
     other = "model=resnet50 backbone.weights=DEFAULT source=FOLDER"
@@ -115,8 +128,7 @@ def _wrong_value(text: str, error: Exception, config_name: str, arguments: list[
     if hint is None:
         return f"{text}: {_first_line(error.__cause__ or error)}"
     if is_dataclass(hint):
-        names = ", ".join(f"{key}.{name}" for name in get_type_hints(hint))
-        return f"{key}={value}: it has keys of its own: {names}"
+        return f"{key}={value}: {has_keys(key, hint)}"
     return f"{key}={value}: expected {_words(hint)}"
 
 

@@ -33,6 +33,8 @@ def meant(word: str, value: str, known: Sequence[str], config_name: str = "") ->
     """
     name = word.lstrip("-+~").replace("-", "_")
     group, _, leaf = name.rpartition(".")
+    if leaf.startswith("_"):  # of Hydra's own
+        return ""
     if name in known or (CONFIGS / name).is_dir():  # only its dashes were wrong
         return f"; set {_assign(name, value, known)}"
     if now := new_key(name, known, config_name):

@@ -195,11 +195,6 @@ class Augment:
                     f"augment.{name} needs boxes, the dataset has none: set augment.{name}="
                     f"{'[]' if name == 'overlaps' else 0} or augment=imagenet"
                 )
-        if self.cutmix and has_boxes:
-            raise UserError(
-                "augment.cutmix mixes the classes of whole images, the dataset has boxes: set "
-                "augment.cutmix=0; augment.mosaic is for boxes"
-            )
 
 
 SHARES = (

@@ -45,7 +45,7 @@ class Loader:
     `sizes`, `sizes_every` and `limit` are those of `engine.data.sampler.Batches`. `images` is how
     many of the dataset's images are used, the first ones; None is all. Each worker prepares
     `prefetch` batches ahead. `cache_mb` is the memory for decoded images, see
-    `engine.data.cache.Cache`; it does not change the batches.
+    `engine.data.cache.Cache`; it does not change the batches. `whole_images` is that of `Samples`.
     An image that cannot be read is a UserError in the iteration, or with `on_error="skip"` is left
     out and listed in `dataset.report`; others of a training batch are repeated in its place.
     """
@@ -67,6 +67,7 @@ class Loader:
         sizes_every: int = 10,
         images: int | None = None,
         limit: int | None = None,
+        whole_images: bool = False,
     ) -> None:
         self.dataset = dataset
         self.images = min(len(dataset), images or len(dataset))
@@ -86,7 +87,13 @@ class Loader:
         cache = Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None
         self.loader = torch.utils.data.DataLoader(
             Samples(
-                dataset=dataset, augment=augment, size=size, seed=seed, train=train, cache=cache
+                dataset=dataset,
+                augment=augment,
+                size=size,
+                seed=seed,
+                train=train,
+                cache=cache,
+                whole_images=whole_images,
             ),
             batch_sampler=self.sampler,
             collate_fn=partial(_collate, fill=train),

@@ -59,17 +59,17 @@ def mosaic(parts: Sequence[Part], lazy: Sequence[LazySample], size: tuple[int, i
     return LazySample(draw, _join(moved), lazy[0].meta)
 
 
-def mixup(first: LazySample, second: LazySample, share: float) -> LazySample:
+def mixup(first: LazySample, second: LazySample, share: float, whole_images: bool) -> LazySample:
     """The weighted mean of both images, `share` of it `first`; boxes of both keep full weight.
 
-    The labels of whole images have the shares as their scores.
+    With `whole_images` the labels have the shares as their scores.
     """
 
     def draw() -> np.ndarray:
         return cv2.addWeighted(first.draw(), share, second.draw(), 1 - share, 0)
 
     truth = _join([first.truth, second.truth])
-    scores = None if truth.boxes is not None else _shares(first, second, share)
+    scores = _shares(first, second, share) if whole_images else None
     return LazySample(draw, truth, first.meta, scores)
 
 

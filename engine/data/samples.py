@@ -14,6 +14,7 @@ from engine.data.image_file import ImageFile, UnreadableImage
 from engine.data.mix import LazySample
 from engine.data.sampler import Key
 from engine.data.viewport import Viewport, cut, warp, warp_record
+from engine.errors import UserError
 from engine.structures import Sample
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ class Samples(torch.utils.data.Dataset):
 
     An image mixed with one that cannot be read is left out with it.
     `size` is the (height, width) of the network's input, unless a key has its own side.
+    With `whole_images` the network learns labels of images, whether the dataset has boxes or not:
+    each of two mixed images counts by its share.
     """
 
     def __init__(
@@ -35,11 +38,20 @@ class Samples(torch.utils.data.Dataset):
         seed: int,
         train: bool,
         cache: Cache | None = None,
+        whole_images: bool = False,
     ) -> None:
         self.dataset, self.augment, self.size = dataset, augment, size
         self.seed, self.train, self.cache = seed, train, cache
         if train and len(dataset):
-            augment.check_boxes(dataset.record(0).boxes is not None)
+            has_boxes = dataset.record(0).boxes is not None
+            augment.check_boxes(has_boxes)
+            whole_images = whole_images or not has_boxes
+            if augment.cutmix and not whole_images:
+                raise UserError(
+                    "augment.cutmix mixes the classes of whole images, the network learns boxes: "
+                    "set augment.cutmix=0; augment.mosaic is for boxes"
+                )
+        self.whole_images = whole_images
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,7 +108,7 @@ class Samples(torch.utils.data.Dataset):
         if augment.mixup and rng.random() < augment.mixup:
             share = rng.beta(augment.mixup_alpha, augment.mixup_alpha)
             other = self._image_or_mosaic(rng, self._random_index(rng), size)
-            return mix.mixup(lazy, other, share)
+            return mix.mixup(lazy, other, share, self.whole_images)
         if augment.cutmix and rng.random() < augment.cutmix:
             share = rng.beta(augment.cutmix_alpha, augment.cutmix_alpha)
             other = self._image_or_mosaic(rng, self._random_index(rng), size)

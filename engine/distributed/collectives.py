@@ -10,7 +10,6 @@ price: the exchange does not overlap with `backward`.
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from engine import console
 from engine.errors import Stopped, UserError
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         if not CONNECTION_LOST.search(str(error)):
             raise
         _exit_if_printed(store, PEER_LOST, 1)
-        print(PEER_LOST, file=sys.stderr)
+        console.error(PEER_LOST)
         raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()

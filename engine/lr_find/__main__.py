@@ -8,6 +8,7 @@ folder. It takes the keys of train.py, and `steps`, `least` and `most`, the rang
 from typing import Any
 
 from engine.cli import command
+from engine.console import echo
 from engine.errors import UserError
 
 
@@ -26,7 +27,7 @@ def main(cfg: Any) -> None:
     run, loader = curve.start(cfg)
     result = curve.find(run, loader, steps=cfg.steps, least=cfg.least, most=cfg.most)
     result.write(folder)
-    print(result.summary_text(), f"curve: {folder / 'lr_find.png'}", sep="\n")
+    echo(*result.summary_lines(), f"curve: {folder / 'lr_find.png'}")
 
 
 LEAST_STEPS = 10  # fewer make no curve

@@ -82,12 +82,12 @@ class Curve:
             "peak": float(self.rates[np.flatnonzero(low)[-1]]),
         }
 
-    def summary_text(self) -> str:
+    def summary_lines(self) -> list[str]:
         """The suggestions as lines to print, and a warning if the loss does not fall."""
         steps = f"{len(self.rates)} steps, rates {self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         ended = "; there the loss diverged" if len(self.rates) < self.planned else ""
         lines = [f"{name:>12}: optimizer.lr={x:.2g}" for name, x in self.suggestions().items()]
-        return "\n".join([f"{steps}{ended}", *self._warnings(), *lines])
+        return [f"{steps}{ended}", *self._warnings(), *lines]
 
     def _warnings(self) -> list[str]:
         loss = self.smoothed

@@ -8,6 +8,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
+from engine.console import printable
 from engine.data.image import write_rgb
 from engine.distributed.collectives import rank_zero_only
 from engine.output.file_names import FileNames
@@ -44,6 +45,7 @@ class Labels:
 
     def add(self, text: str, x: int, y: int) -> None:
         """Write at the corner (x, y), or below other texts where they are in the way."""
+        text = printable(text)  # OpenCV crashes on a lone surrogate
         length = cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
         start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
         end, baseline = start + length, y + LINE

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from engine.cli import command
+from engine.console import echo
 from engine.errors import UserError, did_you_mean
 
 FORMATS = ("text", "json")
@@ -31,7 +32,8 @@ def main(cfg: Any) -> None:
 
     summary = summarize(cfg)
     as_text = cfg.format == "text"
-    print(format_summary(summary) if as_text else json.dumps(plain_values(summary), indent=1))
+    text = format_summary(summary) if as_text else json.dumps(plain_values(summary), indent=1)
+    echo(*text.split("\n"))
 
 
 if __name__ == "__main__":

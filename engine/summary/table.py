@@ -3,6 +3,8 @@
 from math import inf
 from typing import Any
 
+from engine.console import printable
+
 WIDTH = 100  # columns
 FOOT = (
     "field: receptive field, pixels a side, all: the whole image. The gate of a squeeze-and-\n"
@@ -67,6 +69,7 @@ def _macs(value: int) -> str:
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]], left: int = 0) -> list[str]:
     """Aligned lines; names in the first column lose their front where they exceed WIDTH."""
+    rows = [tuple(map(printable, row)) for row in rows]  # layers have any name
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
     lines = []

@@ -42,7 +42,7 @@ class Finetune:
                 f"finetune.unfreeze_every={unfreeze_every}: expected epochs >= 1, or null"
             )
         self.last, self.decay, self.unfreeze_every = last, decay, unfreeze_every
-        self.reported = 0  # groups that train, at the last message
+        self.reported: int | None = None  # groups that train, as far as is known; None: all
 
     def param_groups(self, network: Any) -> list[tuple[float, list[nn.Parameter]]]:
         """Return all parameters that ever train, as (factor of the learning rate, parameters).
@@ -78,10 +78,10 @@ class Finetune:
                     member.eval()
         sizes = [sum(p.numel() for p in parameters(group)) for group in all_groups]
         trained = sum(sizes[frozen:])
-        if training != self.reported:
+        if training != (len(all_groups) if self.reported is None else self.reported):
             which = "all" if not frozen else f"the last {training} of {len(all_groups)} groups:"
             info(f"epoch {epoch + 1}: {which} {trained:,} of {sum(sizes):,} parameters train")
-            self.reported = training
+        self.reported = training
         return trained
 
     def _max_trainable(self, all_groups: list[Group]) -> int:

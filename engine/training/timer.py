@@ -25,8 +25,8 @@ class StepTimer:
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
         self.last = now
 
-    def summary_text(self) -> str:
-        """Return a table of the share of each part."""
+    def summary_lines(self) -> list[str]:
+        """Return the lines of a table of the share of each part."""
         total = sum(self.seconds.values())
         lines = [f"{100 * s / total:5.1f} %  {part}" for part, s in self.seconds.items()]
-        return "\n".join([f"time per part, of {total:.1f} s:", *lines])
+        return [f"time per part, of {total:.1f} s:", *lines]

@@ -224,6 +224,12 @@ def test_a_thousand_classes_can_be_drawn():
     assert max(image.shape) < 2500
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a\nb", "\x1b[31m", "北", "$a_1$"])
+def test_a_confusion_matrix_takes_any_name_of_a_class(name):
+    # warnings are errors here: of a letter that the font lacks, matplotlib warns
+    assert draw_confusion(np.eye(2, dtype=int), [name, "x"]).shape[2] == 3
+
+
 def labels(predicted, true, count, classes="abc", **options):
     metric = MultiLabel(classes=list(classes), **options)
     metric.update(predicted, true, metas(count))

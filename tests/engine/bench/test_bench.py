@@ -114,7 +114,7 @@ def test_a_wrong_argument_is_refused_in_one_line(wrong, message):
 
 def test_the_table_lines_up():
     rows = [{"objects": 1, "ms": 0.1234, "of": 1.0}, {"objects": 500, "ms": 1234.5, "of": 0.25}]
-    assert format_table(rows).splitlines() == [
+    assert format_table(rows) == [
         "objects     ms    of",
         "      1  0.123     1",
         "    500   1234  0.25",

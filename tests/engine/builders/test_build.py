@@ -209,6 +209,25 @@ def test_a_head_of_one_slot_wants_one_label_an_image():
     assert len(parts.dataset(compose("dataset.train=7"), "train")) == 7
 
 
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_classifier_of_the_largest_object_learns_shares_of_images(kind):
+    cfg = compose("model=resnet18", "dataset.view=largest", "dataset.train=8", "image_size=64",
+                  "augment=imagenet", f"augment.{kind}=1", "loader.batch_size=8")  # fmt: skip
+    data = parts.dataset(cfg, "train")
+    assert data.record(0).boxes is not None
+    objects = next(iter(parts.loader(cfg, data, parts.device("cpu"), shuffle=True))).objects
+    assert objects.has_shares
+    sums = torch.zeros(8).index_add(0, objects.batch_index, objects.scores)
+    assert (sums <= 1 + 1e-6).all()  # less where the object is cut off
+
+
+def test_cutmix_is_refused_for_a_detector():
+    cfg = compose("augment=imagenet", "augment.cutmix=1", "dataset.train=2")
+    data = parts.dataset(cfg, "train")
+    message = refusal(parts.loader, cfg, data, parts.device("cpu"), True)
+    assert "the network learns boxes: set augment.cutmix=0" in message
+
+
 def test_an_empty_split_is_refused():
     message = refusal(parts.dataset, compose("dataset=shapes", "dataset.val=0"), "val")
     assert "val" in message
@@ -220,13 +239,13 @@ def test_classes_must_be_the_trained_ones():
     assert message == "a.pt was trained on the classes ['cat', 'dog'], this data has ['dog', 'cat']"
 
 
-def load_checkpoint(path, loss, trust=False):
+def load_checkpoint(path, loss, trust=False, more=()):
     """A checkpoint whose configuration has this loss, as eval and predict read it."""
     config = schema.plain(compose())
     state = {"config": {**config, "loss": loss}, "classes": ["a"], "model": {}, "epoch": 0}
     checkpoint.save(path, state)
     with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}"])
+        cfg = hydra.compose("predict", overrides=[f"checkpoint='{path}'", f"trust={trust}", *more])
     return from_checkpoint.load(str(path), cfg, torch.device("cpu"))
 
 
@@ -266,3 +285,9 @@ def test_unless_the_user_trusts_it(tmp_path):
 def test_a_checkpoint_of_this_project_needs_no_trust(tmp_path):
     saved, full = load_checkpoint(tmp_path / "a.pt", schema.plain(compose())["loss"])
     assert saved["classes"] == ["a"] and full.trainer.precision is schema.Precision.auto
+
+
+def test_a_value_of_another_type_than_the_checkpoints_is_named_by_its_key(tmp_path):
+    loss = schema.plain(compose())["loss"]
+    message = refusal(load_checkpoint, tmp_path / "a.pt", loss, False, ["+trainer.ema={a:1}"])
+    assert ": its configuration: trainer.ema: Value " in message

@@ -78,7 +78,7 @@ def test_statistics_of_a_split_by_hand(tmp_path):
     ]
     assert facts["kinds"] == {"jpeg": 2} and facts["colours"] == {"rgb": 2}
     assert facts["bits"] == {"8": 2} and facts["transparent"] == facts["turned by EXIF"] == 0
-    assert "classes: cat" in format_table(table(found["statistics"]))
+    assert any("classes: cat" in line for line in format_table(table(found["statistics"])))
 
 
 def test_one_split_is_read_alone(tmp_path):

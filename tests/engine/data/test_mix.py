@@ -63,8 +63,8 @@ class Painted:
         return image
 
 
-def samples(data, augment, size=(64, 96), seed=0, train=True):
-    return Samples(dataset=data, augment=augment, size=size, seed=seed, train=train)
+def samples(data, augment, size=(64, 96), seed=0, train=True, **more):
+    return Samples(dataset=data, augment=augment, size=size, seed=seed, train=train, **more)
 
 
 def filled(sample, channel):
@@ -134,15 +134,15 @@ def test_mixup_blends_images_and_keeps_boxes_whole(seed, alpha):
 
 
 @few
-@given(seed=seeds, kind=st.sampled_from(["mixup", "cutmix"]))
-def test_classes_of_whole_images_have_their_shares_as_scores(seed, kind):
+@given(seed=seeds, kind=st.sampled_from(["mixup", "cutmix"]), boxes=st.booleans())
+def test_classes_of_whole_images_have_their_shares_as_scores(seed, kind, boxes):
     class Flat(Painted):
         def image(self, index):
             return np.full((120, 150, 3), 200 * index, np.uint8)
 
-    data = Flat(count=2, boxes=False)
+    data = Flat(count=2, boxes=boxes)  # a classifier may have them: dataset.view=largest
     augment = Augment(**{kind: 1.0, f"{kind}_alpha": 1.0})
-    sample = samples(data, augment, (64, 96), seed)[0, 0]
+    sample = samples(data, augment, (64, 96), seed, whole_images=boxes)[0, 0]
     shares, labels = sample.scores, sample.truth.labels
     assert shares.sum() == pytest.approx(1) and labels[0] == 0 and len(labels) == 2
     light = sample.image.mean() / 200  # how much of the second image is seen
@@ -389,7 +389,7 @@ def test_swapped_channels_keep_their_values():
     [
         ({"mosaic": 1.0}, False, "augment.mosaic needs boxes"),
         ({"overlaps": [0.5]}, False, "augment.overlaps needs boxes"),
-        ({"cutmix": 1.0}, True, "augment.cutmix mixes the classes of whole images"),
+        ({"cutmix": 1.0}, True, "augment.cutmix mixes .* the network learns boxes: set "),
     ],
 )
 def test_what_does_not_fit_the_truth_is_refused(settings, boxes, message):

@@ -137,7 +137,7 @@ def test_a_fall_is_distinguished_from_noise(kind, share, steps):
 )
 def test_a_fall_by_hand(losses, falls):
     found = curve(losses, planned=1)
-    assert found.falls == falls and ("Do not trust" in found.summary_text()) != falls
+    assert found.falls == falls and ("Do not trust" in found.summary_lines()[1]) != falls
 
 
 def command(*arguments):

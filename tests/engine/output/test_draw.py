@@ -93,3 +93,10 @@ def test_heat_of_a_mirrored_image():
     # x -> 64 - .32 x: column 0 of the cells is at the right.
     at, _ = lit([[-0.32, 0, 64], [0, 0.64, 0]], (64, 64), (2, 1))
     assert at == pytest.approx([62.5, 125], abs=1)  # 200 - 75
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\nb", "\x1b[31m"])
+def test_any_name_of_a_class_is_drawn(name):
+    # a lone surrogate ended the process in OpenCV's text
+    drawn = annotate(GREY, objects([0.9, 0.8]), [name] * len(CLASSES))
+    assert (drawn != annotate(GREY, objects([0.9, 0.8]), [""] * len(CLASSES))).any()

@@ -119,7 +119,7 @@ def test_the_step_timer_by_hand(monkeypatch):
     for part in ("data", "forward", "data"):
         timer(part)
     assert timer.seconds == {"data": 2, "forward": 3}
-    assert timer.summary_text().splitlines() == [
+    assert timer.summary_lines() == [
         "time per part, of 5.0 s:",
         " 40.0 %  data",
         " 60.0 %  forward",

@@ -135,6 +135,20 @@ def test_what_trains_is_reported_once(caplog):
     assert caplog.messages == ["epoch 1: the last 1 of 4 groups: 4 of 22 parameters train"]
 
 
+def test_that_nothing_is_frozen_is_no_news_unless_something_was(caplog):
+    caplog.set_level("INFO", "onelook")
+    for finetune in (Finetune(), Finetune(decay=0.5), Finetune(unfreeze_every=1)):
+        net = network()
+        for epoch in range(6):
+            finetune(net, epoch)
+    assert caplog.messages == [  # of the third
+        "epoch 1: the last 1 of 4 groups: 4 of 22 parameters train",
+        "epoch 2: the last 2 of 4 groups: 14 of 22 parameters train",
+        "epoch 3: the last 3 of 4 groups: 16 of 22 parameters train",
+        "epoch 4: all 22 of 22 parameters train",
+    ]
+
+
 def test_an_extra_head_trains_alone():
     net = network(StackedLinear, inner=6)
     assert Finetune(last=0)(net, 0) == 6 * 2 + 2
