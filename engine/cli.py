@@ -174,7 +174,7 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
         config_name = _config_name(name)
         given = check_arguments(name, config_name)
         if given.help and _is_rank_zero():
-            print(help_text(name, config_name, given))
+            console.echo(*help_text(name, config_name, given).splitlines())
         if given.help:
             return 0
         _check_torchrun(name)

@@ -39,6 +39,22 @@ def _collate(
     return collate(good) if good else None, [s for s in samples if isinstance(s, UnreadableImage)]
 
 
+def _loader(
+    samples: Samples, sampler: Batches, train: bool, workers: int, prefetch: int, pin_memory: bool
+) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(
+        samples,
+        batch_sampler=sampler,
+        collate_fn=partial(_collate, fill=train),
+        num_workers=workers,
+        worker_init_fn=_worker,
+        prefetch_factor=prefetch if workers else None,
+        persistent_workers=workers > 0 and train,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # else it would draw from the network's generator
+    )
+
+
 class Loader:
     """Batches of one split.
 
@@ -84,26 +100,16 @@ class Loader:
             limit=limit,
         )
         self.position = 0  # batches of the epoch so far, those without a readable image included
-        cache = Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None
-        self.loader = torch.utils.data.DataLoader(
-            Samples(
-                dataset=dataset,
-                augment=augment,
-                size=size,
-                seed=seed,
-                train=train,
-                cache=cache,
-                whole_images=whole_images,
-            ),
-            batch_sampler=self.sampler,
-            collate_fn=partial(_collate, fill=train),
-            num_workers=workers,
-            worker_init_fn=_worker,
-            prefetch_factor=prefetch if workers else None,
-            persistent_workers=workers > 0 and train,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # else it would draw from the network's generator
+        samples = Samples(
+            dataset=dataset,
+            augment=augment,
+            size=size,
+            seed=seed,
+            train=train,
+            cache=Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None,
+            whole_images=whole_images,
         )
+        self.loader = _loader(samples, self.sampler, train, workers, prefetch, pin_memory)
 
     def __len__(self) -> int:
         return len(self.sampler)
