@@ -75,7 +75,7 @@ def _check_config(config: dict[str, Any], path: str) -> None:
 
 def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
     """The checkpoint's network, with the averaged weights if it has some."""
-    entries.require(saved, ("model", "ema"), f"checkpoint {path}")
+    entries.require(saved, ("model", "ema", "categories"), f"checkpoint {path}")
     made = parts.backbone(cfg, pretrained=False)
     net = parts.network(cfg, len(saved["classes"]), made).to(device)
     if cfg.trainer.channels_last:

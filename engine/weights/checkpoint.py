@@ -1,5 +1,7 @@
 """Checkpoints: plain tensors, numbers, strings, lists and dicts, written atomically."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,25 @@ def load(path: str, device: torch.device) -> dict[str, Any]:
     Raises:
         UserError: what `read` refuses, a newer format, or a damaged file.
     """
-    return upgrade(read(path, device), f"checkpoint {path}")
+    state, file = read(path, device), f"checkpoint {path}"
+    _check_sums(path, file)
+    return upgrade(state, file)
+
+
+def _check_sums(path: str, file: str) -> None:
+    """Refuse a file whose bytes changed after it was written: torch reads them as other weights."""
+    if not zipfile.is_zipfile(path):
+        return  # torch's format of before 1.6 has no sums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, zlib.error) as error:
+        changed = f"its archive ({str(error)[:80]})"
+    if changed is not None:
+        raise UserError(
+            f"{file}: a damaged checkpoint: {changed} is not as it was written (its checksum is "
+            "another); copy it anew, or take another one of this run"
+        )
 
 
 def read(path: str, device: torch.device) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def check_resumed(state: Mapping[str, Any], file: str) -> None:
     Raises:
         UserError: one is missing, or not what train.py writes there.
     """
-    require(state, {*RESUMED, "model", "ema"}, file)
+    require(state, {*RESUMED, "model", "ema", "categories"}, file)
     for key, (fits, expected) in RESUMED.items():
         if not fits(state[key]):
             raise wrong(file, key, state[key], expected)

@@ -143,7 +143,7 @@ FIT = {  # what may stand there
     "best": {"a number", "below zero", "infinite"},
     "progress": {"an empty dict"},
     "preprocessing": {"missing"},  # only `backbone.weights` reads it
-    "categories": {"missing", "None"},
+    "categories": {"None"},
     "processes": {"missing", "a number"},
     "format": {"a number"}, "device": {"missing", "a text", "a huge text"},
     "choices": {"missing", "an empty dict", "a dict"},
