@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
+from engine.config.schema import plain
 from engine.console import info
 from engine.errors import UserError
 from engine.network import Network
-from engine.output import draw, predictions, protocol, read_predictions, run_folder
+from engine.output import draw, draw_anchors, predictions, protocol, read_predictions, run_folder
 from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
+from engine.record import ObjectTable
+from engine.report import write as report
 from engine.structures import Meta, Objects
 from engine.training import loop
 from engine.training.precision import resolve
+from engine.whole_file import write_whole
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -34,20 +38,11 @@ def evaluate(cfg: DictConfig) -> float:
         raise UserError("set checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")
     if saved:
         parts.check_all(full)
-    if "_target_" not in full.dataset:
-        raise UserError(
-            "predictions= needs ground truth: set truth=GT.json or dataset=... (split=)"
-        )
-    data = parts.dataset(full, cfg.split)
-    for note in data.notes:
-        info(f"{cfg.truth or f'data ({cfg.split})'}: {note}")
-    if saved:
-        from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
-    if "_target_" not in full.metric:
-        raise UserError("no metric: set metric=voc_map, metric=coco_map or metric=top_k")
+    data = _dataset(cfg, full, saved)
     metric = parts.metric(full, data.classes)
+    used, slots = None, None
     if cfg.predictions:
-        scores = score_predictions_file(cfg.predictions, data, metric)
+        scores, table = score_predictions_file(cfg.predictions, data, metric)
         count, rules = len(data), protocol.describe(metric, data)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
@@ -55,6 +50,8 @@ def evaluate(cfg: DictConfig) -> float:
         used = [m for _, batch in predicted for m in batch]
         subset = protocol.subset(full.trainer)
         count, rules = len(used), protocol.describe(metric, data, used, network.head, subset)
+        slots = draw_anchors.slots(network, parts.loader(full, data, device))
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(full))))
         write_predictions(folder, data, predicted, cfg.draw, cfg.show)
         draw.charts(metric, folder / "images")
     split = "" if cfg.truth else f" {cfg.split}"
@@ -66,10 +63,32 @@ def evaluate(cfg: DictConfig) -> float:
         dataset=(cfg.truth or full.dataset.get("root") or type(data).__name__) + split,
         seconds=time.perf_counter() - started,
         images=count,
+        split=cfg.split,
+        evaluated=count,
     )
+    if cfg.report:
+        if not cfg.predictions:
+            table = read_predictions.read_table(folder / "predictions.json", data)
+        info(f"report: {report.write(folder, data, metric, table, used, slots)}")
     info(*(f"{key:24} {value:.6f}" for key, value in scores.items()))
     info(f"{count} images{split}; {rules}", f"results: {folder}")
     return scores[metric.primary]
+
+
+def _dataset(cfg: DictConfig, full: DictConfig, saved: dict[str, Any]) -> Dataset:
+    """The images and their truth, which a metric can judge."""
+    if "_target_" not in full.dataset:
+        raise UserError(
+            "predictions= needs ground truth: set truth=GT.json or dataset=... (split=)"
+        )
+    data = parts.dataset(full, cfg.split)
+    for note in data.notes:
+        info(f"{cfg.truth or f'data ({cfg.split})'}: {note}")
+    if saved:
+        from_checkpoint.check_classes(saved["classes"], data.classes, cfg.checkpoint)
+    if "_target_" not in full.metric:
+        raise UserError("no metric: set metric=voc_map, metric=coco_map or metric=top_k")
+    return data
 
 
 def _check(cfg: DictConfig) -> None:
@@ -102,17 +121,16 @@ def write_predictions(
     show: float,
 ) -> None:
     """Write predictions.json, and the first `images` images with objects that score `show`."""
-    path = folder / "predictions.json"
-    with predictions.Writer(path, predictions.categories(data)) as writer:
-        for objects, meta in predicted:
-            writer.add(objects, meta)
+    predictions.write(folder / "predictions.json", data, predicted)
     album = draw.Album(folder / "images")
     for image, meta in draw.samples(data, predicted, images, show):
         album.add(image, meta)
 
 
-def score_predictions_file(path: str, data: Dataset, metric: Metric) -> dict[str, float]:
-    """Return the metric's numbers for a predictions file; print which rows are left out."""
+def score_predictions_file(
+    path: str, data: Dataset, metric: Metric
+) -> tuple[dict[str, float], ObjectTable]:
+    """Return the metric's numbers for a predictions file, and it; print which rows are left out."""
     found = read_predictions.read(path, data, predictions.categories(data))
     unknown, unlisted = found.unknown, found.unlisted
     if unknown and not len(found.table.image) and not unlisted:
@@ -134,7 +152,7 @@ def score_predictions_file(path: str, data: Dataset, metric: Metric) -> dict[str
         )
     for note in found.notes:
         info(f"{path}: {note}")
-    return read_predictions.score(data, metric, found.table)
+    return read_predictions.score(data, metric, found.table), found.table
 
 
 def _some(values: Iterable[Any]) -> str:

@@ -54,11 +54,13 @@ def predict(cfg: DictConfig) -> None:
             writer.add(objects, batch.meta)
             count += len(batch.meta)
             for i, meta in enumerate(batch.meta):
-                found, image = objects.of(i), data.image(meta.index)
+                found, image, caption = objects.of(i), data.image(meta.index), ""
                 if (attention := HeadOptions.attention.of(network.head)) is not None:
                     weights = attention[i].float().cpu().numpy()
                     image = draw.heat(image, weights, meta.matrix, size_of(full))
-                album.add(draw.annotate(image, found, classes, cfg.show), meta)
+                    caption = f"attention: red is {draw.red_at(weights):.1f} x the mean"
+                drawn = draw.annotate(image, found, classes, cfg.show, caption=caption)
+                album.add(drawn, meta)
                 has_boxes = "boxes" in network.head.outputs
                 info(f"{meta.path}: {_best(found, classes, cfg.show if has_boxes else 0)}")
     for entry in data.report:

@@ -163,6 +163,12 @@ class MetricOptions:
     update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
     # Of each class, for the curves of precision and recall.
     ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)
+    # For report.html, of the predicted and true objects of all images, the number of images, and
+    # `compute()`'s numbers: a `engine.report.diagnosis.Diagnosis`.
+    diagnose: Option[Callable[..., Any] | None] = Option(None)
+    # Of the predicted objects of two runs, the true ones and the number of images: a list of
+    # `engine.report.diagnosis.Difference`, the second run's numbers minus the first's.
+    differences: Option[Callable[..., Any] | None] = Option(None)
 
 
 class Dataset(Protocol):

@@ -17,16 +17,26 @@ from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
-from engine.output import draw, draw_anchors, protocol, run_folder, sweep
+from engine.output import (
+    draw,
+    draw_anchors,
+    predictions,
+    run_folder,
+    sweep,
+)
 from engine.output.run_folder import RunFolder
-from engine.output.run_log import RunLog, write_metrics
+from engine.output.run_log import RunLog
 from engine.protocols import Dataset, Metric, MetricOptions
+from engine.report.finish import finish
+from engine.structures import Meta, Objects
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
 from engine.training.run import Run
 from engine.training.seed import seed_everything
 from engine.training.signals import Signals
+
+Predicted = list[tuple[Objects, list[Meta]]]  # of an evaluation, by batch; empty but on rank 0
 
 DRAWN_IMAGES = 16  # validation images that an evaluation draws
 SHOWN_FILES = 4  # files that a message names
@@ -99,7 +109,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     run.mark("start")
     _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    value = finish(run, cfg, metric, log, val_loader.dataset)
+    value = finish(run, cfg, metric, log, val_loader, _validation_description(cfg))
     _refuse_missing(log, checkpointer)
     return value
 
@@ -156,9 +166,11 @@ def _train_epochs(
                 signals.stop()
                 checkpointer.if_due()
             with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes
-                row = epoch_row(run, cfg, loaders[1], metric, log)
+                row, predicted = epoch_row(run, cfg, loaders[1], metric, log)
                 run.mark("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
+            if better:
+                log_best(loaders[1].dataset, predicted, metric, log, f"epoch {run.epoch}")
             log.epoch(run.history, run.clock.step)
             checkpointer(better)
             run.mark("logs and checkpoints")
@@ -208,28 +220,33 @@ def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
 
 def epoch_row(
     run: Run, cfg: DictConfig, loader: Any, metric: Metric, log: RunLog
-) -> dict[str, float]:
-    """Return the numbers of a trained epoch: means, evaluation where it is due, seconds."""
+) -> tuple[dict[str, float], Predicted]:
+    """Return the numbers of a trained epoch: means, evaluation where it is due, seconds.
+
+    And what the evaluation predicted.
+    """
     number = run.epoch + 1
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
     row = {"epoch": number} | run.progress.means() | {"trained": trained, "lr": run.rate}
-    last = number == cfg.trainer.epochs or run.clock.done >= 1
+    last, predicted = number == cfg.trainer.epochs or run.clock.done >= 1, []
     if last or number % cfg.trainer.eval_every == 0:
-        row |= validate(run, loader, metric, log)
-    return row | {"seconds": round(run.clock.seconds, 2)}
+        numbers, predicted = validate(run, loader, metric, log)
+        row |= numbers
+    return row | {"seconds": round(run.clock.seconds, 2)}, predicted
 
 
-def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, float]:
-    """Evaluate the network, draw a few of its predictions, and return the numbers."""
+def validate(
+    run: Run, loader: Any, metric: Metric, log: RunLog
+) -> tuple[dict[str, float], Predicted]:
+    """Evaluate the network, show TensorBoard some of its predictions; return numbers and all."""
     collectives.broadcast_weights(run.evaluated)  # batch statistics differ between processes
     with fsdp.unsharded(run.evaluated):
         scores, predicted = evaluate_network(
             run.evaluated, loader, metric, run.device, run.precision
         )
-    for i, (image, meta) in enumerate(draw.samples(loader.dataset, predicted, DRAWN_IMAGES)):
-        log.image(image, meta, run.clock.step, board=i < TENSORBOARD_IMAGES)
-    with log.tolerate("images/charts"):
-        draw.charts(metric, log.folder / "images")
+    log.evaluated = [meta for _, batch in predicted for meta in batch]
+    for image, meta in draw.samples(loader.dataset, predicted, TENSORBOARD_IMAGES):
+        log.board_image(image, meta, run.clock.step)
     log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
     value = scores[metric.primary]
     loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
@@ -237,33 +254,17 @@ def validate(run: Run, loader: Any, metric: Metric, log: RunLog) -> dict[str, fl
         f"epoch {run.epoch + 1}: {metric.primary} {value:.4f} (best {max(value, run.best):.4f}), "
         f"loss {loss:.3f}, {run.clock.seconds:.0f} s"
     )
-    return {f"val/{key}": value for key, value in scores.items()}
+    return {f"val/{key}": value for key, value in scores.items()}, predicted
 
 
-def finish(run: Run, cfg: DictConfig, metric: Metric, log: RunLog, data: Dataset) -> float:
-    """Write metrics.json of the best epoch, print where results are, return the primary value."""
-    evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
-    best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
-    split = _validation_description(cfg)
-    rules = protocol.describe(metric, data, head=run.network.head)
-    with log.tolerate("metrics.json"):
-        write_metrics(
-            log.folder,
-            primary=metric.primary,
-            metrics={k.removeprefix("val/"): v for k, v in best.items() if k.startswith("val/")},
-            protocol=rules,
-            dataset=f"{cfg.dataset.get('root') or cfg.dataset._target_.split('.')[-1]} {split}",
-            seconds=run.clock.seconds,
-            images=run.clock.step * cfg.trainer.accumulate * cfg.loader.batch_size,
-        )
-    if sweep.is_job():
-        overrides = HydraConfig.get().overrides.task
-        log.hyperparameters(overrides, {metric.primary: best[f"val/{metric.primary}"]})
-    if cfg.profile:
-        info(*run.mark.summary_lines())
-    info(
-        f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
-        f"({rules})",
-        f"results, checkpoints and images: {log.folder}",
-    )
-    return best[f"val/{metric.primary}"]
+@collectives.rank_zero_only
+def log_best(
+    data: Dataset, predicted: Predicted, metric: Metric, log: RunLog, caption: str
+) -> None:
+    """Write predictions, images and charts of an epoch that is the best until now."""
+    with log.tolerate("predictions.json"):
+        predictions.write(log.folder / "predictions.json", data, predicted)
+    for image, meta in draw.samples(data, predicted, DRAWN_IMAGES, caption=caption):
+        log.image(image, meta)
+    with log.tolerate("images/charts"):
+        draw.charts(metric, log.folder / "images")

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("detect", "classify", "engine")  # each imports itself and those that follow
 FLOORS = (  # of engine/, the top first
     ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench"),
+    ("report",),
     ("builders",),
     ("output", "training"),
     ("data", "weights"),

@@ -9,10 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from classify.diagnosis.many_labels import diagnose_many_labels
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.config.ranges import InnerShare
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
+from engine.record import ObjectTable
+from engine.report.diagnosis import Diagnosis
 from engine.structures import Meta, Objects, refuse_nan
 
 ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as in VOC's per-class lists; DIFFICULT does not count
@@ -93,6 +96,12 @@ class MultiLabel:
             self.classes[k]: Ranked(scores[m, k], right[k], int(right[k].sum()))
             for k, m in counted.items()
         }
+
+    def diagnose(
+        self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
+    ) -> Diagnosis:
+        """What is right and wrong."""
+        return diagnose_many_labels(self.classes, predicted, true, images, numbers)
 
     def _average(self, scores: np.ndarray, truth: np.ndarray) -> float:
         """Average precision of one class from [N] scores and truths."""

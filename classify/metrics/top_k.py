@@ -8,10 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from classify.diagnosis.one_label import diagnose_one_label, differences_one_label
 from classify.metrics.confusion import draw_confusion
 from engine.config.ranges import Count
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
+from engine.record import ObjectTable
+from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 
 NAMES = ("precision", "recall", "f1")
@@ -119,6 +122,18 @@ class TopK:
         scores, true = np.nan_to_num(np.concatenate(self.scores)), np.concatenate(self.true)
         right = {k: true == k for k in np.unique(true).tolist()}
         return {self.classes[k]: Ranked(scores[:, k], r, int(r.sum())) for k, r in right.items()}
+
+    def diagnose(
+        self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
+    ) -> Diagnosis:
+        """What is right and wrong."""
+        return diagnose_one_label(self.classes, predicted, true, images, numbers)
+
+    def differences(
+        self, first: ObjectTable, second: ObjectTable, true: ObjectTable, images: int
+    ) -> list[Difference]:
+        """How much the top-1 accuracy of two runs differs."""
+        return differences_one_label(self.classes, first, second, true, images)
 
     def _confusion(self) -> np.ndarray:
         """Images by true and best class [K, K + 1]; the last column named nothing."""

@@ -6,6 +6,7 @@ are passed over). Where it would fail (no area, no iscrowd) or go wrong (annotat
 it takes for "no match", or repeated ones) the annotation is scored right. `notes` counts all that.
 """
 
+import os
 from collections import Counter
 from collections.abc import Hashable
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from detect.datasets import coco_rows
 from detect.datasets.truth_rows import LISTS, AnnotationRows
+from engine.data.image import read_rgb
 from engine.data.read_json import read_json
 from engine.errors import UserError, did_you_mean
 from engine.record import ObjectTable, Record
@@ -22,7 +24,7 @@ Id = Hashable  # a number or a text
 
 
 class COCOTruth:
-    """The objects of a COCO file; it has no images.
+    """The objects of a COCO file; its images are read only to be shown.
 
     Images and classes stand in the order of their ids, as in pycocotools, so that equal scores rank
     alike; a record's id is the file's image id.
@@ -31,16 +33,22 @@ class COCOTruth:
         annotations: the file.
         classes: names of the categories that count; None: all.
         split: None; a file is scored whole.
+        images: the folder of the images that it names.
     """
 
     def __init__(
-        self, *, annotations: str, classes: list[str] | None = None, split: str | None = None
+        self,
+        *,
+        annotations: str,
+        classes: list[str] | None = None,
+        split: str | None = None,
+        images: str | None = None,
     ) -> None:
         if split is not None:
             raise UserError(
                 f"split={split}: the file that truth names is scored whole; leave split out"
             )
-        self.file, self.report, self.notes = annotations, [], []
+        self.file, self.folder, self.report, self.notes = annotations, images, [], []
         lists = self._read()
         self._fill_images(lists["images"])
         names = self._category_names(lists["categories"])
@@ -65,11 +73,17 @@ class COCOTruth:
         return Record(number, self.names[index], labels, corners, crowd, area.astype(np.float32))
 
     def image(self, index: int) -> np.ndarray:
-        """Refuse: truth= scores a predictions file, without images."""
-        raise UserError(
-            f"{self.file}: truth= reads no images; to run a network on it: "
-            "dataset=coco dataset.annotations=FILE dataset.images=FOLDER"
-        )
+        """[H, W, 3] uint8 RGB.
+
+        Raises:
+            UserError: no folder is given, the file names none, or it cannot be read.
+        """
+        if self.folder is None or not self.names[index]:
+            raise UserError(
+                f"{self.file}: truth= reads no images; to run a network on it: "
+                "dataset=coco dataset.annotations=FILE dataset.images=FOLDER"
+            )
+        return read_rgb(os.path.join(self.folder, self.names[index]))
 
     def table(self) -> ObjectTable:
         """All objects as the file states them, by image."""

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCOeval
 
+from detect.diagnosis.diagnose import diagnose, differences
+from detect.metrics.judge import judge
 from detect.metrics.names import distinct
 from engine.protocols import OutputFields, Ranked
 from engine.record import ObjectTable
+from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -37,7 +40,7 @@ class COCOMap:
     )
 
     def __init__(self, *, classes: list[str]) -> None:
-        self.categories = [{"id": k, "name": name} for k, name in enumerate(distinct(classes), 1)]
+        self.names = distinct(classes)
         self.reset()
 
     def reset(self) -> None:
@@ -88,35 +91,38 @@ class COCOMap:
         params = evaluator.params
         params.iou_thrs, params.area_rng, params.area_rng_lbl = [0.5], params.area_rng[:1], ["all"]
         evaluator.evaluate()
-        parts: dict[int, list[np.ndarray]] = {k["id"]: [np.zeros((2, 0))] for k in self.categories}
+        parts: dict[int, list[np.ndarray]] = {
+            k: [np.zeros((2, 0))] for k in range(1, len(self.names) + 1)
+        }
         for image in filter(None, evaluator.eval_imgs):
             columns = np.array([image["dtScores"], image["dtMatched"][0]])  # [2, M]
             parts[image["category_id"]].append(columns[:, ~np.array(image["dtIgnore"][0], bool)])
         *_, category, _, crowd = np.concatenate(self.true).T
         total = {k: int((category[crowd == 0] == k).sum()) for k in parts}
         detections = {k: np.hstack(part) for k, part in parts.items() if total[k]}
-        names = {k["id"]: k["name"] for k in self.categories}
-        return {names[k]: Ranked(s, right > 0, total[k]) for k, (s, right) in detections.items()}
+        return {
+            self.names[k - 1]: Ranked(s, right > 0, total[k])
+            for k, (s, right) in detections.items()
+        }
+
+    def diagnose(
+        self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
+    ) -> Diagnosis:
+        """What is right and wrong, by hotcoco at IoU 0.50."""
+        return diagnose(self.names, predicted, true, images, numbers)
+
+    def differences(
+        self, first: ObjectTable, second: ObjectTable, true: ObjectTable, images: int
+    ) -> list[Difference]:
+        """How much two runs differ, by hotcoco."""
+        return differences(self.names, first, second, true, images)
 
     def _evaluator(self) -> COCOeval:
-        truth, rows = self._ground_truth(), np.concatenate(self.predicted)
-        found = truth.load_res(rows[:, :7])
-        if (rows[:, 7] != rows[:, 3] * rows[:, 4]).any():  # areas of masks
-            found.update_anns(ids=np.arange(len(rows)) + 1, area=rows[:, 7].copy())
-        return COCOeval(truth, found, "bbox")
-
-    def _ground_truth(self) -> COCO:
-        """The ground truth as a COCO dataset; ids from 1, as 0 means "no match" to pycocotools."""
-        image, x, y, w, h, category, area, crowd = np.concatenate(self.true).T
-        return COCO.from_arrays(
-            [{"id": i + 1} for i in range(self.num_images)],
-            self.categories,
-            image.astype(np.int64),
-            category.astype(np.int64),
-            np.column_stack([x, y, w, h]),
-            ids=np.arange(len(image)) + 1,
-            area=area,
-            iscrowd=crowd.astype(np.int64),
+        return judge(
+            np.concatenate(self.predicted),
+            np.concatenate(self.true),
+            self.names,
+            self.num_images,
         )
 
 

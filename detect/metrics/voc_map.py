@@ -11,10 +11,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from classify.metrics.average_precision import RULES, average_precision, check_rule
+from detect.diagnosis.diagnose import diagnose, differences
 from detect.metrics.names import distinct
 from engine.config.ranges import PositiveShare
 from engine.errors import UserError
 from engine.protocols import OutputFields, Ranked
+from engine.record import ObjectTable
+from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -105,6 +108,18 @@ class VOCMap:
             self.classes[k]: Ranked(score[m], right[m], int(self.num_true[k]))
             for k, m in masks.items()
         }
+
+    def diagnose(
+        self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
+    ) -> Diagnosis:
+        """What is right and wrong, by hotcoco at IoU 0.50; the numbers are this metric's."""
+        return diagnose(self.classes, predicted, true, images, numbers)
+
+    def differences(
+        self, first: ObjectTable, second: ObjectTable, true: ObjectTable, images: int
+    ) -> list[Difference]:
+        """How much two runs differ, by hotcoco."""
+        return differences(self.classes, first, second, true, images)
 
     def _best(self, predicted: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray]:
         """Each detection's highest IoU with an object of its image and class, and its row."""

@@ -21,8 +21,9 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     merged: Any = OmegaConf.merge(OmegaConf.structured(TrainConfig), saved)
     if not (cfg.get("resume") and cfg.device == "auto"):  # a resumed run keeps its own
         merged.device = cfg.device
-    if cfg.get("profile") is not None:
-        merged.profile = cfg.profile
+    for key in ("profile", "report"):
+        if cfg.get(key) is not None:
+            merged[key] = cfg[key]
     for name in ("trainer", "loader", "head", "dataset", "metric"):
         if "_target_" in cfg[name]:
             merged[name] = cfg[name]

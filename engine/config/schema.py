@@ -101,6 +101,7 @@ class TrainConfig:
     image_size: Any = 224  # pixels, [height, width], or auto: the weights' own, 64 without weights
     resume: str | None = None  # a checkpoint, or auto: that of hydra.run.dir, if it has one
     overwrite: bool = False  # remove the files of the run that hydra.run.dir has
+    report: bool = True  # write report.html at the end
     profile: bool = False  # say where the time went; on a GPU it waits after every part of a step
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -195,6 +196,7 @@ class CheckpointConfig:
     truth: str | None = None  # COCO JSON to score `predictions` against
     predictions: str | None = None  # predictions.json to score without running a model
     show: Share = 0.4  # draw objects of at least this score
+    report: bool = True  # write report.html at the end of an evaluation
     draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: Any = False  # packages whose classes the checkpoint may name: [my_parts]; true: any
@@ -207,11 +209,27 @@ class CheckpointConfig:
 
 
 @dataclass
+class ReportConfig:
+    """`python -m engine.report`: a page that explains results."""
+
+    run: str | None = None  # a folder that train.py or eval.py wrote
+    runs: list[str] = field(default_factory=list)  # such folders to compare with the first
+    sweep: str | None = None  # the folder of a sweep
+    truth: str | None = None  # COCO JSON to score `predictions` against
+    predictions: str | None = None  # predictions.json
+    images: str | None = None  # the folder of the images that `truth` names, to see them
+    trust: Any = False  # packages whose classes a run's config.yaml may name: [my_parts]; true: any
+    dataset: Any = MISSING
+    metric: Any = MISSING
+
+
+@dataclass
 class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
     overwrite: bool = False  # remove the files of another run that hydra.run.dir has
     unchanged: list[str] = field(default_factory=list)  # overrides that the checkpoint must equal
+    report: bool | None = None  # type: ignore[assignment]  # write report.html; null: as the run had it
     profile: bool | None = None  # say where the rest of the time goes; null: as the run had it
 
 
@@ -233,4 +251,5 @@ _store.store(name="check_schema", node=CheckConfig)
 _store.store(name="lr_find_schema", node=LRFindConfig)
 _store.store(name="bench_schema", node=BenchConfig)
 _store.store(name="checkpoint_schema", node=CheckpointConfig)
+_store.store(name="report_schema", node=ReportConfig)
 _store.store(name="resume_schema", node=ResumeConfig)

@@ -17,7 +17,10 @@ from engine.protocols import MetricOptions
 from engine.structures import BACKGROUND, Meta, Objects
 
 SMALLEST = 480  # pixels; smaller images are enlarged so that labels can be read
+LARGE = 1000  # pixels of the longer side, above which texts and lines grow with the image
+CAP = 100  # boxes on an image
 FONT, FONT_SCALE, LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 16  # the height of a line, pixels
+UNEVEN = 2.0  # times the mean
 STRONGEST = 0.7  # share of the colour where attention is highest
 
 
@@ -28,28 +31,34 @@ def colours(count: int) -> np.ndarray:
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0, :count]
 
 
+def _magnified(image: np.ndarray) -> float:
+    """How much larger than usual texts and lines are on an image."""
+    return max(1.0, max(image.shape[:2]) / LARGE)
+
+
 def _put_text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
     """Write in white with a black outline, readable on any image."""
-    x, y = at
-    around = [(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    for point, colour in [*((p, (0, 0, 0)) for p in around), (at, (255, 255, 255))]:
-        cv2.putText(image, text, point, FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+    size = _magnified(image)
+    for colour, width in ((0, 3), (255, 1)):
+        cv2.putText(image, text, at, FONT, FONT_SCALE * size, (colour,) * 3, round(width * size),
+                    cv2.LINE_AA)  # fmt: skip
 
 
 class Labels:
     """Texts at the corners of boxes, kept inside the image and off each other."""
 
     def __init__(self, image: np.ndarray) -> None:
-        self.image = image
+        self.image, self.size = image, _magnified(image)
+        self.line = round(LINE * self.size)
         self.taken: list[tuple[int, int, int]] = []  # left, right, baseline
 
     def add(self, text: str, x: int, y: int) -> None:
         """Write at the corner (x, y), or below other texts where they are in the way."""
         text = printable(text)  # OpenCV crashes on a lone surrogate
-        length = cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0]
+        length = cv2.getTextSize(text, FONT, FONT_SCALE * self.size, 1)[0][0]
         start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
-        end, baseline = start + length, y + LINE
-        while any(start < e and s < end and abs(baseline - b) < LINE for s, e, b in self.taken):
+        end, baseline, line = start + length, y + self.line, self.line
+        while any(start < e and s < end and abs(baseline - b) < line for s, e, b in self.taken):
             baseline += 1
         self.taken.append((start, end, baseline))
         _put_text(self.image, text, (start, baseline))
@@ -61,6 +70,7 @@ def annotate(
     classes: Sequence[str],
     show: float = 0.0,
     scores: bool = True,
+    caption: str = "",
 ) -> np.ndarray:
     """Return a copy of `image` [H, W, 3], enlarged if small, with its objects drawn.
 
@@ -70,15 +80,24 @@ def annotate(
         classes: names by label; a box without one (BACKGROUND) has no text.
         show: objects with a lower score are left out.
         scores: write them after the class names; False, for truth, marks ignored objects instead.
+        caption: stands at the bottom, before what is not drawn: boxes beyond CAP, and the best
+            score where none reaches `show`.
     """
     enlarge = max(1.0, SMALLEST / max(image.shape[:2]))
     image = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
     palette = colours(len(classes))
+    notes = [caption] if caption else []
+    if len(objects) and not (objects.scores >= show).any():
+        notes.append(f"best {objects.scores.max():.2f} below show={show:g}")
     objects = objects.select(objects.scores >= show)
+    if len(objects) > CAP:
+        notes.append(f"{len(objects) - CAP} more not drawn")
+        objects = objects.select(objects.scores.argsort(descending=True, stable=True)[:CAP])
     boxes = (objects.boxes * enlarge).round().int().tolist()
     labels = objects.labels.tolist()
     for box, label in zip(boxes, labels, strict=True):
-        cv2.rectangle(image, box[:2], box[2:], palette[label].tolist(), 2, cv2.LINE_AA)
+        colour, width = palette[label].tolist(), round(2 * _magnified(image))
+        cv2.rectangle(image, box[:2], box[2:], colour, width, cv2.LINE_AA)
     texts = Labels(image)
     suffixes = [f" {score:.2f}" for score in objects.scores.tolist()]
     if not scores:
@@ -86,6 +105,8 @@ def annotate(
     for box, label, suffix in zip(boxes, labels, suffixes, strict=True):
         if label != BACKGROUND:
             texts.add(f"{classes[label]}{suffix}", box[0], box[1])
+    if notes:
+        texts.add(", ".join(notes), 0, image.shape[0] - round(1.5 * texts.line))
     return image
 
 
@@ -94,13 +115,17 @@ def heat(
 ) -> np.ndarray:
     """Return a copy of `image` [H, W, 3] with an attention map over it: red is high, none is clear.
 
+    Attention that is the same everywhere has the colour of the middle, as red is at least UNEVEN
+    times the mean.
+
     Args:
         image: RGB, the original image.
         weights: [h, w], not negative, over the cells of the network's input.
         matrix: [2, 3], original pixels -> network input (`Meta.matrix`).
         size: (height, width) of the network's input.
     """
-    weights = weights.astype(np.float32) / max(float(weights.max()), 1e-12)
+    mean = max(float(weights.mean()), 1e-12)
+    weights = (weights / (mean * red_at(weights))).astype(np.float32)
     cells = np.array(weights.shape[::-1]) / size[::-1]  # (x, y) cells a pixel of the input
     # OpenCV's coordinates are of pixel centres, ours of pixel edges.
     linear, offset = matrix[:, :2], matrix[:, 2]
@@ -115,13 +140,26 @@ def heat(
     return (image * (1 - share) + colour * share).round().astype(np.uint8)
 
 
+def red_at(weights: np.ndarray) -> float:
+    """Return how many times the mean of a map [h, w] the attention is that `heat` draws in red."""
+    return max(float(weights.max()) / max(float(weights.mean()), 1e-12), UNEVEN)
+
+
 def samples(
-    dataset: Any, predicted: Sequence[tuple[Objects, list[Meta]]], count: int, show: float = 0.4
+    dataset: Any,
+    predicted: Sequence[tuple[Objects, list[Meta]]],
+    count: int,
+    show: float = 0.4,
+    caption: str = "",
 ) -> Iterator[tuple[np.ndarray, Meta]]:
-    """Yield the first `count` predicted images of a dataset, annotated."""
+    """Yield the first `count` predicted images of a dataset, annotated, with the threshold."""
+    caption = ", ".join(filter(None, (caption, f"scores from {show:g}")))
     pairs = ((objects.of(i), m) for objects, meta in predicted for i, m in enumerate(meta))
     for objects, meta in islice(pairs, count):
-        yield annotate(dataset.image(meta.index), objects, dataset.classes, show), meta
+        yield (
+            annotate(dataset.image(meta.index), objects, dataset.classes, show, caption=caption),
+            meta,
+        )
 
 
 @rank_zero_only

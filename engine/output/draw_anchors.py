@@ -126,6 +126,15 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
         write_rgb(str(folder / name), image)
 
 
+def slots(network: Network, loader: Loader) -> np.ndarray | None:
+    """Return the anchors [A, 4] of an image, xyxy in pixels of its input; None without a grid."""
+    first = _samples(loader, 1) if "boxes" in network.head.outputs else []
+    if not first:
+        return None
+    boxes, cells = _output(network, first)[3:5]
+    return None if cells is None or len(boxes) == 1 else boxes.cpu().numpy()
+
+
 def _samples(loader: Loader, count: int) -> list[Sample]:
     """Return the first samples, augmented as in epoch 0; unreadable images are left out."""
     dataset = loader.loader.dataset

@@ -82,6 +82,15 @@ class Writer(WholeText):
         return "\n]\n"
 
 
+def write(
+    path: Path, dataset: Dataset, predicted: Iterable[tuple[Objects, Sequence[Meta]]]
+) -> None:
+    """Write the predictions file of a dataset's images."""
+    with Writer(path, categories(dataset)) as writer:
+        for objects, meta in predicted:
+            writer.add(objects, meta)
+
+
 def categories(dataset: Dataset) -> list[Category]:
     """Return the category of each label; its id is the dataset's (COCO), else counts from 1."""
     return named(dataset.classes, category_ids(dataset))

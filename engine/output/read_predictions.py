@@ -16,7 +16,7 @@ from hotcoco import mask
 
 from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
-from engine.output.predictions import Category
+from engine.output.predictions import Category, categories
 from engine.protocols import Dataset, DatasetOptions, Metric, MetricOptions
 from engine.record import ObjectTable
 from engine.structures import Meta, Objects
@@ -61,6 +61,11 @@ def read(path: str | Path, dataset: Dataset, categories: Sequence[Category]) -> 
         except ValueError as error:
             raise UserError(f"{path}, row {number}: {error}") from None
     return reader.predictions()
+
+
+def read_table(path: str | Path, dataset: Dataset) -> ObjectTable:
+    """Return the predicted objects of a file that this program wrote for the dataset."""
+    return read(path, dataset, categories(dataset)).table
 
 
 class _Reader:

@@ -22,7 +22,8 @@ from engine.output import folder_lock
 from engine.whole_file import remove_unfinished, write_whole
 
 LOG = "train.log"
-FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json")
+FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json",
+         "predictions.json", "report.html", "label_errors.csv")  # fmt: skip
 FOLDERS = ("checkpoints", "tensorboard", "images")
 
 

@@ -1,6 +1,8 @@
 """The files of a run folder: CSV, JSON, TensorBoard and images; and lines on the console."""
 
 import json
+import os
+import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -34,6 +37,7 @@ class RunLog:
 
     def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
         self.folder, self.num_reported = folder, {}
+        self.evaluated: list[Meta] | None = None  # the validation images last evaluated
         self.missing: dict[str, str] = {}  # the reason, by the file's name in the folder
         self._reported: set[str] = set()
         self._open(cfg, step)
@@ -85,14 +89,16 @@ class RunLog:
             for key, value in scalars.items():
                 self.board.scalar(f"step/{key}", value, step)
 
-    def image(self, image: np.ndarray, meta: Meta, step: int, board: bool) -> None:
-        """Write an annotated validation image to images/, and if `board` to TensorBoard."""
-        name = self.album.name(meta)
-        with self.tolerate(f"images/{name}"):
+    def image(self, image: np.ndarray, meta: Meta) -> None:
+        """Write an annotated validation image to images/."""
+        with self.tolerate(f"images/{self.album.name(meta)}"):
             self.album.add(image, meta)
+
+    @rank_zero_only
+    def board_image(self, image: np.ndarray, meta: Meta, step: int) -> None:
+        """Write an annotated validation image to TensorBoard."""
         with self.tolerate("tensorboard"):
-            if board:
-                self.board.image(f"val/{Path(name).stem}", image, step)
+            self.board.image(f"val/{Path(self.album.name(meta)).stem}", image, step)
 
     @rank_zero_only
     def curves(self, ranked: dict[str, Ranked], step: int) -> None:
@@ -174,19 +180,34 @@ def write_metrics(
     dataset: str,
     seconds: float,
     images: int,
+    split: str | None = None,
+    evaluated: int | None = None,
+    epoch: int | None = None,
 ) -> None:
-    """Write metrics.json: the numbers, the protocol they follow, and what they were measured on."""
+    """Write metrics.json: the numbers, the protocol they follow, and what they were measured on.
+
+    `images` are those of all the seconds, `evaluated` those that the numbers are of.
+    """
+    measured = {"split": split, "images": evaluated, "epoch": epoch}
     content = {
         "primary_name": primary,
         "primary_value": metrics[primary] if isfinite(metrics[primary]) else None,
         "metrics": {k: v if isfinite(v) else None for k, v in metrics.items()},
         "protocol": protocol,
         "dataset": dataset,
+        **{key: value for key, value in measured.items() if value is not None},
         "seconds": round(seconds, 2),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
         "commit": commit(),
+        "machine": machine(),
     }
     write_whole(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+
+
+def machine() -> str:
+    """Return the kind of this machine: processors, their number and the GPU."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{gpu}"
 
 
 def commit() -> str | None:

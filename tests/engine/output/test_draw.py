@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.output.draw import SMALLEST, Labels, annotate, colours, heat
+from engine.output.draw import CAP, LARGE, SMALLEST, Labels, annotate, colours, heat, red_at
 from engine.structures import BACKGROUND, Objects
 
 GREY = np.full((SMALLEST, SMALLEST, 3), 90, np.uint8)
@@ -31,6 +31,31 @@ def test_a_box_of_no_class_has_no_name():
 def test_only_scores_from_show_on_are_drawn():
     drawn = annotate(GREY, objects([0.9, 0.3]), CLASSES, show=0.4)
     assert (drawn[:, 290:] == 90).all() and (drawn != 90).any()
+
+
+def test_an_image_on_which_nothing_is_drawn_says_how_near_it_was():
+    bare = annotate(GREY, objects([0.34, 0.3]), CLASSES, show=0.4)
+    assert (bare[:450] == 90).all() and (bare[450:] == 255).any()  # "best 0.34 below show=0.4"
+    assert (annotate(GREY, Objects.empty(), CLASSES, show=0.4) == 90).all()
+    assert (annotate(GREY, Objects.empty(), CLASSES, caption="epoch 3")[450:] == 255).any()
+
+
+def test_boxes_beyond_a_cap_are_counted_instead():
+    count = CAP + 7
+    boxes = torch.tensor([[10.0, 10, 20, 20]]).repeat(count, 1)
+    boxes[-1] = torch.tensor([200.0, 200, 300, 300])  # of the lowest score: not drawn
+    many = Objects(boxes, torch.full((count,), BACKGROUND), scores=torch.linspace(1, 0.5, count))
+    drawn = annotate(GREY, many, CLASSES)
+    assert (drawn[195:305, 195:305] == 90).all() and (drawn[450:] == 255).any()
+
+
+def test_texts_and_lines_grow_with_the_image():
+    large = np.full((3 * LARGE, 3 * LARGE, 3), 90, np.uint8)
+    one = Objects(torch.tensor([[500.0, 500, 2500, 2500]]), torch.tensor([0]))
+    drawn = annotate(large, one, CLASSES)
+    assert (drawn[1500, 498:503] != 90).any(1).all()  # six pixels wide
+    white = np.argwhere((drawn == 255).all(2))
+    assert np.ptp(white[:, 0]) > 25  # of 3 x 11 pixels
 
 
 def test_small_images_are_enlarged_with_their_boxes():
@@ -93,6 +118,14 @@ def test_heat_of_a_mirrored_image():
     # x -> 64 - .32 x: column 0 of the cells is at the right.
     at, _ = lit([[-0.32, 0, 64], [0, 0.64, 0]], (64, 64), (2, 1))
     assert at == pytest.approx([62.5, 125], abs=1)  # 200 - 75
+
+
+def test_attention_without_a_preference_is_of_one_colour_that_is_not_red():
+    even, drawn = np.full((4, 4), 1 / 16), np.full((64, 64, 3), 90, np.uint8)
+    drawn = heat(drawn, even, np.eye(2, 3), (64, 64))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
+    assert drawn[0, 0, 1] > drawn[0, 0, 0]  # green, the middle of the scale
+    assert red_at(even) == 2 and red_at(np.eye(4)) == 4
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\nb", "\x1b[31m"])

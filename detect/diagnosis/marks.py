@@ -1,0 +1,105 @@
+"""The marks on an image: what each detection of a score is, and which objects it lacks."""
+
+from collections import Counter
+
+import numpy as np
+
+from detect.diagnosis.matched import Matched
+from engine.report.diagnosis import (
+    BADLY_PLACED,
+    INVENTED,
+    KINDS,
+    MISSED,
+    RIGHT,
+    WRONG_CLASS,
+    Mark,
+)
+
+TOUCHES = 0.1  # least IoU of a detection that is meant for an object, TIDE's
+
+
+class Marks:
+    """Of every image, at the best score."""
+
+    def __init__(self, matched: Matched) -> None:
+        self.classes, self.predicted, self.true = matched.classes, matched.predicted, matched.true
+        self.status, self.found, self.score = matched.status, matched.object, matched.live.best
+        self.rows = _by_image(self.predicted.image), _by_image(self.true.image)
+
+    def of(self, image: int) -> list[Mark]:
+        """The true objects of an image, then its detections."""
+        detections, objects = (rows.get(image, np.zeros(0, int)) for rows in self.rows)
+        detections = detections[self.predicted.scores[detections] >= self.score]
+        right = detections[self.status[detections] == 1]
+        found = set(self.found[right].tolist())
+        marks = [self._object(row, row in found) for row in objects.tolist()]
+        overlap = _iou(self.predicted.boxes[detections], self.true.boxes[objects])
+        for place, row in enumerate(detections.tolist()):
+            if self.status[row] >= 0:
+                marks.append(self._detection(row, objects, overlap[place]))
+        return marks
+
+    def reason(self, image: int) -> str:
+        """The counts of what is wrong in an image; what is right where nothing is."""
+        counts = Counter(
+            mark.kind for mark in self.of(image) if not mark.truth or mark.kind == MISSED
+        )
+        wrong = [f"{counts[kind]} {kind}" for kind in KINDS[1:] if counts[kind]]
+        return ", ".join(wrong) or f"all {counts[RIGHT]} right"
+
+    def _object(self, row: int, is_found: bool) -> Mark:
+        name, ignored = self.classes[int(self.true.labels[row])], self.true.ignore[row]
+        kind = RIGHT if is_found or ignored else MISSED
+        text = f"{name} (does not count)" if ignored else name
+        return Mark(kind, name, text, "", _corners(self.true.boxes[row]), truth=True)
+
+    def _detection(self, row: int, objects: np.ndarray, overlap: np.ndarray) -> Mark:
+        label = int(self.predicted.labels[row])
+        name = self.classes[label]
+        text = f"{name} {self.predicted.scores[row]:.2f}"
+        kind, why = RIGHT, ""
+        if self.status[row] == 0:
+            same = self.true.labels[objects] == label
+            kind, why = _error(overlap, same)
+        return Mark(kind, name, text, why, _corners(self.predicted.boxes[row]))
+
+
+def _error(overlap: np.ndarray, same: np.ndarray) -> tuple[str, str]:
+    """The kind of a wrong detection, and a word on it.
+
+    Args:
+        overlap: [N] its IoU with the objects of its image.
+        same: [N] bool, those of its class.
+    """
+    if not len(overlap) or overlap.max() < TOUCHES:
+        return INVENTED, ""
+    own = np.where(same, overlap, 0)
+    if own.max() >= 0.5:
+        return INVENTED, f"found twice (IoU {own.max():.2f})"
+    if own.max() >= TOUCHES and overlap.max() < 0.5:
+        return BADLY_PLACED, f"IoU {own.max():.2f}"
+    if overlap.max() >= 0.5:
+        return WRONG_CLASS, f"IoU {overlap.max():.2f}"
+    return WRONG_CLASS, f"and badly placed (IoU {overlap.max():.2f})"
+
+
+def _corners(box: np.ndarray) -> list[float]:
+    x, y, w, h = box.tolist()
+    return [x, y, x + w, y + h]
+
+
+def _by_image(image: np.ndarray) -> dict[int, np.ndarray]:
+    """The rows [M] of each image that has some."""
+    order = np.argsort(image, kind="stable")
+    images, first = np.unique(image[order], return_index=True)
+    groups = np.split(order, first[1:]) if len(order) else []
+    return dict(zip(images.tolist(), groups, strict=True))
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU [M, N] of boxes xywh [M, 4] and [N, 4]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
+    inter = (high - low).clip(0).prod(-1)
+    area = a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1)[None] - inter
+    return inter / area.clip(1e-9)

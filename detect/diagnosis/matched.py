@@ -1,0 +1,93 @@
+"""Detections matched with the objects of a split."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hotcoco import COCOeval
+
+from detect.metrics.judge import judge
+from engine.record import ObjectTable
+from engine.report.diagnosis import Live, best_threshold, counts_at
+
+THRESHOLDS = np.arange(51) / 50  # .7 is 0.7, which linspace misses by a last place
+SUSPECT = 0.5  # least score of a detection that contradicts the annotation
+
+
+class Matched:
+    """Detections and objects, matched by hotcoco.
+
+    Args:
+        classes: K names.
+        predicted: of all images.
+        true: of all images.
+        images: their number.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], predicted: ObjectTable, true: ObjectTable, images: int
+    ) -> None:
+        self.classes, self.images = list(classes), images
+        self.predicted, self.true = predicted, true
+        self.evaluator = evaluator(classes, predicted, true, images, true.area, predicted.area)
+        self.evaluator.evaluate()
+        self.evaluator.accumulate()
+        self.precision: Any = self.evaluator.eval["precision"]  # type: ignore[index]
+        found = self.evaluator.image_diagnostics(iou_thr=0.5, score_thr=SUSPECT)
+        self.status = _status(found["dt_status"], len(predicted.image))  # [M] 1 right, 0, -1: none
+        self.object = np.full(len(predicted.image), -1)  # [M] row of the object that it finds
+        for detection, number in found["dt_match"].items():
+            self.object[detection - 1] = number - 1
+        self.label_errors: list[dict[str, Any]] = found["label_errors"]
+        self.live = self._live()
+
+    def confusion_at_best(self) -> list[tuple[int, int, int]]:
+        """Return the confusion at the best score: row, column, count; K stands for none."""
+        return self.live.confusion[int(np.searchsorted(THRESHOLDS, self.live.best))]
+
+    def missed_at_best(self) -> np.ndarray:
+        """Return [N] bool: the objects without a right detection of the best score."""
+        found = self.object[(self.predicted.scores >= self.live.best) & (self.status == 1)]
+        missed = ~self.true.ignore
+        missed[found] = False
+        return missed
+
+    def _live(self) -> Live:
+        scores, labels = self.predicted.scores.clip(0, 1), self.predicted.labels
+        right, wrong = (
+            counts_at(THRESHOLDS, scores[mask], labels[mask], len(self.classes))
+            for mask in (self.status == 1, self.status == 0)
+        )
+        total = np.bincount(self.true.labels[~self.true.ignore], minlength=len(self.classes))
+        cells = [self._confusion(float(score)) for score in THRESHOLDS]
+        best = best_threshold(THRESHOLDS, right, wrong, total)
+        names = list(self.classes)
+        return Live(THRESHOLDS.tolist(), names, right, wrong, total, cells,
+                    [*names, "invented"], [*names, "missed"], best)  # fmt: skip
+
+    def _confusion(self, score: float) -> list[tuple[int, int, int]]:
+        matrix = self.evaluator.confusion_matrix(iou_thr=0.5, min_score=score)["matrix"]
+        return [(int(i), int(j), int(matrix[i, j])) for i, j in np.argwhere(matrix)]
+
+
+def _status(words: dict[int, str], count: int) -> np.ndarray:
+    """[M]: 1 for a right detection, 0 for a wrong one, -1 for one that does not count."""
+    status = np.full(count, -1)
+    status[np.fromiter(words, np.int64, len(words)) - 1] = [w == "tp" for w in words.values()]
+    return status
+
+
+def evaluator(
+    classes: Sequence[str],
+    predicted: ObjectTable,
+    true: ObjectTable,
+    images: int,
+    true_area: np.ndarray,
+    area: np.ndarray,
+) -> COCOeval:
+    """Return hotcoco's evaluator, which divides objects and detections by these areas."""
+    rows = np.column_stack(
+        [predicted.image + 1, predicted.boxes, predicted.scores, predicted.labels + 1, area]
+    )
+    truth = np.column_stack([true.image + 1, true.boxes, true.labels + 1, true_area, true.ignore])
+    return judge(rows, truth, classes, images)

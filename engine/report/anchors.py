@@ -1,0 +1,67 @@
+"""The objects against the anchors of the network: what no anchor reaches cannot be learnt well."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.record import ObjectTable
+from engine.report.diagnosis import Table
+
+REACHED = 0.5  # IoU from which an anchor is matched by most heads
+LOOKED_AT = 2000  # objects at most
+SIDES = (0, 16, 32, 64, 128, np.inf)  # pixels of the network's input, of the root of the area
+
+
+def table(
+    classes: Sequence[str], true: ObjectTable, matrices: np.ndarray, slots: np.ndarray
+) -> Table:
+    """Return how many objects an anchor reaches, by size in the network's input and by class.
+
+    Args:
+        classes: names by label.
+        true: the objects.
+        matrices: [N, 2, 3] of each image, its pixels to the network's input.
+        slots: [A, 4] xyxy anchors, pixels of the input.
+    """
+    rows = np.flatnonzero(~true.ignore)
+    if len(rows) > LOOKED_AT:
+        rows = np.sort(np.random.default_rng(0).choice(rows, LOOKED_AT, replace=False))
+    boxes = in_input(true.boxes[rows], matrices[true.image[rows]])
+    best = best_iou(boxes, slots)
+    side = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+    lines = [
+        _row(f"{low:g} to {high:g} pixels", best[(side >= low) & (side < high)])
+        for low, high in zip(SIDES[:-1], SIDES[1:], strict=True)
+    ]
+    lines += [_row(name, best[true.labels[rows] == k]) for k, name in enumerate(classes)]
+    missed = 1 - float((best >= REACHED).mean()) if len(best) else 0.0
+    note = (
+        f"No anchor of this network has an IoU of {REACHED:g} with {missed:.1%} of {len(rows)} "
+        "objects, in pixels of its input; python -m detect.kmeans finds sizes that fit."
+    )
+    columns = ("objects of", "objects", "share reached", "mean best IoU")
+    return Table("Objects and anchors", note, columns, [line for line in lines if line[1]])
+
+
+def _row(name: str, best: np.ndarray) -> tuple[str, int, float, float]:
+    reached = float((best >= REACHED).mean()) if len(best) else 0.0
+    return name, len(best), reached, float(best.mean()) if len(best) else 0.0
+
+
+def in_input(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return boxes xywh [M, 4] of originals as xyxy in the network's input; matrices [M, 2, 3]."""
+    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)  # [M, 2, xy]
+    moved = corners @ matrices[:, :, :2].swapaxes(1, 2) + matrices[:, None, :, 2]
+    return np.hstack([moved.min(1), moved.max(1)])
+
+
+def best_iou(boxes: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """Return the highest IoU [M] of each box [M, 4] with a slot [A, 4], xyxy both."""
+    best = np.zeros(len(boxes))
+    area = (slots[:, 2:] - slots[:, :2]).prod(1)
+    for i, box in enumerate(boxes):
+        low, high = np.maximum(box[:2], slots[:, :2]), np.minimum(box[2:], slots[:, 2:])
+        inter = (high - low).clip(0).prod(1)
+        union = area + (box[2:] - box[:2]).prod() - inter
+        best[i] = (inter / union.clip(1e-9)).max(initial=0)
+    return best

@@ -1,0 +1,89 @@
+"""Reports of what stands in folders: of a run or an evaluation, or of two COCO files."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from engine.builders import parts
+from engine.builders.trust import refuse_foreign, refuse_interpolations
+from engine.console import info
+from engine.errors import UserError
+from engine.output import protocol, read_predictions
+from engine.output.predictions import categories
+from engine.output.run_log import write_metrics
+from engine.protocols import Dataset, Metric
+from engine.report import write as page
+
+NEEDED = ("metrics.json", "predictions.json", "config.yaml")
+
+
+class Folder(NamedTuple):
+    """What train.py or eval.py left in a folder."""
+
+    path: Path
+    results: dict[str, Any]  # metrics.json
+    data: Dataset
+    metric: Metric
+
+
+def read(path: str, trust: Any) -> Folder:
+    """Open a folder's results, and the dataset that they are of.
+
+    Raises:
+        UserError: a file is missing, the configuration calls foreign code, the dataset is not here
+            or has other images now.
+    """
+    folder = Path(path)
+    for name in NEEDED:
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: no {name}; expected the folder of a run of train.py, or of eval.py "
+                "checkpoint=..., that ended"
+            )
+    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    name = str(folder / "config.yaml")
+    refuse_interpolations(config, name)
+    cfg = OmegaConf.create({key: config[key] for key in ("dataset", "metric")})
+    refuse_foreign(cfg, OmegaConf.create({}), trust, name)
+    data = parts.dataset(cfg, results["split"])
+    if len(data) != results["images"]:
+        raise UserError(
+            f"{folder}: its numbers are of {results['images']} images, {results['dataset']} has "
+            f"{len(data)}; its own report.html, written when it ran, is right"
+        )
+    return Folder(folder, results, data, parts.metric(cfg, data.classes))
+
+
+def write(path: str, trust: Any) -> None:
+    """Write report.html of a folder anew."""
+    found = read(path, trust)
+    table = read_predictions.read_table(found.path / "predictions.json", found.data)
+    info(f"report: {page.write(found.path, found.data, found.metric, table)}")
+
+
+def score(cfg: DictConfig, folder: Path) -> None:
+    """Score a predictions file against a COCO file, and write metrics.json and report.html."""
+    started = time.perf_counter()
+    data = parts.dataset(cfg, None)  # type: ignore[arg-type]  # a file is scored whole
+    metric = parts.metric(cfg, data.classes)
+    found = read_predictions.read(cfg.predictions, data, categories(data))
+    for note in [*data.notes, *found.notes]:
+        info(note)
+    numbers = read_predictions.score(data, metric, found.table)
+    write_metrics(
+        folder,
+        primary=metric.primary,
+        metrics=numbers,
+        protocol=protocol.describe(metric, data),
+        dataset=cfg.truth,
+        seconds=time.perf_counter() - started,
+        images=len(data),
+        evaluated=len(data),
+    )
+    info(f"{metric.primary} {numbers[metric.primary]:.6f}")
+    info(f"report: {page.write(folder, data, metric, found.table)}")

@@ -1,0 +1,101 @@
+"""The images of an evaluation with what is true of them and what was predicted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.data.upright import turn_boxes, turn_of
+from engine.errors import UserError
+from engine.protocols import Dataset, DatasetOptions
+from engine.record import ObjectTable
+from engine.report.diagnosis import Mark
+
+
+@dataclass
+class Judged:
+    """N images of a dataset.
+
+    Args:
+        data: the dataset.
+        rows: [N] of the images in it.
+        predicted: what was predicted; `image` is a place in `rows`.
+        true: the annotated objects, likewise.
+    """
+
+    data: Dataset
+    rows: np.ndarray
+    predicted: ObjectTable
+    true: ObjectTable
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, place: int) -> str:
+        """Return the name of an image's file, or its id."""
+        record = self.data.record(int(self.rows[place]))
+        return record.path.replace("\\", "/").rpartition("/")[2] or str(record.id)
+
+    def image(self, place: int) -> np.ndarray | None:
+        """Return the upright image [H, W, 3]; None where there is none or it cannot be read."""
+        try:
+            return self.data.image(int(self.rows[place]))
+        except UserError:
+            return None
+
+    def upright(self, place: int, marks: list[Mark], image: np.ndarray | None) -> list[Mark]:
+        """Return marks with boxes in pixels of the upright image."""
+        record: Any = self.data.record(int(self.rows[place]))
+        size = image.shape[:2] if image is not None else record.size
+        if not marks or image is None or (turn := turn_of(record, size)) == 1:
+            return marks
+        boxes = turn_boxes(np.array([mark.box for mark in marks]), turn, record.size)
+        return [m._replace(box=box.tolist()) for m, box in zip(marks, boxes, strict=True)]
+
+
+def judged(data: Dataset, predicted: ObjectTable, rows: Sequence[int] | None = None) -> Judged:
+    """Return the images of an evaluation.
+
+    Args:
+        data: the dataset.
+        predicted: the rows of its predictions file, as `engine.output.read_predictions` reads it.
+        rows: of the images that were evaluated; None: all.
+    """
+    used = np.arange(len(data)) if rows is None else np.asarray(rows, np.int64)
+    places = np.full(len(data), -1)
+    places[used] = np.arange(len(used))
+    return Judged(data, used, _of(predicted, places), _of(_truth(data), places))
+
+
+def _of(table: ObjectTable, places: np.ndarray) -> ObjectTable:
+    """The objects of the images that were evaluated, with their place among these."""
+    place = places[table.image]
+    keep = place >= 0
+    return ObjectTable(place[keep], *(column[keep] for column in table[1:]))
+
+
+def _truth(data: Dataset) -> ObjectTable:
+    table = DatasetOptions.table.of(data)
+    if table is not None:
+        return table()
+    records = [data.record(i) for i in range(len(data))]
+    count = [len(record.labels) for record in records]
+    boxes = _joined(records, "boxes", np.zeros((0, 4)), lambda n: np.zeros((n, 4))).astype(float)
+    boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # xywh
+    area = _joined(records, "area", np.zeros(0), lambda n: np.full(n, np.nan)).astype(float)
+    return ObjectTable(
+        np.repeat(np.arange(len(records)), count),
+        _joined(records, "labels", np.zeros(0, np.int64), np.zeros),
+        boxes,
+        np.ones(len(boxes)),
+        np.where(np.isnan(area), boxes[:, 2:].prod(1), area),
+        _joined(records, "ignore", np.zeros(0, bool), lambda n: np.zeros(n, bool)),
+    )
+
+
+def _joined(records: list[Any], name: str, empty: np.ndarray, default: Any) -> np.ndarray:
+    """A field of all records, one after the other; its default where a record has none."""
+    given = ((getattr(record, name), len(record.labels)) for record in records)
+    values = [default(count) if value is None else value for value, count in given]
+    return np.concatenate([empty, *values])
