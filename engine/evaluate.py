@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from engine.config.schema import plain
 from engine.console import info
 from engine.errors import UserError
 from engine.network import Network
-from engine.output import draw, draw_anchors, predictions, protocol, read_predictions, run_folder
+from engine.output import (
+    draw,
+    draw_anchors,
+    explain,
+    predictions,
+    protocol,
+    read_predictions,
+    run_folder,
+)
 from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
 from engine.record import ObjectTable
@@ -39,7 +47,7 @@ def evaluate(cfg: DictConfig) -> float:
     if saved:
         parts.check_all(full)
     data = _dataset(cfg, full, saved)
-    metric = parts.metric(full, data.classes)
+    metric = _metric(full, data.classes, cfg.explain)
     used, slots = None, None
     if cfg.predictions:
         scores, table = score_predictions_file(cfg.predictions, data, metric)
@@ -70,6 +78,8 @@ def evaluate(cfg: DictConfig) -> float:
         if not cfg.predictions:
             table = read_predictions.read_table(folder / "predictions.json", data)
         info(f"report: {report.write(folder, data, metric, table, used, slots)}")
+    if cfg.explain:
+        explain.write(folder, metric, _ids(data, used))
     info(*(f"{key:24} {value:.6f}" for key, value in scores.items()))
     info(f"{count} images{split}; {rules}", f"results: {folder}")
     return scores[metric.primary]
@@ -103,6 +113,21 @@ def _check(cfg: DictConfig) -> None:
             "truth= scores predictions=FILE, without a checkpoint; to evaluate one on a COCO file: "
             "dataset=coco dataset.annotations=FILE dataset.images=FOLDER"
         )
+
+
+def _metric(cfg: DictConfig, classes: list[str], explained: bool) -> Metric:
+    """The metric, which can explain itself where that is asked for."""
+    metric = parts.metric(cfg, classes)
+    if explained:
+        explain.check(metric)
+    return metric
+
+
+def _ids(data: Dataset, used: Sequence[Meta] | None) -> list[str | int]:
+    """The id of each image that was evaluated, in order; of all where None says so."""
+    if used is None:
+        return [data.record(i).id for i in range(len(data))]
+    return [meta.id for meta in used]
 
 
 def _run(

@@ -10,12 +10,12 @@ anything in this file.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from engine.record import ObjectTable
+from engine.record import Matched, ObjectTable, Ranked
 from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Pretrained, Record
 
 Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are the scores
@@ -120,14 +120,6 @@ class LossOptions:
     takes_shares: Option[bool] = Option(False)  # of classes, which mixup and cutmix make
 
 
-class Ranked(NamedTuple):
-    """All predictions of one class, in any order."""
-
-    scores: np.ndarray  # [M] 0..1
-    right: np.ndarray  # [M] bool, whether each finds an object
-    total: int  # number of true objects
-
-
 class Metric(Protocol):
     """Accumulates images, in pixels of the originals, on the CPU. Given: classes."""
 
@@ -163,6 +155,8 @@ class MetricOptions:
     update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
     # Of each class, for the curves of precision and recall.
     ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)
+    # Of each class what became of every prediction since `reset`, for eval.py's explain=true.
+    explain: Option[Callable[[], list[Matched]] | None] = Option(None)
     # For report.html, of the predicted and true objects of all images, the number of images, and
     # `compute()`'s numbers: a `engine.report.diagnosis.Diagnosis`.
     diagnose: Option[Callable[..., Any] | None] = Option(None)

@@ -1,4 +1,4 @@
-"""The annotation of one image, and defects of data sets. No import of torch: it loads slowly."""
+"""Annotations, predictions and defects as plain numbers. No import of torch: it loads slowly."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -44,6 +44,31 @@ class ObjectTable(NamedTuple):
     scores: np.ndarray  # [M] float64; of truth 1
     area: np.ndarray  # [M] float64, square pixels
     ignore: np.ndarray  # [M] bool
+
+
+class Ranked(NamedTuple):
+    """All predictions of one class, in any order."""
+
+    scores: np.ndarray  # [M] 0..1
+    right: np.ndarray  # [M] bool, whether each finds an object
+    total: int  # number of true objects
+
+
+class Matched(NamedTuple):
+    """All predictions of one class, the highest score first, and what became of each."""
+
+    name: str  # of the class
+    total: int  # number of true objects that count
+    image: np.ndarray  # [M] int64, place among the images that the metric was given
+    scores: np.ndarray  # [M]
+    iou: np.ndarray  # [M] highest IoU with an object of the class in the image
+    object: np.ndarray  # [M] int64, that object's number in its image, from 1; 0 for none
+    right: np.ndarray  # [M] bool, a true positive
+    wrong: np.ndarray  # [M] bool, a false positive; a prediction that is neither is left out
+    why: list[str]  # [M]
+    rule: str  # of `ap`, in words
+    ap: float | None  # average precision; None without a true object
+    recalls: np.ndarray  # [R] where the rule reads the precision; none: it takes the whole area
 
 
 def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from classify.diagnosis.many_labels import diagnose_many_labels
 from classify.metrics.average_precision import RULES, average_precision, check_rule
 from engine.config.ranges import InnerShare
 from engine.errors import UserError
-from engine.protocols import OutputFields, Ranked
-from engine.record import ObjectTable
+from engine.protocols import OutputFields
+from engine.record import ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis
 from engine.structures import Meta, Objects, refuse_nan
 

@@ -12,8 +12,8 @@ from classify.diagnosis.one_label import diagnose_one_label, differences_one_lab
 from classify.metrics.confusion import draw_confusion
 from engine.config.ranges import Count
 from engine.errors import UserError
-from engine.protocols import OutputFields, Ranked
-from engine.record import ObjectTable
+from engine.protocols import OutputFields
+from engine.record import ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 

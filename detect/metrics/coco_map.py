@@ -13,10 +13,11 @@ import numpy as np
 from hotcoco import COCOeval
 
 from detect.diagnosis.diagnose import diagnose, differences
+from detect.metrics.coco_explain import LEAST, explain
 from detect.metrics.judge import judge
 from detect.metrics.names import distinct
-from engine.protocols import OutputFields, Ranked
-from engine.record import ObjectTable
+from engine.protocols import OutputFields
+from engine.record import Matched, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 
@@ -87,10 +88,7 @@ class COCOMap:
 
     def ranked(self) -> dict[str, Ranked]:
         """Detections of each class with objects, matched at IoU 0.50; those on crowds left out."""
-        evaluator = self._evaluator()
-        params = evaluator.params
-        params.iou_thrs, params.area_rng, params.area_rng_lbl = [0.5], params.area_rng[:1], ["all"]
-        evaluator.evaluate()
+        evaluator = self._matched_at_half()
         parts: dict[int, list[np.ndarray]] = {
             k: [np.zeros((2, 0))] for k in range(1, len(self.names) + 1)
         }
@@ -105,6 +103,13 @@ class COCOMap:
             for k, (s, right) in detections.items()
         }
 
+    def explain(self) -> list[Matched]:
+        """What became of each detection at IoU 0.50, class by class."""
+        evaluator = self._matched_at_half()
+        evaluator.accumulate()
+        predicted, true = np.concatenate(self.predicted), np.concatenate(self.true)
+        return explain(evaluator, predicted, true, self.names)
+
     def diagnose(
         self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
     ) -> Diagnosis:
@@ -116,6 +121,18 @@ class COCOMap:
     ) -> list[Difference]:
         """How much two runs differ, by hotcoco."""
         return differences(self.names, first, second, true, images)
+
+    def _matched_at_half(self) -> COCOeval:
+        """An evaluator that has matched objects of every size at IoU 0.50 alone."""
+        evaluator = self._evaluator()
+        params = evaluator.params
+        params.iou_thrs, params.area_rng, params.area_rng_lbl = (
+            [LEAST],
+            params.area_rng[:1],
+            ["all"],
+        )
+        evaluator.evaluate()
+        return evaluator
 
     def _evaluator(self) -> COCOeval:
         return judge(

@@ -10,13 +10,14 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from classify.metrics.average_precision import RULES, average_precision, check_rule
+from classify.metrics.average_precision import RECALLS, RULES, average_precision, check_rule
 from detect.diagnosis.diagnose import diagnose, differences
 from detect.metrics.names import distinct
+from detect.metrics.reasons import NO_OBJECT, number_in_image, reasons, shown
 from engine.config.ranges import PositiveShare
 from engine.errors import UserError
-from engine.protocols import OutputFields, Ranked
-from engine.record import ObjectTable
+from engine.protocols import OutputFields
+from engine.record import Matched, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
 from engine.structures import Meta, Objects, refuse_nan
 
@@ -26,8 +27,11 @@ class Matches(NamedTuple):
 
     label: np.ndarray  # [M] int64
     score: np.ndarray  # [M] float32
-    truth: np.ndarray  # [M] int64, number of the object that it matches, -1 for none
-    ignore: np.ndarray  # [M] bool, whether that object is difficult
+    image: np.ndarray  # [M] int64, place among all images
+    iou: np.ndarray  # [M] float64, the highest with an object of its image and class
+    truth: np.ndarray  # [M] int64, row of that object among all, NO_OBJECT where there is none
+    hit: np.ndarray  # [M] bool, whether that IoU is enough
+    ignore: np.ndarray  # [M] bool, whether it is, and that object is difficult
 
 
 class VOCMap:
@@ -59,14 +63,14 @@ class VOCMap:
     @property
     def protocol(self) -> str:
         """The rules of evaluation in one line."""
-        iou = max(f"{self.iou:.2f}", str(self.iou), key=len)
         pixels = "inclusive pixels (+1)" if self.inclusive else "continuous coordinates"
-        return f"VOC AP, IoU {iou}, {RULES[self.rule]}, {pixels}"
+        return f"VOC AP, IoU {shown(self.iou)}, {RULES[self.rule]}, {pixels}"
 
     def reset(self) -> None:
         """Discard all images."""
         self.matches: list[Matches] = []
-        self.num_seen = 0  # objects, difficult ones too
+        self.num_images = self.num_seen = 0  # objects seen, difficult ones too
+        self.image_of_object = [np.zeros(0, np.int64)]  # of all objects seen
         self.num_true = np.zeros(len(self.classes), np.int64)  # [K] objects that count
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
@@ -80,17 +84,23 @@ class VOCMap:
             Matches(
                 predicted.labels.numpy(),
                 predicted.scores.numpy(),
-                np.where(hit, self.num_seen + best, -1),
+                predicted.batch_index.numpy() + self.num_images,
+                overlap,
+                np.where(best == NO_OBJECT, NO_OBJECT, self.num_seen + best),
+                hit,
                 hit & difficult,
             )
         )
+        self.image_of_object.append(true.batch_index.numpy() + self.num_images)
         self.num_seen += len(true)
+        self.num_images += len(meta)
         counted = true.labels[~true.ignore].numpy()
         self.num_true += np.bincount(counted, minlength=len(self.classes))
 
     def compute(self) -> dict[str, float]:
         """`mAP`, `recall` (mean of the final recalls), and `AP/NAME` of each class with objects."""
-        label, _, right, wrong = self._positives()
+        found, right, wrong = self._positives()
+        label = found.label
         numbers = {
             k: self._average(right[label == k], wrong[label == k], self.num_true[k])
             for k in np.flatnonzero(self.num_true)
@@ -101,13 +111,43 @@ class VOCMap:
 
     def ranked(self) -> dict[str, Ranked]:
         """Detections of each class with objects; those of difficult objects left out."""
-        label, score, right, wrong = self._positives()
+        found, right, wrong = self._positives()
         counts = right | wrong
-        masks = {k: counts & (label == k) for k in np.flatnonzero(self.num_true)}
+        masks = {k: counts & (found.label == k) for k in np.flatnonzero(self.num_true)}
         return {
-            self.classes[k]: Ranked(score[m], right[m], int(self.num_true[k]))
+            self.classes[k]: Ranked(found.score[m], right[m], int(self.num_true[k]))
             for k, m in masks.items()
         }
+
+    def explain(self) -> list[Matched]:
+        """What became of each detection, class by class; its object is the one it overlaps most."""
+        found, right, wrong = self._positives()
+        number = number_in_image(np.concatenate(self.image_of_object))
+        masks = [found.label == k for k in range(len(self.classes))]
+        return [
+            self._matched(k, Matches(*(column[m] for column in found)), right[m], wrong[m], number)
+            for k, m in enumerate(masks)
+        ]
+
+    def _matched(
+        self, k: int, found: Matches, right: np.ndarray, wrong: np.ndarray, number: np.ndarray
+    ) -> Matched:
+        total = int(self.num_true[k])
+        left_out = ["difficult object: left out" if x else "" for x in found.ignore]
+        return Matched(
+            self.classes[k],
+            total,
+            found.image,
+            found.score,
+            found.iou,
+            np.append(number, 0)[found.truth],
+            right,
+            wrong,
+            reasons(found.iou, found.truth, found.truth, right, left_out, number, self.iou),
+            f"AP, {RULES[self.rule]}",
+            self._average(right, wrong, total)[0] if total else None,
+            RECALLS if self.rule == "11_point" else np.zeros(0),
+        )
 
     def diagnose(
         self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
@@ -144,19 +184,20 @@ class VOCMap:
         areas = [(x[:, 2:] - x[:, :2] + self.inclusive).prod(1) for x in (a, b)]
         return np.divide(inter, areas[0] + areas[1] - inter, np.zeros(len(a)), where=inter > 0)
 
-    def _positives(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Label, score, true positive and false positive of each detection, highest score first.
+    def _positives(self) -> tuple[Matches, np.ndarray, np.ndarray]:
+        """All matches, highest score first, and which are true and which false positives.
 
         On a difficult object a detection is neither.
         """
-        empty = Matches(*(np.zeros(0, t) for t in (np.int64, np.float32, np.int64, bool)))
+        types = (np.int64, np.float32, np.int64, np.float64, np.int64, bool, bool)
+        empty = Matches(*(np.zeros(0, t) for t in types))
         every = Matches(*map(np.concatenate, zip(empty, *self.matches, strict=True)))
         order = np.argsort(-every.score, kind="stable")
-        label, score, truth, ignore = (column[order] for column in every)
-        first = np.zeros(len(order), bool)
-        first[np.unique(truth, return_index=True)[1]] = True
-        right = first & (truth >= 0) & ~ignore
-        return label, score, right, ~right & ~ignore
+        found = Matches(*(column[order] for column in every))
+        hits = np.flatnonzero(found.hit & ~found.ignore)
+        right = np.zeros(len(order), bool)
+        right[hits[np.unique(found.truth[hits], return_index=True)[1]]] = True
+        return found, right, ~right & ~found.ignore
 
     def _average(self, right: np.ndarray, wrong: np.ndarray, total: int) -> tuple[float, float]:
         """Average precision and final recall of one class."""

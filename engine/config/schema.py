@@ -224,6 +224,13 @@ class ReportConfig:
 
 
 @dataclass
+class EvalConfig(CheckpointConfig):
+    """`eval.py`: what the other readers of a checkpoint do not take."""
+
+    explain: bool = False  # write why each detection counts, and the curve of each class
+
+
+@dataclass
 class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
@@ -251,5 +258,6 @@ _store.store(name="check_schema", node=CheckConfig)
 _store.store(name="lr_find_schema", node=LRFindConfig)
 _store.store(name="bench_schema", node=BenchConfig)
 _store.store(name="checkpoint_schema", node=CheckpointConfig)
+_store.store(name="eval_schema", node=EvalConfig)
 _store.store(name="report_schema", node=ReportConfig)
 _store.store(name="resume_schema", node=ResumeConfig)

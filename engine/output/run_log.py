@@ -22,7 +22,7 @@ from engine.output import draw_anchors
 from engine.output.draw import Album
 from engine.output.events import Events
 from engine.output.table import format_rows
-from engine.protocols import Ranked
+from engine.record import Ranked
 from engine.structures import Meta
 from engine.whole_file import NotWritten, write_whole
 

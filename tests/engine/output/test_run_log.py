@@ -5,7 +5,7 @@ import torch
 from classify.metrics.multi_label import MultiLabel
 from detect.metrics.voc_map import VOCMap
 from engine.output.run_log import THRESHOLDS, _to_number, counts
-from engine.protocols import Ranked
+from engine.record import Ranked
 from engine.structures import Meta, Objects
 
 
