@@ -26,7 +26,7 @@ from engine import console
 from engine.config import resume
 from engine.config.arguments import check_arguments, expand_home
 from engine.config.check import check_resolves, check_values
-from engine.config.describe import help_text
+from engine.config.describe import help_text, refuse_unread
 from engine.config.explain import explain
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped, UserError
@@ -177,6 +177,8 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
             console.echo(*help_text(name, config_name, given).splitlines())
         if given.help:
             return 0
+        if name in ("eval", "predict"):  # others are started with the line of a run
+            refuse_unread(name, config_name, given)
         _check_torchrun(name)
         warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()

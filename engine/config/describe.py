@@ -18,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from engine.config import comments, keys
 from engine.config.arguments import program, without_sweeps
 from engine.config.schema import CONFIGS, plain_value
+from engine.errors import UserError
 
+ANSWERED = ("source", "checkpoint")  # where they do not belong, the commands say why
 WIDTH = 80  # columns
 COLUMN = 34  # where the lines of keys begin, at most
 LONGEST = 40  # of a value, characters; more are cut
@@ -91,6 +93,21 @@ def _choices(cfg: DictConfig, config_name: str) -> dict[str, str | None]:
         of_parts = {key.partition(".")[0] for key in read} - {*keys.PRESETS}
         groups = [g for g in groups if g in read or g.partition("/")[0] in of_parts]
     return {group: chosen[group] for group in groups}
+
+
+def refuse_unread(name: str, config_name: str, given: Namespace) -> None:
+    """Refuse a key that stands in the configuration and does nothing for this command.
+
+    Raises:
+        UserError: naming it.
+    """
+    read = {key.partition(".")[0] for key in _read(config_name) or ()}
+    known = {field.name for field in fields(keys.schema_of(config_name))}
+    known -= {*keys.groups(), *ANSWERED} - {"dataset", "metric"}
+    for text in given.overrides:
+        key = text.lstrip("+~").partition("=")[0].partition(".")[0]
+        if key in known - read:
+            raise UserError(f"{text}: {program(name)} does not read {key}; --help lists its keys")
 
 
 def _read(config_name: str) -> list[str] | None:
