@@ -60,7 +60,9 @@ def test_a_results_file_that_a_kill_cost_is_written_by_the_next_start(finished, 
     full = start(*command, cwd=tmp_path, refused=["metrics.json"])
     out, err = full.communicate()
     assert full.returncode == 2, err
-    assert err.startswith("error: training finished; could not write metrics.json: No space left")
+    assert err.startswith(
+        "error: training finished; could not write metrics.json, report.html: No space"
+    )
     assert not (tmp_path / "it/metrics.json").exists()
     assert "nothing is left to train" in run(*command, cwd=tmp_path)
     one, other = metrics(tmp_path / "it"), metrics(finished)
@@ -210,7 +212,7 @@ def test_every_file_that_a_full_disk_costs_is_named_in_the_last_line(tmp_path):
         assert name in err or name in out, name
     left = files(tmp_path / "it")
     assert {name.split("/")[0] for name in left} == {
-        ".hydra", "config.yaml", "tensorboard", "train.log"}  # fmt: skip
+        ".hydra", "config.yaml", "predictions.json", "tensorboard", "train.log"}  # fmt: skip
     again = run(*RUN, f"hydra.run.dir={tmp_path}/it", "resume=auto", cwd=tmp_path)
     assert "epoch 2: mAP" in again and metrics(tmp_path / "it")["primary_name"] == "mAP"
 

@@ -62,8 +62,12 @@ def finish(
 def _write_report(log: RunLog, network: Network, loader: Loader, metric: Metric) -> None:
     """Write report.html of the best epoch, whose predictions are in the run folder."""
     path = log.folder / "predictions.json"
+    for name in ("metrics.json", path.name):
+        if name in log.missing:  # what stands there may be of an older epoch
+            log.missing["report.html"] = log.missing[name]
+            return
     if not path.exists() or log.evaluated is None:
-        info("no report.html: this process evaluated nothing; eval.py checkpoint=... writes one")
+        info("no report.html: this start evaluated nothing; eval.py checkpoint=... writes one")
         return
     with log.tolerate("report.html"):
         slots = draw_anchors.slots(network, loader)

@@ -51,9 +51,9 @@ def read(path: str, trust: Any) -> Folder:
     cfg = OmegaConf.create({key: config[key] for key in ("dataset", "metric")})
     refuse_foreign(cfg, OmegaConf.create({}), trust, name)
     data = parts.dataset(cfg, results["split"])
-    if len(data) != results["images"]:
+    if len(data) != results.get("images"):
         raise UserError(
-            f"{folder}: its numbers are of {results['images']} images, {results['dataset']} has "
+            f"{folder}: its numbers are of {results.get('images', 'unknown')} images, {results['dataset']} has "
             f"{len(data)}; its own report.html, written when it ran, is right"
         )
     return Folder(folder, results, data, parts.metric(cfg, data.classes))
