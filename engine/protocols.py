@@ -10,11 +10,13 @@ anything in this file.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
+from engine.option import Option
 from engine.record import Matched, ObjectTable, Ranked
 from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Pretrained, Record
 
@@ -22,21 +24,6 @@ Activation = Literal["softmax", "sigmoid", "linear"]  # linear: the logits are t
 OutputFields = frozenset[str]  # a subset of FIELDS
 FIELDS = frozenset({"logits", "boxes", "objectness", "regions"})  # of `Output`, that a loss trains
 Group = Sequence[nn.Module | nn.Parameter]  # layers that are frozen together
-T = TypeVar("T")
-
-
-class Option(Generic[T]):
-    """An attribute that a part may have, and the value that stands in where it has none."""
-
-    def __init__(self, default: T) -> None:
-        self.default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def of(self, part: Any) -> T:
-        """The attribute of a part, or of its class, else the default."""
-        return getattr(part, self.name, self.default)
 
 
 class Layered:
@@ -261,4 +248,24 @@ class Coder(Protocol):
 
     def decode(self, code: Tensor, slots: Tensor, cells: Tensor) -> Tensor:
         """[.., 4] code, slots and [.., 2] cells -> boxes [.., 4] in pixels of the input."""
+        ...
+
+
+class Tracker(Protocol):
+    """Keeps a run's numbers outside its folder. Rank 0 alone calls it; an error ends it, no run."""
+
+    def start(self, config: dict[str, Any], folder: Path, name: str, last: str | None) -> Any:
+        """Begin a run, or go on with that of the id `last`; its id as text, None for none."""
+        ...
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """The row of an epoch, which has "epoch", or numbers of a step, each named "step/..."."""
+        ...
+
+    def file(self, path: Path) -> None:
+        """A file of the run folder, at the run's end."""
+        ...
+
+    def finish(self, results: dict[str, float] | None) -> None:
+        """The best epoch's numbers, each named "best/..."; None of a run that was stopped."""
         ...

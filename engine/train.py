@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
+from engine.builders.instantiate import part
 from engine.builders.run import prepare
 from engine.builders.trust import check_saveable
 from engine.config.resume import check_unchanged, finished, is_over
@@ -39,7 +40,6 @@ from engine.training.signals import Signals
 Predicted = list[tuple[Objects, list[Meta]]]  # of an evaluation, by batch; empty but on rank 0
 
 DRAWN_IMAGES = 16  # validation images that an evaluation draws
-SHOWN_FILES = 4  # files that a message names
 TENSORBOARD_IMAGES = 4  # the first of them, which TensorBoard gets too
 
 
@@ -75,6 +75,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         if folder.resumed and (result := _finished(resume, saved, cfg)):
             return _already_finished(folder.path, result)
     parts.check_all(cfg)
+    tracker = part(cfg.tracker, "tracker")
     seed_everything(cfg.seed)
     backbone = parts.backbone(cfg, pretrained=not saved)
     precision = resolve(cfg.trainer.precision, device)
@@ -85,7 +86,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device, precision)
     folder.prepare(asked)
-    log = RunLog(folder.path, cfg, saved.get("step", 0))
+    log = RunLog(folder.path, cfg, tracker, saved.get("step", 0), saved.get("history", ()))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     choices = saved["choices"] if "choices" in saved else {} if saved else _choices()
     data = train_loader.dataset
@@ -107,9 +108,10 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         hook = partial(_log_histograms, run, log, cfg.trainer.histograms)
         run.optimizer.register_step_pre_hook(hook)
     run.mark("start")
-    _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
-    log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-    value = finish(run, cfg, metric, log, val_loader, _validation_description(cfg))
+    with log.tracked():
+        _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
+        log.report({"train": train_loader.dataset, "val": val_loader.dataset})
+        value = finish(run, cfg, metric, log, val_loader, _validation_description(cfg))
     _refuse_missing(log, checkpointer)
     return value
 
@@ -134,13 +136,7 @@ def _already_finished(folder: Path, result: dict[str, Any]) -> float:
 
 def _refuse_missing(log: RunLog, checkpointer: Checkpointer) -> None:
     """Raise UserError if a file of the run is not there, or an older one."""
-    faults = []
-    if log.missing:
-        names, reasons = list(log.missing), sorted(set(log.missing.values()))
-        more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
-        faults.append(
-            f"could not write {', '.join(names[:SHOWN_FILES])}{more}: {', '.join(reasons)}"
-        )
+    faults = [log.fault] if log.missing else []
     if checkpointer.failed:
         faults.append(f"the last checkpoint could not be written: {checkpointer.failed}")
     elif checkpointer.missing:
@@ -171,7 +167,7 @@ def _train_epochs(
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             if better:
                 log_best(loaders[1].dataset, predicted, metric, log, f"epoch {run.epoch}")
-            log.epoch(run.history, run.clock.step)
+            log.scalars(row, run.clock.step)
             checkpointer(better)
             run.mark("logs and checkpoints")
 

@@ -21,7 +21,7 @@ FLOORS = (  # of engine/, the top first
     ("protocols", "cli"),
     ("structures", "config", "whole_file"),
     ("objects",),
-    ("record", "console", "errors", "regular_file"),
+    ("record", "console", "errors", "regular_file", "option"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}
 

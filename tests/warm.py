@@ -136,6 +136,7 @@ def become(
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[1:1] = environment.get("PYTHONPATH", "").split(os.pathsep)
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     fill_disk(refused)

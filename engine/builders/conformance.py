@@ -39,6 +39,7 @@ PARTS = {  # by config key
     "clip": Part(protocols.Clip, protocols.ClipOptions),
     "finetune": Part(protocols.Finetune),
     "augment": Part(protocols.Augment),
+    "tracker": Part(protocols.Tracker),
 }
 ABSENT = object()
 

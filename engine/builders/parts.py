@@ -31,6 +31,7 @@ INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
     "dataset": ("split",),
     "augment": (),
     "metric": ("classes",),
+    "tracker": (),
 }
 
 

@@ -116,6 +116,7 @@ class TrainConfig:
     dataset: Any = MISSING
     augment: Any = MISSING
     metric: Any = MISSING
+    tracker: Any = MISSING
 
 
 def _changes() -> Any:

@@ -23,7 +23,7 @@ from engine.whole_file import remove_unfinished, write_whole
 
 LOG = "train.log"
 FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json",
-         "predictions.json", "report.html", "label_errors.csv")  # fmt: skip
+         "predictions.json", "report.html", "label_errors.csv", "tracker.json")  # fmt: skip
 FOLDERS = ("checkpoints", "tensorboard", "images")
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -21,11 +21,14 @@ from engine.distributed.collectives import rank_zero_only
 from engine.output import draw_anchors
 from engine.output.draw import Album
 from engine.output.events import Events
-from engine.output.table import format_rows
+from engine.output.trackers import CSV, BestEffort, TensorBoard
+from engine.protocols import Tracker
 from engine.record import Ranked
 from engine.structures import Meta
 from engine.whole_file import NotWritten, write_whole
 
+TRACKED = ("metrics.json", "report.html", "checkpoints/best.pt")  # files that trackers get
+SHOWN_FILES = 4  # that a message names
 THRESHOLDS = 127  # of a precision-recall curve; TensorBoard's default
 
 
@@ -35,17 +38,31 @@ class RunLog:
     A file that cannot be written does not end the run; `missing` keeps why.
     """
 
-    def __init__(self, folder: Path, cfg: DictConfig, step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cfg: DictConfig,
+        tracker: Tracker,
+        step: int = 0,
+        history: Iterable[dict[str, float]] = (),
+    ) -> None:
         self.folder, self.num_reported = folder, {}
+        self.config = plain(cfg)
         self.evaluated: list[Meta] | None = None  # the validation images last evaluated
         self.missing: dict[str, str] = {}  # the reason, by the file's name in the folder
         self._reported: set[str] = set()
-        self._open(cfg, step)
+        self.board = Events(folder / "tensorboard", step)
+        # By the name in `missing`; what `tracker=` adds is never missing.
+        self.trackers: dict[str, Tracker] = {
+            "metrics.csv": CSV(folder / "metrics.csv", history),
+            "tensorboard": TensorBoard(self.board),
+            "tracker": BestEffort(tracker),
+        }
+        self._open()
 
     @rank_zero_only
-    def _open(self, cfg: DictConfig, step: int) -> None:
-        write_whole(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
-        self.board = Events(self.folder / "tensorboard", step)
+    def _open(self) -> None:
+        write_whole(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)))
         self.album = Album(self.folder / "images", taken=draw_anchors.MATCHES)
 
     @rank_zero_only
@@ -73,21 +90,37 @@ class RunLog:
         more = f" and {len(named) - 20} more" if len(named) > 20 else ""
         info(f"classes: {', '.join(named[:20])}{more}")
 
-    @rank_zero_only
-    def epoch(self, history: list[dict[str, float]], step: int) -> None:
-        """Write the whole history as metrics.csv, and its last row to TensorBoard."""
-        with self.tolerate("metrics.csv"):
-            write_whole(self.folder / "metrics.csv", format_rows(history))
-        with self.tolerate("tensorboard"):
-            for key, value in history[-1].items():
-                self.board.scalar(key, value, step)
+    @contextmanager
+    def tracked(self) -> Iterator[None]:
+        """Start the trackers; what ends the `with` block early ends their runs without results."""
+        name = "/".join(self.folder.absolute().parts[-2:])
+        self._track("start", self.config, self.folder, name, None)
+        try:
+            yield
+        except BaseException:
+            self.finish(None)
+            raise
+
+    def finish(self, results: dict[str, float] | None) -> None:
+        """Give the trackers what the run wrote and its results; None of a run that was stopped."""
+        for path in (self.folder / name for name in TRACKED if results):
+            if path.exists():
+                self._track("file", path)
+        self._track("finish", results)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Write the row of an epoch; or numbers of a training step, each named "step/..."."""
+        self._track("scalars", values, step)
+
+    def step(self, scalars: dict[str, float], step: int) -> None:
+        """Write scalars of one training step."""
+        self.scalars({f"step/{key}": value for key, value in scalars.items()}, step)
 
     @rank_zero_only
-    def step(self, scalars: dict[str, float], step: int) -> None:
-        """Write scalars of one training step to TensorBoard."""
-        with self.tolerate("tensorboard"):
-            for key, value in scalars.items():
-                self.board.scalar(f"step/{key}", value, step)
+    def _track(self, call: str, *arguments: Any) -> None:
+        for name, tracker in self.trackers.items():
+            with self.tolerate(name):
+                getattr(tracker, call)(*arguments)
 
     def image(self, image: np.ndarray, meta: Meta) -> None:
         """Write an annotated validation image to images/."""
@@ -122,6 +155,13 @@ class RunLog:
         values = {key: _to_number(value) for key, _, value in (o.partition("=") for o in overrides)}
         with self.tolerate("tensorboard"):
             self.board.hyperparameters(values, scores)
+
+    @property
+    def fault(self) -> str:
+        """Which files are missing, and why."""
+        names, reasons = list(self.missing), sorted(set(self.missing.values()))
+        more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+        return f"could not write {', '.join(names[:SHOWN_FILES])}{more}: {', '.join(reasons)}"
 
     @contextmanager
     def tolerate(self, name: str) -> Iterator[None]:

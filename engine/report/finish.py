@@ -55,6 +55,8 @@ def finish(
         f"({rules})",
         f"results, checkpoints and images: {log.folder}",
     )
+    values = {"epoch": best["epoch"], **{k: v for k, v in best.items() if k.startswith("val/")}}
+    log.finish({f"best/{key.removeprefix('val/')}": value for key, value in values.items()})
     return best[f"val/{metric.primary}"]
 
 

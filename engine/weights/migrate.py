@@ -5,7 +5,9 @@ from typing import Any
 from engine.config import renamed
 from engine.console import info
 
-FORMAT = 6
+FORMAT = 7
+# Until format 6 a run had no part of this kind.
+NO_TRACKER = {"tracker": {"_target_": "engine.output.trackers.NoTracker"}}
 # Until format 5 no checkpoint held the category ids of its data set: they are not known.
 UNKNOWN_CATEGORIES = {"categories": None}
 # Until format 4 a checkpoint was written between two epochs only, and held none of these counts.
@@ -17,14 +19,21 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
     number = state["format"]
     if number == FORMAT:
         return state
-    names = renamed.table()
     info(f"checkpoint of format {number}, read as {FORMAT}")
+    state = _from_fifth(state, number) if number < 6 else state
+    if "choices" in state:
+        state = {**state, "choices": {"tracker": "none"} | state["choices"]}
+    return {**state, "config": NO_TRACKER | state["config"], "format": FORMAT}
+
+
+def _from_fifth(state: dict[str, Any], number: int) -> dict[str, Any]:
+    """Convert a checkpoint of format 5 or older to format 6."""
+    names = renamed.table()
     state = _from_first(state) if number == 1 else state
     config = _with_coder(state["config"], names["coder"]) if number < 3 else state["config"]
     state = {**state, **BETWEEN_EPOCHS} if number < 4 else state
     state = UNKNOWN_CATEGORIES | state
-    config = _with_defaults(_renamed(config, names), names["defaults"])
-    return {**state, "config": config, "format": FORMAT}
+    return {**state, "config": _with_defaults(_renamed(config, names), names["defaults"])}
 
 
 def _with_defaults(config: dict[str, Any], table: dict[str, dict[str, Any]]) -> dict[str, Any]:

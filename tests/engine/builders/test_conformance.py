@@ -61,9 +61,9 @@ def refusal(call, *arguments):
 def test_every_kind_that_the_engine_reads_has_a_protocol():
     assert set(PARTS) == {
         "backbone", "head", "head.coder", "loss", "metric", "dataset", "schedule", "clip",
-        "finetune", "augment",
+        "finetune", "augment", "tracker",
     }  # fmt: skip
-    assert len(REQUIRED) == 42 and len(OPTIONAL) == 24
+    assert len(REQUIRED) == 46 and len(OPTIONAL) == 24
 
 
 @pytest.mark.parametrize("key", PARTS)

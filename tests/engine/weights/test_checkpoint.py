@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from engine.config import renamed
 from engine.errors import UserError
 from engine.weights import checkpoint
+from engine.weights.migrate import NO_TRACKER
 
 CPU = torch.device("cpu")
 
@@ -33,7 +34,7 @@ def test_what_is_saved_comes_back(tmp_path):
     back = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     for key, value in saved["model"].items():
         assert torch.equal(back["model"].pop(key), value)
-    assert back == {"format": 6, **saved, "model": {}}
+    assert back == {"format": 7, **saved, "model": {}}
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -104,8 +105,8 @@ def test_a_file_of_another_program(tmp_path, foreign, message):
 
 
 def test_a_newer_format(tmp_path):
-    torch.save({**state(), "format": 7}, tmp_path / "a.pt")
-    assert refusal(tmp_path / "a.pt") == "format 7, this version reads 6: update it"
+    torch.save({**state(), "format": 8}, tmp_path / "a.pt")
+    assert refusal(tmp_path / "a.pt") == "format 8, this version reads 7: update it"
 
 
 def test_a_file_of_the_first_format_is_read(tmp_path):
@@ -126,7 +127,7 @@ def test_a_file_of_the_first_format_is_read(tmp_path):
     assert got["config"]["metric"]["_target_"] == "classify.metrics.top_k.TopK"
     assert got["config"]["finetune"] == {"_target_": "engine.training.finetune.Finetune"}
     assert got["preprocessing"]["mean"] == [0.2, 0.4, 0.0]  # of 255 then, of 1 since
-    assert (got["ema"], got["format"]) == (None, 6)
+    assert (got["ema"], got["format"]) == (None, 7)
 
 
 def test_a_file_of_the_second_format_is_read(tmp_path):
@@ -136,7 +137,7 @@ def test_a_file_of_the_second_format_is_read(tmp_path):
     got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     coder = {"_target_": "detect.coder.CentreSize", "variances": [0.2, 0.3]}
     assert got["config"]["head"] == {"_target_": head["_target_"], "levels": 5, "coder": coder}
-    assert got["config"]["metric"] == {"_target_": "m"} and got["format"] == 6
+    assert got["config"]["metric"] == {"_target_": "m"} and got["format"] == 7
     del head["variances"]  # of another head nothing changes
     torch.save({**saved, "format": 2}, tmp_path / "a.pt")
     assert checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["head"] == head
@@ -147,7 +148,7 @@ def test_a_file_of_the_third_format_stood_between_two_epochs(tmp_path):
     torch.save({**state(config=config), "format": 3}, tmp_path / "a.pt")
     got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
     assert (got["progress"], got["guard"], got["stale"]) == ({}, {"row": 0}, 0)
-    assert got["config"] == config and got["format"] == 6
+    assert got["config"] == config | NO_TRACKER and got["format"] == 7
 
 
 class Evil:
@@ -244,3 +245,12 @@ def test_a_cifar_network_of_an_older_format_has_projections(tmp_path, number, gi
     torch.save({**state(), "format": number, "config": {"backbone": node}}, tmp_path / "a.pt")
     got = checkpoint.load(str(tmp_path / "a.pt"), CPU)["config"]["backbone"]
     assert got.get("shortcut") == now and got["depth"] == 8
+
+
+def test_a_file_of_the_sixth_format_has_no_tracker(tmp_path):
+    torch.save({**state(), "format": 6, "choices": {"head": "ssd"}}, tmp_path / "a.pt")
+    got = checkpoint.load(str(tmp_path / "a.pt"), CPU)
+    assert got["config"]["tracker"] == {"_target_": "engine.output.trackers.NoTracker"}
+    assert got["choices"] == {"head": "ssd", "tracker": "none"}  # of a command line that says so
+    torch.save({**state(), "format": 6}, tmp_path / "a.pt")
+    assert "choices" not in checkpoint.load(str(tmp_path / "a.pt"), CPU)
