@@ -84,7 +84,6 @@ class BestEffort:
 
     def start(self, config: dict[str, Any], folder: Path, name: str, last: str | None) -> None:
         """Begin a run, or go on with that of tracker.json, or with `last`."""
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it has a line for every retry
         path = folder / RECORD
         number = self._call("start", config, folder, name, self._recorded(path) or last)
         if number is not None:
@@ -130,6 +129,7 @@ def client(name: str, package: str) -> Any:
     Raises:
         UserError: it is not installed, or cannot be imported.
     """
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it has a line for every retry
     try:
         return importlib.import_module(name)
     except Exception as error:  # a client that does not fit its own dependencies raises anything

@@ -12,6 +12,7 @@ import pytest
 from layers import ROOT
 from omegaconf import OmegaConf
 
+from engine.distributed import collectives
 from engine.errors import Stopped, UserError
 from engine.output import trackers
 from engine.output.mlflow_tracker import MLflow
@@ -290,3 +291,10 @@ def test_a_table_that_is_still_unwritten_at_the_end_is_missing(tmp_path, monkeyp
 
 def raised(path):
     raise NotWritten(path, "disk full")
+
+
+def test_other_processes_than_the_first_call_no_tracker(tmp_path, monkeypatch):
+    monkeypatch.setattr(collectives, "rank", lambda: 1)
+    tracker = Flaky()
+    whole_run(tmp_path, tracker)
+    assert tracker.calls == [] and not (tmp_path / "metrics.csv").exists()
