@@ -256,16 +256,12 @@ class Tracker(Protocol):
 
     def start(self, config: dict[str, Any], folder: Path, name: str, last: str | None) -> Any:
         """Begin a run, or go on with that of the id `last`; its id as text, None for none."""
-        ...
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """The row of an epoch, which has "epoch", or numbers of a step, each named "step/..."."""
-        ...
 
     def file(self, path: Path) -> None:
         """A file of the run folder, at the run's end."""
-        ...
 
     def finish(self, results: dict[str, float] | None) -> None:
         """The best epoch's numbers, each named "best/..."; None of a run that was stopped."""
-        ...

@@ -78,11 +78,3 @@ def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """
     sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
     return sides[:, 0] | sides[:, 1]
-
-
-class Ranked(NamedTuple):
-    """All predictions of one class, in any order."""
-
-    scores: np.ndarray  # [M] 0..1
-    right: np.ndarray  # [M] bool, whether each finds an object
-    total: int  # number of true objects

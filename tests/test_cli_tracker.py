@@ -94,8 +94,7 @@ def test_a_tracker_gets_what_the_folder_has(tracked):
 def test_its_checkpoint_is_scored_without_the_client(tracked, tmp_path):
     folder, _ = tracked
     best = folder / "runs/a/checkpoints/best.pt"
-    (tmp_path / "mlflow.py").write_text("raise RuntimeError")
-    code, _, err = ended("eval.py", f"checkpoint={best}", cwd=tmp_path)
+    code, _, err = ended("eval.py", f"checkpoint={best}", cwd=tmp_path, client="raise RuntimeError")
     assert code == 0, err
 
 

@@ -273,6 +273,9 @@ def test_a_table_keeps_the_rows_before_and_what_a_full_disk_refused(tmp_path, mo
     assert not table.path.exists()
     table.finish(None)
     assert table.path.read_text() == "epoch,lr\n1,\n2,0.5\n"
+    table.path.unlink()
+    table.scalars({"step/loss": 1.0}, 5)
+    assert not table.path.exists()  # a step writes nothing anew
 
 
 def full(*_):
