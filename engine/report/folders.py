@@ -53,8 +53,8 @@ def read(path: str, trust: Any) -> Folder:
     data = parts.dataset(cfg, results["split"])
     if len(data) != results.get("images"):
         raise UserError(
-            f"{folder}: its numbers are of {results.get('images', 'unknown')} images, {results['dataset']} has "
-            f"{len(data)}; its own report.html, written when it ran, is right"
+            f"{folder}: its numbers are of {results.get('images', 'unknown')} images, "
+            f"{results['dataset']} has {len(data)}; its own report.html, written when it ran, is right"
         )
     return Folder(folder, results, data, parts.metric(cfg, data.classes))
 
