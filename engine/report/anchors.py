@@ -30,7 +30,10 @@ def table(
     best = best_iou(boxes, slots)
     side = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
     lines = [
-        _row(f"{low:g} to {high:g} pixels", best[(side >= low) & (side < high)])
+        _row(
+            f"{low:g} to {high:g} pixels".replace(" to inf pixels", " pixels and more"),
+            best[(side >= low) & (side < high)],
+        )
         for low, high in zip(SIDES[:-1], SIDES[1:], strict=True)
     ]
     lines += [_row(name, best[true.labels[rows] == k]) for k, name in enumerate(classes)]

@@ -54,7 +54,7 @@ def read(path: str, trust: Any) -> Folder:
     if len(data) != results.get("images"):
         raise UserError(
             f"{folder}: its numbers are of {results.get('images', 'unknown')} images, "
-            f"{results['dataset']} has {len(data)}; its own report.html, written when it ran, is right"
+            f"{results['dataset']} has {len(data)}; its own report.html, of when it ran, is right"
         )
     return Folder(folder, results, data, parts.metric(cfg, data.classes))
 
