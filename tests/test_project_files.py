@@ -68,10 +68,13 @@ def test_the_workflow_starts_at_the_oldest_python():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_ships_its_marker_of_types(package):
+def test_a_package_ships_its_marker_of_types_and_what_is_no_python(package):
     assert (ROOT / package / "py.typed").is_file()
     data = project()["tool"]["setuptools"]["package-data"]
-    assert data[package] == ["py.typed"]
+    assert "py.typed" in data[package]
+    others = {path.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*")
+              if path.is_file() and path.suffix not in (".py", ".pyc")}  # fmt: skip
+    assert others == set(data[package])  # the style and the script of report.html
 
 
 @pytest.mark.parametrize(("guide", "path"), PATHS)

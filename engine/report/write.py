@@ -104,10 +104,16 @@ def _facts(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
             facts[part] = " ".join(filter(None, (target.rpartition(".")[2], name)))
         facts["image size"] = config.get("image_size")
         facts["batch size"] = (config.get("loader") or {}).get("batch_size")
-        facts["command"] = " ".join(["python train.py", *map(str, overrides or ())])
+        facts["command"] = " ".join([f"python {_job(folder)}.py", *map(str, overrides or ())])
     facts |= {"seconds": results["seconds"], "machine": results.get("machine"),
               "commit": results["commit"]}  # fmt: skip
     return facts
+
+
+def _job(folder: Path) -> str:
+    """The command that wrote a folder: train or eval."""
+    hydra = _yaml(folder / ".hydra/hydra.yaml") or {}
+    return hydra.get("hydra", {}).get("job", {}).get("name", "train")
 
 
 def _yaml(path: Path) -> Any:

@@ -95,6 +95,8 @@ def test_what_is_shown_is_of_the_best_epoch(detector):
     assert len([p for p in (detector / "images").glob("*.jpg") if "match" not in p.name]) == 6
     again = run("eval.py", f"checkpoint={detector}/checkpoints/best.pt", "draw=0",
                 f"hydra.run.dir={detector}/eval", cwd=detector)  # fmt: skip
+    text, _ = read(detector / "eval")
+    assert f"python eval.py checkpoint={detector}/checkpoints/best.pt" in text
     assert "report.html" in again and f'"epoch": {best}' in (detector / "metrics.json").read_text()
     files = [
         json.loads((f / "predictions.json").read_text()) for f in (detector, detector / "eval")
