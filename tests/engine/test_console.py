@@ -1,9 +1,15 @@
 """What reaches a terminal or the log shows control characters, and does not send them."""
 
 import ast
+import fcntl
 import io
 import logging
+import os
+import pty
+import struct
 import sys
+import termios
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,7 +17,18 @@ import numpy as np
 import pytest
 from command_line import TINY, ended, run
 
-from engine.console import echo, error, escape_unencodable, format_table, info, printable
+from engine.console import (
+    TerminalFormatter,
+    duration,
+    echo,
+    error,
+    escape_unencodable,
+    format_table,
+    info,
+    printable,
+    show,
+    wrap,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = "\x1b[31mred\nforged: line\x9b\u202e\udcff"
@@ -57,6 +74,83 @@ def test_a_terminal_that_lacks_a_character_gets_its_number(stream, monkeypatch):
     {"stdout": echo, "stderr": error}[stream]("Zürich 北")
     terminal.flush()
     assert terminal.buffer.getvalue() == rb"Z\xfcrich \u5317" + b"\n"
+
+
+def on_terminal(call, *arguments, **environment):
+    """What a call sends to standard output and error that are a terminal of 44 columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 44, 0, 0))
+    with pytest.MonkeyPatch.context() as patch, os.fdopen(its, "wb", 0) as file:
+        stream = io.TextIOWrapper(file, write_through=True)
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", stream)
+        for name, value in {"TERM": "xterm", "NO_COLOR": "", **environment}.items():
+            patch.setenv(name, value)
+        call(*arguments)
+        stream.write("end")
+        got = b""
+        while not got.endswith(b"end"):
+            got += os.read(ours, 65536)
+    os.close(ours)
+    return got[:-3].decode().replace("\r\n", "\n")
+
+
+LINE = "epoch 3 of 40: train class 0.51 box 0.22, mAP 0.4123 (best 0.4123), after 35 s"
+LINES = ["epoch 3 of 40: train class 0.51 box 0.22,", "  mAP 0.4123 (best 0.4123), after 35 s"]
+
+
+def test_a_terminal_gets_lines_of_its_width_with_the_strong_parts_in_bold():
+    assert on_terminal(partial(show, LINE, strong=["epoch 3", "0.22, mAP"])) == (
+        "\x1b[1mepoch 3\x1b[0m of 40: train class 0.51 box \x1b[1m0.22,\n  mAP\x1b[0m 0.4123 "
+        "(best 0.4123), after 35 s\n"
+    )
+    assert on_terminal(error, "error: no") == "\x1b[1;31merror:\x1b[0m no\n"
+    assert on_terminal(echo, LINE) == f"{LINE}\n"  # JSON must stay as it is
+
+
+@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_without_colours_still_gets_lines_of_its_width(setting):
+    shown = on_terminal(partial(show, LINE, strong=["epoch"]), **setting)
+    assert shown == "\n".join(LINES) + "\n"
+
+
+def test_a_name_sends_no_escape_code_to_a_terminal_either():
+    assert on_terminal(partial(show, ODD, strong=[ODD])) == f"\x1b[1m{SHOWN}\x1b[0m\n"
+
+
+def test_a_log_and_a_pipe_get_whole_plain_lines(caplog, capsys):
+    caplog.set_level(logging.INFO)
+    info(LINE, strong=["epoch"])
+    show(LINE, strong=["epoch"])
+    assert caplog.messages == [LINE] and capsys.readouterr().out == f"{LINE}\n"
+    terminal = TerminalFormatter("%(message)s")
+    assert terminal.format(caplog.records[0]) == LINE
+    shown = on_terminal(lambda: print(terminal.format(caplog.records[0])))
+    assert shown == "\n".join(LINES).replace("epoch", "\x1b[1mepoch\x1b[0m") + "\n"
+    assert logging.Formatter("%(message)s").format(caplog.records[0]) == LINE  # of the file
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "lines"),
+    [
+        ("short", 5, ["short"]),
+        ("a path /of/many-parts/in/one", 8, ["a path", "  /of/many-parts/in/one"]),  # stays whole
+        ("  1  two  three", 9, ["  1  two", "    three"]),  # as far in, and two more
+        ("Zürich 北京 x", 9, ["Zürich 北京", "  x"]),
+    ],
+)
+def test_a_line_breaks_between_words_and_loses_none(line, width, lines):
+    assert wrap(line, width).split("\n") == lines
+    assert wrap(line, width).split() == line.split()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (11520, "3.2 h"),
+     (216000, "2.5 days")],
+)  # fmt: skip
+def test_a_time_in_its_largest_unit(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_nothing_prints_beside_the_console():
