@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.config.schema import Precision
+from engine.console import duration, short
 from engine.data.loader import Loader
 from engine.data.upright import upright
 from engine.distributed import collectives
@@ -19,6 +20,9 @@ from engine.training.run import Run
 from engine.training.same_answer import SameAnswer
 
 LOG_EVERY = 20  # steps between two reads of device values
+# The words first: a narrow terminal cuts the bar, not them.
+TRAINING = "{desc} {percentage:.0f}%{postfix} {bar}"
+EVALUATING = "{desc} {percentage:.0f}%, {n_fmt} of {total_fmt} batches, {remaining} left {bar}"
 
 
 def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
@@ -35,8 +39,7 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
     progress = run.progress
     loader.sampler.seek(run.epoch, progress.batches)
     run.optimizer.zero_grad()
-    bar = tqdm(loader, f"epoch {run.epoch + 1}", len(loader), leave=False, disable=_hide_bar(),
-               initial=progress.batches)  # fmt: skip
+    bar, shown = _bar(run, loader), ""  # the loss last read
     for batch in bar:
         run.mark("data")
         collectives.reseed(loader.sampler.seed, run.epoch, progress.batches)
@@ -66,11 +69,26 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
             run.guard.report(run.clock.step)
             now = {"loss": float(_sum(means).detach()), "grad_norm": float(norm), "lr": run.rate}
             log.step(now, run.clock.step)
-            bar.set_postfix(loss=f"{now['loss']:.3f}")
+            shown = f"loss {short(now['loss'])}, "
+        bar.set_postfix_str(shown + _time_left(run), refresh=False)
         yield
         if run.clock.done >= 1:
             break
     run.guard.report(run.clock.step)
+
+
+def _bar(run: Run, loader: Loader) -> tqdm:
+    """The batches of an epoch; the bar names it and, by the clock's steps, how many there are."""
+    number, steps = run.epoch + 1, -(-len(loader) // run.accumulate)
+    name = f"epoch {number}/{max(run.clock.total_steps // steps, number)}"
+    return tqdm(loader, name, len(loader), leave=False, disable=_hide_bar(),
+                initial=run.progress.batches, bar_format=TRAINING, dynamic_ncols=True)  # fmt: skip
+
+
+def _time_left(run: Run) -> str:
+    """What is left of the whole run, in words; reads no value of the device."""
+    left = run.clock.left  # known after a step
+    return "" if left is None else f"{duration(left)} left"
 
 
 def _sum(losses: dict[str, Tensor]) -> Tensor:
@@ -140,7 +158,8 @@ def evaluate_network(
     predictions = []
     images, answers = 0, SameAnswer()
     batches = predict_batches(network, loader, device, precision, answers)
-    bar = tqdm(batches, "evaluating", len(loader), leave=False, disable=_hide_bar())
+    bar = tqdm(batches, "evaluating", len(loader), leave=False, disable=_hide_bar(),
+               bar_format=EVALUATING, dynamic_ncols=True)  # fmt: skip
     shard = ((predicted, batch.meta, _to_cpu(losses)) for predicted, batch, losses in bar)
     for predicted, meta, losses in collectives.gather_in_order(shard):
         metric.update(predicted, true_objects(loader, meta), meta)

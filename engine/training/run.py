@@ -32,6 +32,7 @@ class Clock:
     step: int = 0
     before: float = 0.0  # seconds of the run before it was resumed
     started: float = field(default_factory=time.perf_counter)
+    resumed: int = 0  # the step at which this process began
 
     @property
     def seconds(self) -> float:
@@ -47,6 +48,19 @@ class Clock:
         )
         budget = seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(max(self.step / self.total_steps, budget), 1.0)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the run ends, as this process's steps took so far; None before the first.
+
+        For messages: each process has its own estimate.
+        """
+        taken = self.step - self.resumed
+        ends = [60 * self.minutes - self.seconds] if self.minutes else []
+        if taken:
+            a_step = (time.perf_counter() - self.started) / taken
+            ends.append(a_step * (self.total_steps - self.step))
+        return max(min(ends), 0.0) if ends else None
 
 
 @dataclass
@@ -206,7 +220,7 @@ class Run:
             self.scaler.load_state_dict(saved["scaler"])
         self.guard.restore(saved["guard"])
         self.clock.step, self.clock.before = saved["step"], saved["seconds"]
-        self.clock.started = time.perf_counter()
+        self.clock.started, self.clock.resumed = time.perf_counter(), saved["step"]
         self.epoch, self.progress = saved["epoch"], Progress(**saved["progress"])
         self.best, self.stale, self.history = saved["best"], saved["stale"], saved["history"]
         restore(saved["random"])

@@ -1,4 +1,6 @@
 import copy
+import io
+import re
 import time
 from functools import partial
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
 
 from classify.heads.linear import Linear
 from classify.losses import CrossEntropy
@@ -22,6 +25,7 @@ from engine.data.loader import Loader
 from engine.network import Network
 from engine.output.run_log import Silent
 from engine.structures import Objects, Record
+from engine.training import loop
 from engine.training.clip import GlobalNorm, NoClip
 from engine.training.ema import averaged
 from engine.training.finetune import Finetune
@@ -230,6 +234,41 @@ def test_done_is_the_further_of_steps_and_minutes():
     assert Clock(10, 1, step=4, started=now - 30).done == pytest.approx(0.5, abs=0.02)
     assert Clock(10, 1, before=20, started=now - 10).done == pytest.approx(0.5, abs=0.02)
     assert Clock(10, 1, step=40, started=now - 600).done == 1
+
+
+def test_what_is_left_is_the_nearer_of_steps_and_minutes():
+    now = time.perf_counter()
+    assert Clock(10, None).left is None  # nothing is known yet
+    assert Clock(10, 1, before=20, started=now).left == pytest.approx(40, abs=0.1)
+    # 4 of 10 steps took 30 seconds, so 6 more take 45; a minute leaves 30.
+    assert Clock(10, None, step=4, started=now - 30).left == pytest.approx(45, abs=0.1)
+    assert Clock(10, 1, step=4, started=now - 30).left == pytest.approx(30, abs=0.1)
+    # Resumed at step 4, one step took 3 seconds: 5 more take 15.
+    clock = Clock(10, None, step=5, before=500, started=now - 3, resumed=4)
+    assert clock.left == pytest.approx(15, abs=0.1)
+    assert Clock(10, 1, step=10, started=now - 99).left == 0
+
+
+def bar_of(monkeypatch, columns):
+    """What the bar of 20 steps an epoch shows, on a terminal of so many columns."""
+    shown = io.StringIO()
+    bar = partial(tqdm, file=shown, ncols=columns, mininterval=0, ascii=True)
+    monkeypatch.setattr(
+        loop, "tqdm", lambda *a, **k: bar(*a, **k | {"disable": False, "dynamic_ncols": False})
+    )
+    going = run(network(), clock=Clock(20 * 40, None))
+    data = loader(ImageDataset(range(20)), 1, train=True)
+    for _ in train_epoch(going, data, Silent()):
+        pass
+    return [state for state in shown.getvalue().split("\r") if state.strip()]
+
+
+def test_the_bar_of_44_columns_has_the_loss_and_what_is_left_of_the_run(monkeypatch):
+    monkeypatch.setattr(Clock, "left", 734.0)
+    states = bar_of(monkeypatch, 44)
+    assert all(len(state) <= 44 for state in states)
+    assert any(state.startswith("epoch 1/40 50%, 12 min left ") for state in states)
+    assert re.match(r"epoch 1/40 100%, loss [^ ]+, 12 min left ", states[-1]), states[-1]
 
 
 def test_a_step_is_done_before_the_schedule_looks():
