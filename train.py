@@ -3,9 +3,10 @@
 from typing import Any
 
 from engine.cli import command
+from engine.output import sweep
 
 
-@command("train")
+@command("train", after_sweep=sweep.show_end)
 def main(cfg: Any) -> float:
     """Train, and return the best value of the primary metric."""
     from engine.train import train  # torch loads only now

@@ -128,17 +128,26 @@ def _hard_exit_under_torchrun(main: Callable[[], None]) -> Callable[[], None]:
     return wrapped
 
 
-def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    name: str, after_sweep: Callable[[Path], None] = lambda folder: None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator: makes a function of the configuration `configs/<name>.yaml` a command.
 
     A mistake of the user ends it with one line on standard error and exit code 2. A job of a sweep
     that fails returns nan; the others go on, and the sweep exits with the first failure's code.
+
+    Args:
+        name: of the command and its configuration.
+        after_sweep: called with a sweep's folder after its last job.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         exit_codes: list[int] = []  # of failed jobs
+        sweeps: set[str] = set()  # the folder, if there is one
 
         def job(cfg: DictConfig) -> Any:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                sweeps.add(HydraConfig.get().sweep.dir)
             try:
                 check_resolves(cfg)
                 check_values(cfg)
@@ -157,15 +166,16 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         job.__module__ = name  # Hydra names the log after it: check.log, not __main__.log
 
         def main() -> None:
-            sys.exit(_run(name, job) or (exit_codes[0] if exit_codes else 0))
+            code = _run(name, job, lambda: [after_sweep(Path(folder)) for folder in sweeps])
+            sys.exit(code or (exit_codes[0] if exit_codes else 0))
 
         return _hard_exit_under_torchrun(main)
 
     return decorate
 
 
-def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
-    """Compose the configuration, run the job, and return the exit code."""
+def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) -> int:
+    """Compose the configuration, run the jobs, then `after`, and return the exit code."""
     console.escape_unencodable()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
@@ -182,6 +192,7 @@ def _run(name: str, job: Callable[[DictConfig], Any]) -> int:
         _check_torchrun(name)
         warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+        after()
         sys.stdout.flush()
     except UserError as error:
         return _rank_zero_error(str(error))

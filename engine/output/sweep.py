@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from engine.console import info
+from engine.console import format_table, info, show
 from engine.output.table import format_csv, format_rows
 from engine.whole_file import write_whole
 
@@ -60,6 +60,13 @@ def _is_older(path: Path, folder: Path) -> bool:
 
 def leaderboard(folder: Path) -> list[dict[str, Any]]:
     """Write leaderboard.csv, a row each finished job of a sweep, best first; return its rows."""
+    rows = _finished(folder)
+    write_whole(folder / "leaderboard.csv", format_rows(rows) if rows else format_csv(["job"], []))
+    return rows
+
+
+def _finished(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the leaderboard."""
     rows = []
     for path in folder.glob("*/metrics.json"):
         if _is_older(path, folder):
@@ -69,6 +76,28 @@ def leaderboard(folder: Path) -> list[dict[str, Any]]:
         row = {"job": path.parent.name, metrics["primary_name"]: metrics["primary_value"]}
         row |= dict(str(o).split("=", 1) for o in overrides)
         rows.append(row | {"seconds": metrics["seconds"]})
-    rows.sort(key=lambda row: list(row.values())[1], reverse=True)
-    write_whole(folder / "leaderboard.csv", format_rows(rows) if rows else format_csv(["job"], []))
-    return rows
+    return sorted(rows, key=_value, reverse=True)
+
+
+def _value(row: dict[str, Any]) -> float:
+    value = list(row.values())[1]  # null where it is not finite
+    return float("-inf") if value is None else value
+
+
+def show_end(folder: Path) -> None:
+    """Print the jobs of a sweep as a table, best first, and why others failed."""
+    rows, failed = _finished(folder), _failed(folder)
+    if not rows and not failed:
+        return
+    show(f"sweep {folder}: {len(rows)} done, best first; {len(failed)} failed", strong=("sweep",))
+    if rows:
+        header, best, *others = format_table(_filled(rows))
+        show(header, best, *others, strong=[best])
+    for job in failed.values():
+        show(f"failed: job {job['job']} ({job['overrides']}): {job['reason']}", strong=("failed:",))
+
+
+def _filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that all have the same keys; what a job has no value of is "-"."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{k: "-" if row.get(k) is None else row[k] for k in keys} for row in rows]
