@@ -23,6 +23,7 @@ from engine.output import (
     draw_anchors,
     predictions,
     run_folder,
+    run_summary,
     sweep,
 )
 from engine.output.run_folder import RunFolder
@@ -96,10 +97,9 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         run.restore(saved, resume)
         info(_resume_note(run, cfg, saved.get("processes", 1)))
     log.classes(train_loader.dataset)
-    info(
-        f"{train_loader.images} images train, {val_loader.images} validate "
-        f"({_validation_description(cfg)}), {len(classes)} classes; "
-        f"on {device} in {precision.name}{_world_note()}"
+    place, overrides = run_summary.place(device, precision.name), HydraConfig.get().overrides.task
+    run_summary.begin(
+        cfg, run.network, (train_loader, val_loader), choices, overrides, place, log.folder
     )
     if not saved:
         with log.tolerate("images/anchors.png"):
@@ -111,7 +111,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     with log.tracked():
         _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
         log.report({"train": train_loader.dataset, "val": val_loader.dataset})
-        value = finish(run, cfg, metric, log, val_loader, _validation_description(cfg))
+        value = finish(run, cfg, metric, log, val_loader, run_summary.validation_split(cfg))
     _refuse_missing(log, checkpointer)
     return value
 
@@ -165,6 +165,8 @@ def _train_epochs(
                 row, predicted = epoch_row(run, cfg, loaders[1], metric, log)
                 run.mark("evaluation")
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
+            left = None if _is_finished(run, cfg) else run.clock.left
+            run_summary.epoch(row, cfg.trainer.epochs, metric.primary, run.best, left)
             if better:
                 log_best(loaders[1].dataset, predicted, metric, log, f"epoch {run.epoch}")
             log.scalars(row, run.clock.step)
@@ -191,17 +193,6 @@ def _is_finished(run: Run, cfg: DictConfig) -> bool:
     is_between_epochs = not run.progress.batches
     ended = is_over(cfg.trainer, epoch=run.epoch, stale=run.stale) or run.clock.done >= 1
     return is_between_epochs and ended
-
-
-def _validation_description(cfg: DictConfig) -> str:
-    """Describe the validation images, so that numbers of `trainer=debug/...` are not misread."""
-    overfit, limit = cfg.trainer.overfit, cfg.trainer.limit
-    split = "val" if overfit is None else f"train's first {overfit} images, overfit"
-    return split if limit is None else f"{split}, trainer.limit={limit}"
-
-
-def _world_note() -> str:
-    return f", {count} processes" if (count := collectives.world()) > 1 else ""
 
 
 def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
@@ -244,12 +235,6 @@ def validate(
     for image, meta in draw.samples(loader.dataset, predicted, TENSORBOARD_IMAGES):
         log.board_image(image, meta, run.clock.step)
     log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
-    value = scores[metric.primary]
-    loss = sum(v for k, v in scores.items() if k.startswith("loss/"))
-    info(
-        f"epoch {run.epoch + 1}: {metric.primary} {value:.4f} (best {max(value, run.best):.4f}), "
-        f"loss {loss:.3f}, {run.clock.seconds:.0f} s"
-    )
     return {f"val/{key}": value for key, value in scores.items()}, predicted
 
 

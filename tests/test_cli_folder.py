@@ -150,7 +150,7 @@ def test_overwrite_leaves_nothing_of_the_older_run(tmp_path):
     assert len(table(tmp_path / "it/metrics.csv")) == 1
     assert [n for n in new if n.startswith("images/val_")] == ["images/val_000000.jpg"]
     assert sum(name.startswith("tensorboard/") for name in new) == 1
-    assert b"epoch 2" not in new["train.log"] and b"images train" in new["train.log"]
+    assert b"epoch 2 of" not in new["train.log"] and b"images train" in new["train.log"]
     assert not [name for name in new if ".onelook-" in name]
     assert {p.read_text() for p in mine} == {"mine"}
 
@@ -214,7 +214,11 @@ def test_every_file_that_a_full_disk_costs_is_named_in_the_last_line(tmp_path):
     assert {name.split("/")[0] for name in left} == {
         ".hydra", "config.yaml", "predictions.json", "tensorboard", "train.log"}  # fmt: skip
     again = run(*RUN, f"hydra.run.dir={tmp_path}/it", "resume=auto", cwd=tmp_path)
-    assert "epoch 2: mAP" in again and metrics(tmp_path / "it")["primary_name"] == "mAP"
+    assert (
+        "epoch 2 of 2: train class" in again
+        and ", mAP " in again
+        and metrics(tmp_path / "it")["primary_name"] == "mAP"
+    )
 
 
 COMMANDS = {
@@ -253,12 +257,17 @@ def test_a_sweep_lists_the_jobs_that_failed(tmp_path):
     failed = table(tmp_path / "sweep/failed.csv")
     assert [row["job"] for row in failed] == ["0", "1"]
     assert "optimizer.lr=abc" in failed[0]["overrides"] and "abc" in failed[0]["reason"]
-    assert "0 jobs done" in swept.stdout and "2 failed" in swept.stdout
+    assert "0 jobs done" in swept.stdout and "0 done, best first; 2 failed\n" in swept.stdout
+    last = swept.stdout.splitlines()[-1]
+    assert last.startswith("failed: job 1 (") and "optimizer.lr=def" in last
     swept = ended("train.py", "-m", "optimizer.lr=abc,1e-3", *RUN[1:],
                   f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
     assert [row["job"] for row in table(tmp_path / "sweep/leaderboard.csv")] == ["1"]
     assert [row["job"] for row in table(tmp_path / "sweep/failed.csv")] == ["0"]
-    assert "1 job done" in swept.stdout
+    assert "1 job done" in swept.stdout and "1 done, best first; 1 failed\n" in swept.stdout
+    header, job, failed = swept.stdout.splitlines()[-3:]  # the table ends a sweep
+    assert header.split()[:2] == ["job", "mAP"] and job.split()[0] == "1"
+    assert failed.startswith("failed: job 0 (")
     ended("train.py", "-m", "optimizer.lr=1e-3", *RUN[1:], f"hydra.sweep.dir={tmp_path}/sweep",
           cwd=tmp_path)  # fmt: skip
     rows = table(tmp_path / "sweep/leaderboard.csv")

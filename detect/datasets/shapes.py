@@ -76,6 +76,8 @@ class Shapes:
         view: what of the truth `record` keeps, see `engine.data.views`: all, largest, multilabel.
     """
 
+    drawn = "shapes drawn here, no images of yours"
+
     def __init__(
         self,
         *,
