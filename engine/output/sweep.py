@@ -91,7 +91,10 @@ def show_end(folder: Path) -> None:
         return
     show(f"sweep {folder}: {len(rows)} done, best first; {len(failed)} failed", strong=("sweep",))
     if rows:
-        header, best, *others = format_table(_filled(rows))
+        same, table = _split(_filled(rows))
+        if same:
+            show(f"all of them: {' '.join(same)}")
+        header, best, *others = format_table(table)
         show(header, best, *others, strong=[best])
     for job in failed.values():
         show(f"failed: job {job['job']} ({job['overrides']}): {job['reason']}", strong=("failed:",))
@@ -99,5 +102,13 @@ def show_end(folder: Path) -> None:
 
 def _filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that all have the same keys; what a job has no value of is "-"."""
-    keys = dict.fromkeys(key for row in rows for key in row)
+    keys = [*dict.fromkeys(key for row in rows for key in row if key != "seconds"), "seconds"]
     return [{k: "-" if row.get(k) is None else row[k] for k in keys} for row in rows]
+
+
+def _split(rows: list[dict[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The overrides that all of several jobs have, and the rows without them: a narrower table."""
+    keys = list(rows[0])[2:-1]  # between the job, its value and its seconds
+    same = [key for key in keys if len(rows) > 1 and len({str(row[key]) for row in rows}) == 1]
+    overrides = [f"{key}={rows[0][key]}" for key in same]
+    return overrides, [{k: v for k, v in row.items() if k not in same} for row in rows]
