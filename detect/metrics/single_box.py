@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from detect.diagnosis.single import diagnose_single
 from engine.protocols import OutputFields
+from engine.record import ObjectTable
+from engine.report.diagnosis import Diagnosis
 from engine.structures import Meta, Objects, refuse_nan
 
 
@@ -27,6 +30,7 @@ class SingleBox:
     )
 
     def __init__(self, *, classes: list[str]) -> None:
+        self.classes = classes
         self.reset()
 
     def reset(self) -> None:
@@ -51,6 +55,13 @@ class SingleBox:
 
     def add(self, predicted: Objects, true: Objects, best: Tensor, largest: Tensor) -> None:
         """Hook for a subclass: rows [N] of predicted (-1 for none) and true objects to compare."""
+
+    def diagnose(
+        self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
+    ) -> Diagnosis:
+        """What is right and wrong, at IoU 0.50; the class counts where the metric needs it."""
+        classes = self.classes if "logits" in self.requires else None
+        return diagnose_single(classes, predicted, true, images, numbers)
 
     def compute(self) -> dict[str, float]:
         """`iou` in 0..1 and `corner_error` in pixels."""

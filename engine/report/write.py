@@ -98,22 +98,27 @@ def _facts(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
              "images": results.get("images")}  # fmt: skip
     config, overrides = (_yaml(folder / name) for name in ("config.yaml", ".hydra/overrides.yaml"))
     if isinstance(config, dict):
+        facts["model"] = _hydra(folder).get("runtime", {}).get("choices", {}).get("model")
         for part in PARTS:
             target = str((config.get(part) or {}).get("_target_", ""))
             name = (config.get(part) or {}).get("name")
             facts[part] = " ".join(filter(None, (target.rpartition(".")[2], name)))
         facts["image size"] = config.get("image_size")
         facts["batch size"] = (config.get("loader") or {}).get("batch_size")
-        facts["command"] = " ".join([f"python {_job(folder)}.py", *map(str, overrides or ())])
+        facts["command"] = " ".join(
+            [
+                f"python {_hydra(folder).get('job', {}).get('name', 'train')}.py",
+                *map(str, overrides or ()),
+            ]
+        )
     facts |= {"seconds": results["seconds"], "machine": results.get("machine"),
               "commit": results["commit"]}  # fmt: skip
     return facts
 
 
-def _job(folder: Path) -> str:
-    """The command that wrote a folder: train or eval."""
-    hydra = _yaml(folder / ".hydra/hydra.yaml") or {}
-    return hydra.get("hydra", {}).get("job", {}).get("name", "train")
+def _hydra(folder: Path) -> dict[str, Any]:
+    """What Hydra kept of the command that wrote a folder."""
+    return (_yaml(folder / ".hydra/hydra.yaml") or {}).get("hydra", {})
 
 
 def _yaml(path: Path) -> Any:

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from classify.diagnosis.many_labels import diagnose_many_labels
 from classify.diagnosis.one_label import diagnose_one_label, differences_one_label
 from detect.diagnosis.diagnose import diagnose, differences
+from detect.diagnosis.single import diagnose_single
 from engine.record import ObjectTable
 from engine.report.anchors import best_iou, in_input
 from engine.report.anchors import table as anchor_table
@@ -212,6 +213,17 @@ def test_many_labels_name_what_is_missed_and_invented():
     assert found.live.best == pytest.approx(0.9)
     assert found.reason(1) == "missed: dog" and found.reason(0) == "all right"
     assert found.advice == "The class of lowest AP is dog (0.500)."
+
+
+def test_one_box_an_image_is_judged_against_the_largest_object():
+    predicted = table([(0, CAT, 61, 10, 40, 40, 0.6), (0, DOG, 10, 10, 20, 20, 0.5),
+                       (1, CAT, 10, 10, 40, 20, 0.9)])  # fmt: skip
+    tables = predicted, table(TRUE, true=True)
+    found = diagnose_single(CLASSES, *tables, 3, {})
+    assert found.live.total.tolist() == [1, 1]  # the small cat of image 0 does not count
+    assert found.live.right[0].tolist() == [1, 0] and found.live.wrong[0].tolist() == [1, 0]
+    bare = diagnose_single(None, *tables, 3, {})
+    assert bare.live.names == ["object"] and bare.live.right[0].tolist() == [2]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), max_size=30))
