@@ -25,6 +25,7 @@ from engine.output import (
     run_folder,
     run_summary,
     sweep,
+    trackers,
 )
 from engine.output.run_folder import RunFolder
 from engine.output.run_log import RunLog
@@ -76,6 +77,8 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         if folder.resumed and (result := _finished(resume, saved, cfg)):
             return _already_finished(folder.path, result)
     parts.check_all(cfg)
+    if saved and not asked.tracker and not trackers.is_recorded(folder.path):
+        cfg.tracker = trackers.leave_out(cfg.tracker)
     tracker = part(cfg.tracker, "tracker")
     seed_everything(cfg.seed)
     backbone = parts.backbone(cfg, pretrained=not saved)

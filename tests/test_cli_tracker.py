@@ -109,6 +109,27 @@ def test_a_resumed_run_goes_on_in_its_tracker(tracked):
     assert "create_run" not in [name for name, *_ in made]
 
 
+def test_the_tracker_of_a_checkpoint_from_elsewhere_is_not_started(tracked, tmp_path):
+    folder, _ = tracked
+    last = folder / "runs/a/checkpoints/last.pt"
+    code, out, err = ended("train.py", f"resume={last}", "trainer.epochs=2", cwd=tmp_path,
+                           client=CLIENT)  # fmt: skip
+    assert code == 0 and not (tmp_path / "calls.jsonl").exists(), err
+    (line,) = [line for line in out if line.startswith("tracker: ")]
+    assert "MLflow of the checkpoint is left out" in line
+    code, _, err = ended("train.py", f"resume={last}", "trainer.epochs=2", "tracker=mlflow",
+                         "overwrite=true", cwd=tmp_path, client=CLIENT)  # fmt: skip
+    assert code == 0 and calls(tmp_path)[0] == ["create_run", "runs/a"], err
+
+
+def test_a_resumed_run_may_leave_its_tracker(tracked):
+    folder, _ = tracked
+    before = len(calls(folder))
+    line = ["train.py", "resume=auto", "trainer.epochs=3", "tracker=none"]
+    code, _, err = ended(*line, cwd=folder, client="raise ImportError")
+    assert code == 0 and len(calls(folder)) == before, err
+
+
 def test_a_dead_server_costs_one_line(tmp_path):
     code, out, err = ended(*RUN, cwd=tmp_path, client=DEAD)
     assert (code, err) == (0, [])

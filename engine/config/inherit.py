@@ -24,7 +24,8 @@ def inherit(saved: dict[str, Any], cfg: DictConfig) -> DictConfig:
     for key in ("profile", "report"):
         if cfg.get(key) is not None:
             merged[key] = cfg[key]
-    for name in ("trainer", "loader", "head", "dataset", "metric"):
+    names = ("trainer", "loader", "head", "dataset", "metric", "tracker")
+    for name in (name for name in names if name in cfg):
         if "_target_" in cfg[name]:
             merged[name] = cfg[name]
         else:

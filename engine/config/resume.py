@@ -75,7 +75,8 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         key, _, value = argument.lstrip("+~").partition("=")
         is_choice = key in groups and not value.startswith("{")
         is_option = argument.startswith("-") or not ("=" in argument or argument.startswith("~"))
-        may_change = re.split(r"[./@]", key)[0] in changeable and not is_choice
+        top = re.split(r"[./@]", key)[0]
+        may_change = top in changeable and (not is_choice or top == "tracker")
         (changes if is_option or may_change else unchanged).append(argument)
     return changes, unchanged
 

@@ -236,6 +236,7 @@ class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
     overwrite: bool = False  # remove the files of another run that hydra.run.dir has
+    tracker: Any = _changes()  # changes the checkpoint's: project=NAME
     unchanged: list[str] = field(default_factory=list)  # overrides that the checkpoint must equal
     report: bool | None = None  # type: ignore[assignment]  # write report.html; null: as the run had it
     profile: bool | None = None  # say where the rest of the time goes; null: as the run had it

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from engine.config.ranges import Range
 from engine.console import info
 from engine.errors import UserError
@@ -33,6 +35,25 @@ class NoTracker:
 
     def finish(self, results: dict[str, float] | None) -> None:
         """No run ends."""
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether a run of this folder was in a tracker."""
+    return (folder / RECORD).exists()
+
+
+def leave_out(node: DictConfig) -> DictConfig:
+    """Return the node of no tracker for that of a checkpoint; say so where it had one.
+
+    A checkpoint may be a stranger's, and a tracker sends the run to a server.
+    """
+    name = f"{NoTracker.__module__}.{NoTracker.__qualname__}"
+    if node.get("_target_") != name:
+        info(
+            f"tracker: {node.get('_target_')} of the checkpoint is left out, as no run of this "
+            "folder was in it; tracker=NAME starts one"
+        )
+    return OmegaConf.create({"_target_": name})
 
 
 class CSV(NoTracker):
