@@ -15,6 +15,7 @@ ERRORS = {
     "Miss": "missed",
 }
 LITTLE = 0.005  # of AP50
+SHARE = 0.1  # of the errors of a kind, that is worth naming
 SMALL = 32**2  # square pixels, COCO's
 
 
@@ -45,6 +46,8 @@ def _where(matched: Matched, kind: str) -> str:
     if not counts:
         return ""
     (name, count), total = counts.most_common(1)[0], counts.total()
+    if count < SHARE * total:
+        return "; no class has most of them"
     verb = "objects that are not found are" if is_missed else "of them are"
     return f"; at score {matched.live.best:.2f}, {count} of {total} {verb} {name}"
 
