@@ -57,7 +57,8 @@ def network_lines(
     only = " of one object an image" if boxes and HeadOptions.single.of(network.head) else ""
     names = {group: _name(cfg, choices, group) for group in ("head", "backbone", "loss")}
     box = cfg.loss.get("box") if boxes else None
-    box_term = "" if box is None else f" + {choices.get('loss/box') or _class(box)}"
+    has_part = isinstance(box, DictConfig)  # Faster R-CNN has a weight there
+    box_term = f" + {choices.get('loss/box') or _class(box)}" if has_part else ""
     size = sum(parameter.numel() for parameter in network.parameters())
     weights = cfg.backbone.get("weights")
     lines = [

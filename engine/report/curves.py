@@ -1,9 +1,9 @@
 """The learning curves of a run, from its metrics.csv."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.report import stored
 from engine.report.diagnosis import Chart
 
 Line = tuple[Sequence[float], Sequence[float]]
@@ -12,15 +12,7 @@ Line = tuple[Sequence[float], Sequence[float]]
 def read(folder: Path) -> dict[str, Line]:
     """Return epochs and values of each column of metrics.csv; nothing where there is no file."""
     path = folder / "metrics.csv"
-    if not path.exists():
-        return {}
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = {}
-    for name in rows[0] if rows else ():
-        given = [row for row in rows if row[name] not in ("", None)]
-        columns[name] = [float(r["epoch"]) for r in given], [float(r[name]) for r in given]
-    return columns
+    return stored.columns(path) if path.exists() else {}  # type: ignore[return-value]
 
 
 def best_epoch(columns: dict[str, Line], primary: str) -> float | None:

@@ -1,12 +1,11 @@
 """Reports of what stands in folders: of a run or an evaluation, or of two COCO files."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
 from engine.builders.trust import refuse_foreign, refuse_interpolations
@@ -16,6 +15,7 @@ from engine.output import protocol, read_predictions
 from engine.output.predictions import categories
 from engine.output.run_log import write_metrics
 from engine.protocols import Dataset, Metric
+from engine.report import stored
 from engine.report import write as page
 
 NEEDED = ("metrics.json", "predictions.json", "config.yaml")
@@ -44,12 +44,10 @@ def read(path: str, trust: Any) -> Folder:
                 f"{folder}: no {name}; expected the folder of a run of train.py, or of eval.py "
                 "checkpoint=..., that ended"
             )
-    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    name = str(folder / "config.yaml")
-    refuse_interpolations(config, name)
-    cfg = OmegaConf.create({key: config[key] for key in ("dataset", "metric")})
-    refuse_foreign(cfg, OmegaConf.create({}), trust, name)
+    results = stored.results(folder)
+    cfg = _parts(folder / "config.yaml", trust)
+    if not results.get("split"):
+        raise UserError(f"{folder}/metrics.json: got no split, which train.py and eval.py write")
     data = parts.dataset(cfg, results["split"])
     if len(data) != results.get("images"):
         raise UserError(
@@ -57,6 +55,19 @@ def read(path: str, trust: Any) -> Folder:
             f"{results['dataset']} has {len(data)}; its own report.html, of when it ran, is right"
         )
     return Folder(folder, results, data, parts.metric(cfg, data.classes))
+
+
+def _parts(path: Path, trust: Any) -> DictConfig:
+    """The dataset and the metric of a folder's configuration; nothing of it is built."""
+    config = stored.config(path)
+    refuse_interpolations(config, str(path))
+    try:
+        cfg = OmegaConf.create({key: config.get(key) for key in ("dataset", "metric")})
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(f"{path}: {reason}; expected it as a run wrote it") from None
+    refuse_foreign(cfg, OmegaConf.create({}), trust, str(path))
+    return cfg
 
 
 def write(path: str, trust: Any) -> None:

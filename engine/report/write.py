@@ -1,18 +1,16 @@
 """Writes report.html into the folder of a run or an evaluation, from what stands there."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from engine.console import format_defect
 from engine.output.table import format_csv
 from engine.protocols import Dataset, Metric, MetricOptions
 from engine.record import ObjectTable
-from engine.report import anchors, curves, figures, page, pictures
+from engine.report import anchors, curves, figures, page, pictures, stored
 from engine.report.diagnosis import Chart, Diagnosis, Mark, Place, Table
 from engine.report.judged import Judged, judged
 from engine.structures import Meta
@@ -42,7 +40,7 @@ def write(
         evaluated: the images; None: all of the data.
         slots: [A, 4] xyxy the network's anchors, pixels of its input; None where it has none.
     """
-    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    results = stored.results(folder)
     diagnose = MetricOptions.diagnose.of(metric)
     found, shots, suspects = None, "", ""
     if diagnose is not None:
@@ -96,33 +94,31 @@ def _facts(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
     """What was done, for the head of the page."""
     facts = {"measured on": results["dataset"], "best epoch": results.get("epoch"),
              "images": results.get("images")}  # fmt: skip
-    config, overrides = (_yaml(folder / name) for name in ("config.yaml", ".hydra/overrides.yaml"))
-    if isinstance(config, dict):
-        facts["model"] = _hydra(folder).get("runtime", {}).get("choices", {}).get("model")
+    config = _config(folder / "config.yaml")
+    if config:
+        hydra = _node(_config(folder / ".hydra/hydra.yaml"), "hydra")  # of the command
+        facts["model"] = _node(_node(hydra, "runtime"), "choices").get("model")
         for part in PARTS:
-            target = str((config.get(part) or {}).get("_target_", ""))
-            name = (config.get(part) or {}).get("name")
-            facts[part] = " ".join(filter(None, (target.rpartition(".")[2], name)))
+            node = _node(config, part)
+            target, name = str(node.get("_target_", "")), node.get("name")
+            facts[part] = " ".join(filter(None, (target.rpartition(".")[2], name and str(name))))
         facts["image size"] = config.get("image_size")
-        facts["batch size"] = (config.get("loader") or {}).get("batch_size")
-        facts["command"] = " ".join(
-            [
-                f"python {_hydra(folder).get('job', {}).get('name', 'train')}.py",
-                *map(str, overrides or ()),
-            ]
-        )
-    facts |= {"seconds": results["seconds"], "machine": results.get("machine"),
-              "commit": results["commit"]}  # fmt: skip
+        facts["batch size"] = _node(config, "loader").get("batch_size")
+        job = _node(hydra, "job").get("name", "train")
+        overrides = _config(folder / ".hydra/overrides.yaml", list)
+        facts["command"] = " ".join([f"python {job}.py", *map(str, overrides)])
+    facts |= {key: results.get(key) for key in ("seconds", "machine", "commit")}
     return facts
 
 
-def _hydra(folder: Path) -> dict[str, Any]:
-    """What Hydra kept of the command that wrote a folder."""
-    return (_yaml(folder / ".hydra/hydra.yaml") or {}).get("hydra", {})
+def _config(path: Path, kind: type = dict) -> Any:
+    return stored.config(path, kind) if path.exists() else kind()
 
 
-def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+def _node(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """The node at a key, empty where there is none."""
+    node = config.get(key)
+    return node if isinstance(node, dict) else {}
 
 
 def _numbers(results: dict[str, Any]) -> Table:
@@ -184,9 +180,8 @@ def _suspects(folder: Path, images: Judged, found: Diagnosis) -> str:
 def _data(folder: Path, data: Dataset) -> list[str]:
     """The defects that were found while reading."""
     path = folder / "data_report.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"": data.report}
-    rows = [(split, format_defect(row)) for split, lines in report.items()
-            if isinstance(lines, list) for row in lines]  # fmt: skip
+    report = stored.defects(path) if path.exists() else {"": data.report}
+    rows = [(split, format_defect(row)) for split, lines in report.items() for row in lines]
     if not rows:
         return []
     note = f"{len(rows)} rows or files; of more than {SUSPECTS} the first are here."

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import nn
 
 from detect.datasets.shapes import Shapes
@@ -124,6 +125,19 @@ def test_without_choices_the_classes_are_named(caplog):
     cfg, _ = composed()
     (line,) = run_summary.network_lines(cfg, network("logits", "boxes"), {}, ["backbone=x"])
     assert "head SSD on backbone ResNet, " in line and line.endswith("loss Focal + SmoothL1")
+
+
+MODELS = sorted(path.stem for path in (schema.CONFIGS / "model").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_network_has_its_line_with_and_without_choices(model):
+    cfg, choices = composed(f"model={model}")
+    for names in (choices, {}):
+        (line, *_) = run_summary.network_lines(cfg, network("logits", "boxes"), names, [])
+        assert line.startswith("network: a detector, head ")
+        is_part = OmegaConf.is_dict(cfg.loss.get("box"))  # Faster R-CNN's is a weight
+        assert (" + " in line.split("loss ")[1]) == is_part
 
 
 ROW = {"epoch": 3, "train/class": 0.512, "train/box": 0.2187, "train/grad_norm": 9.0,
