@@ -16,9 +16,9 @@ import numpy as np
 from detect.datasets import coco_rows
 from detect.datasets.truth_rows import LISTS, AnnotationRows
 from engine.data.image import read_rgb
-from engine.data.read_json import read_json
+from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError, did_you_mean
-from engine.record import ObjectTable, Record
+from engine.record import ObjectTable, Record, is_outside
 
 Id = Hashable  # a number or a text
 
@@ -59,6 +59,7 @@ class COCOTruth:
         labels = {number: label for label, number in enumerate(self.categories)}
         self.objects = rows.table(places, labels)
         self.notes += rows.notes(set(names))
+        self._note_odd_boxes()
         self.first = np.searchsorted(self.objects.image, np.arange(len(self.ids) + 1))
 
     def __len__(self) -> int:
@@ -123,11 +124,30 @@ class COCOTruth:
 
     def _fill_images(self, rows: list[Any]) -> None:
         found = {self._id(row, "image", i): row.get("file_name") for i, row in enumerate(rows, 1)}
+        sides = {row["id"]: (row.get("height"), row.get("width")) for row in rows}
         self._count_repeated("image", len(rows) - len(found))
         if nameless := sum(name is None for name in found.values()):
             self.notes.append(f"images without a file_name: {nameless}; they are scored")
         self.ids: list[Any] = sorted(found, key=_order)
         self.names = [str(found[number] or "") for number in self.ids]
+        known = [sides[number] if all(map(is_finite, sides[number])) else (0, 0)
+                 for number in self.ids]  # fmt: skip
+        self.sizes = np.array(known, float).reshape(-1, 2)  # [N, 2], 0 where the file does not say
+
+    def _note_odd_boxes(self) -> None:
+        """Count the boxes that a data set leaves out."""
+        boxes = self.objects.boxes
+        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+        flat = (boxes[:, 2:] == 0).any(1)
+        outside = is_outside(corners, self.sizes[self.objects.image]) & ~flat
+        for count, what in (
+            (flat.sum(), "whose box has no area"),
+            (outside.sum(), "outside their image"),
+        ):
+            if count:
+                self.notes.append(
+                    f"annotations {what}: {count}; they are scored, as by pycocotools"
+                )
 
     def _category_names(self, rows: list[Any]) -> dict[Id, str]:
         found = {

@@ -37,7 +37,7 @@ def diagnose(
     tide = matched.evaluator.tide_errors()
     marks = Marks(matched)
     return Diagnosis(
-        advice=advice(matched, tide),
+        advice=advice(matched, tide, marks),
         live=matched.live,
         panels=panels(matched, tide, numbers),
         badness=_badness(matched),
@@ -68,7 +68,7 @@ def _suspect(row: dict[str, Any], predicted: ObjectTable) -> dict[str, Any]:
         "predicted": row["dt_category"],
         "score": row["dt_score"],
         "IoU": row["iou"],
-        "box": predicted.boxes[row["dt_id"] - 1].tolist(),
+        "box x y w h": " ".join(f"{v:.0f}" for v in predicted.boxes[row["dt_id"] - 1]),
     }
 
 

@@ -15,6 +15,7 @@ from engine.report.diagnosis import (
     Mark,
 )
 
+TWICE = "found twice"
 TOUCHES = 0.1  # least IoU of a detection that is meant for an object, TIDE's
 
 
@@ -75,12 +76,17 @@ def _error(overlap: np.ndarray, same: np.ndarray) -> tuple[str, str]:
         return INVENTED, ""
     own = np.where(same, overlap, 0)
     if own.max() >= 0.5:
-        return INVENTED, f"found twice (IoU {own.max():.2f})"
+        return INVENTED, f"{TWICE} (IoU {_floor(own.max())})"
     if own.max() >= TOUCHES and overlap.max() < 0.5:
-        return BADLY_PLACED, f"IoU {own.max():.2f}"
+        return BADLY_PLACED, f"IoU {_floor(own.max())}"
     if overlap.max() >= 0.5:
-        return WRONG_CLASS, f"IoU {overlap.max():.2f}"
-    return WRONG_CLASS, f"and badly placed (IoU {overlap.max():.2f})"
+        return WRONG_CLASS, f"IoU {_floor(overlap.max())}"
+    return WRONG_CLASS, f"and badly placed (IoU {_floor(overlap.max())})"
+
+
+def _floor(overlap: float) -> str:
+    """Two digits, never rounded up to a threshold that was not reached."""
+    return f"{int(100 * overlap) / 100:.2f}"
 
 
 def _corners(box: np.ndarray) -> list[float]:

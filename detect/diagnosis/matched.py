@@ -28,6 +28,8 @@ class Matched:
         self, classes: Sequence[str], predicted: ObjectTable, true: ObjectTable, images: int
     ) -> None:
         self.classes, self.images = list(classes), images
+        # A file may have scores in percent: then the thresholds go as far.
+        self.thresholds = THRESHOLDS * max(1.0, float(predicted.scores.max(initial=0)))
         self.predicted, self.true = predicted, true
         self.evaluator = evaluator(classes, predicted, true, images, true.area, predicted.area)
         self.evaluator.evaluate()
@@ -43,7 +45,7 @@ class Matched:
 
     def confusion_at_best(self) -> list[tuple[int, int, int]]:
         """Return the confusion at the best score: row, column, count; K stands for none."""
-        return self.live.confusion[int(np.searchsorted(THRESHOLDS, self.live.best))]
+        return self.live.confusion[int(np.searchsorted(self.thresholds, self.live.best))]
 
     def missed_at_best(self) -> np.ndarray:
         """Return [N] bool: the objects without a right detection of the best score."""
@@ -53,20 +55,21 @@ class Matched:
         return missed
 
     def _live(self) -> Live:
-        scores, labels = self.predicted.scores.clip(0, 1), self.predicted.labels
+        scores, labels = self.predicted.scores.clip(0), self.predicted.labels
         right, wrong = (
-            counts_at(THRESHOLDS, scores[mask], labels[mask], len(self.classes))
+            counts_at(self.thresholds, scores[mask], labels[mask], len(self.classes))
             for mask in (self.status == 1, self.status == 0)
         )
         total = np.bincount(self.true.labels[~self.true.ignore], minlength=len(self.classes))
-        cells = [self._confusion(float(score)) for score in THRESHOLDS]
-        best = best_threshold(THRESHOLDS, right, wrong, total)
+        cells = [self._confusion(float(score)) for score in self.thresholds]
+        best = best_threshold(self.thresholds, right, wrong, total)
         names = list(self.classes)
-        return Live(THRESHOLDS.tolist(), names, right, wrong, total, cells,
+        return Live(self.thresholds.tolist(), names, right, wrong, total, cells,
                     [*names, "invented"], [*names, "missed"], best)  # fmt: skip
 
     def _confusion(self, score: float) -> list[tuple[int, int, int]]:
-        matrix = self.evaluator.confusion_matrix(iou_thr=0.5, min_score=score)["matrix"]
+        least = score or None  # scores below 0 count at the lowest threshold
+        matrix = self.evaluator.confusion_matrix(iou_thr=0.5, min_score=least)["matrix"]
         return [(int(i), int(j), int(matrix[i, j])) for i, j in np.argwhere(matrix)]
 
 

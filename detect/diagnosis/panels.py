@@ -7,10 +7,12 @@ import numpy as np
 from hotcoco import COCOeval
 
 from detect.diagnosis.advice import ERRORS
-from detect.diagnosis.matched import THRESHOLDS, Matched, evaluator
+from detect.diagnosis.matched import Matched, evaluator
 from engine.report.diagnosis import Chart, Table
 
 DRAWN = 12  # classes in a chart, those with the most objects
+MEANS = "means over the classes that have such objects, which may be few"
+SIZE_NOTE = f"COCO's areas, pixels. AP by hotcoco: {MEANS}."
 SIZES = ("small (below 32 x 32)", "medium", "large (96 x 96 and more)")
 ASPECTS = {"tall (below 1:2)": (0, 0.5), "upright": (0.5, 0.9), "about square": (0.9, 1 / 0.9),
            "lying": (1 / 0.9, 2), "wide (above 2:1)": (2, 1e5)}  # fmt: skip
@@ -29,10 +31,10 @@ def panels(
     return [
         _classes(matched, numbers),
         *_curves(matched),
-        _ranges(matched, "Size", matched.evaluator, SIZES, "COCO's areas, pixels; by hotcoco."),
+        _ranges(matched, "Size", matched.evaluator, SIZES, SIZE_NOTE),
         _aspects(matched),
         _errors(tide),
-        _calibration(matched),
+        *_calibration(matched),
         _detections_an_image(matched),
     ]
 
@@ -58,7 +60,7 @@ def _classes(matched: Matched, numbers: Mapping[str, float]) -> Table:
         "COCO AP": _average(precision),
         "AP50": _average(precision[:1]),
         "best F1": [float(f1[t, k]) for k, t in enumerate(at)],
-        "at score": THRESHOLDS[at].tolist(),
+        "at score": matched.thresholds[at].tolist(),
         "missed": [int(live.total[k] - live.right[t, k]) for k, t in enumerate(at)],
         "wrong": [int(live.wrong[t, k]) for k, t in enumerate(at)],
     }
@@ -84,7 +86,7 @@ def _curves(matched: Matched) -> list[Chart]:
         Chart("Precision and recall", note + "At IoU 0.50, by hotcoco; the area is AP50.",
               "recall", "precision", {names[k]: (recall, precision[:, k]) for k in shown}),
         Chart("F1 by score", note + "The line is the best score for all classes together.",
-              "least score", "F1", {names[k]: (THRESHOLDS, f1[:, k]) for k in shown},
+              "least score", "F1", {names[k]: (matched.thresholds, f1[:, k]) for k in shown},
               mark=live.best),
     ]  # fmt: skip
 
@@ -100,7 +102,7 @@ def _aspects(matched: Matched) -> Table:
     judge.params.area_rng_lbl = ["all", *ASPECTS]
     judge.evaluate()
     judge.accumulate()
-    note = "Width : height of the boxes; AP by hotcoco, with the ratio in place of the area."
+    note = f"Width : height. AP by hotcoco, with the ratio in place of the area: {MEANS}."
     return _ranges(matched, "Aspect", judge, tuple(ASPECTS), note, ratios[0])
 
 
@@ -117,8 +119,8 @@ def _ranges(
     precision: Any = judge.eval["precision"][..., -1]  # type: ignore[index]  # [T, R, K, A]
     rows = []
     for i, name in enumerate(names, 1):
-        low, high = judge.params.area_rng[i]  # both inside, as COCO has it
-        objects = int(((counted >= low) & (counted <= high)).sum())
+        low, high = judge.params.area_rng[i]
+        objects = int(((counted >= low) & (counted < high)).sum())
         averages = [_average(part[..., i]) for part in (precision, precision[:1])]
         each = [[ap for ap in average if ap is not None] for average in averages]
         rows.append((name, objects, *(float(np.mean(aps)) if aps else None for aps in each)))
@@ -134,7 +136,11 @@ def _errors(tide: dict[str, Any]) -> Table:
     return Table("Errors by kind", note, ("error", "count", "AP50 lost"), rows)
 
 
-def _calibration(matched: Matched) -> Chart:
+def _calibration(matched: Matched) -> list[Chart]:
+    """None where there is no score, or one that cannot be a probability."""
+    scores = matched.predicted.scores
+    if not len(scores) or scores.min() < 0 or scores.max() > 1:
+        return []
     found = matched.evaluator.calibration(n_bins=10, iou_threshold=0.5)
     bins = [row for row in found["bins"] if row["count"]]
     line = ([row["avg_confidence"] for row in bins], [row["avg_accuracy"] for row in bins])
@@ -142,8 +148,8 @@ def _calibration(matched: Matched) -> Chart:
         "Of detections of a score, how many are right; on the diagonal scores can be taken "
         f"for probabilities. ECE {found['ece']:.3f}: the mean distance from it; by hotcoco."
     )
-    return Chart("Calibration", note, "score", "share that is right", {"detections": line},
-                 diagonal=True)  # fmt: skip
+    return [Chart("Calibration", note, "score", "share that is right", {"detections": line},
+                  diagonal=True)]  # fmt: skip
 
 
 def _detections_an_image(matched: Matched) -> Chart:

@@ -21,7 +21,7 @@ NO_BOXES = np.zeros((0, 4), np.float32)
 
 
 class Files:
-    """The images of a file, a folder (with its subfolders) or a glob, sorted.
+    """The images of a file, a folder (with its subfolders) or a glob, sorted; no hidden files.
 
     An image's id is its file's stem; its path below the common folder where that stem is another
     image's too, or another's path.
@@ -74,7 +74,8 @@ def _find(source: str) -> list[Path]:
         require_file("source", source)
         return [path]
     found = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
-    images = sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    seen = (p for p in found if not p.name.startswith("."))  # ._a.jpg is macOS's note on a.jpg
+    images = sorted(p for p in seen if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
     if not images:
         reason = "no image in it" if path.is_dir() else "no such file, folder or glob"
         raise UserError(f"source={source}: {reason}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")

@@ -28,7 +28,11 @@ def describe(
     """
     uncounted = count_uncounted(data, images)
     boxes = f"{uncounted} box{'es' * (uncounted != 1)} without area or outside their image"
-    rule = f"{boxes} do not count (pycocotools would count them)" if uncounted else ""
+    rule = (
+        f"{boxes} {'do' if uncounted != 1 else 'does'} not count (pycocotools would count them)"
+        if uncounted
+        else ""
+    )
     return "; ".join(filter(None, (metric.protocol, HeadOptions.protocol.of(head), subset, rule)))
 
 

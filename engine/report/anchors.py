@@ -39,8 +39,8 @@ def table(
     lines += [_row(name, best[true.labels[rows] == k]) for k, name in enumerate(classes)]
     missed = 1 - float((best >= REACHED).mean()) if len(best) else 0.0
     note = (
-        f"No anchor of this network has an IoU of {REACHED:g} with {missed:.1%} of {len(rows)} "
-        "objects, in pixels of its input; python -m detect.kmeans finds sizes that fit."
+        f"{1 - missed:.1%} of {len(rows)} objects have an anchor of this network at an IoU of "
+        f"{REACHED:g} or more, in pixels of its input; python -m detect.kmeans finds others."
     )
     columns = ("objects of", "objects", "share reached", "mean best IoU")
     return Table("Objects and anchors", note, columns, [line for line in lines if line[1]])

@@ -95,7 +95,12 @@ class Live:
 def best_threshold(
     scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, total: np.ndarray
 ) -> float:
-    """Return the threshold of the highest F1 over all classes together, the highest of ties."""
+    """Return the threshold of the highest F1 over all classes together, the highest of ties.
+
+    0 where nothing is right at any.
+    """
+    if not right.any():
+        return float(scores[0])
     right, predicted = right.sum(1), (right + wrong).sum(1)
     f1 = 2 * right / (predicted + total.sum()).clip(1)
     return float(scores[len(f1) - 1 - f1[::-1].argmax()])

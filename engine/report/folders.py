@@ -38,6 +38,8 @@ def read(path: str, trust: Any) -> Folder:
             or has other images now.
     """
     folder = Path(path)
+    if (folder / "leaderboard.csv").is_file():
+        raise UserError(f"{folder}: the folder of a sweep; set sweep={folder}, or one of its jobs")
     for name in NEEDED:
         if not (folder / name).is_file():
             raise UserError(

@@ -36,7 +36,7 @@ def head(
         if text not in (None, "")
     )
     number = "not a number" if value is None else f"{value:.4f}"
-    first = f"<p class=advice><b>First:</b> {escape(advice)}</p>" if advice else ""
+    first = f"<p class=advice><b>Mend first:</b> {escape(advice)}</p>" if advice else ""
     return (
         f"<h1>{escape(title)}</h1><p class=number data-value='{value}'>{escape(name)} {number}</p>"
         f"<p class=note>{escape(protocol)}</p>{first}"
@@ -90,6 +90,12 @@ def live_section(live: Live) -> str:
         "rows": live.rows, "columns": live.columns, "unit": live.unit,
     }  # fmt: skip
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    where = (
+        f"It starts where F1 over all classes is highest, {live.best:.2f}: the score to use where "
+        "a miss costs as much as a false alarm; each class has its own in the table of classes."
+        if live.right.any()
+        else "Nothing is right at any score."
+    )
     big = "".join(
         f"<span><b id={key}></b>{word}</span>"
         for key, word in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"),
@@ -105,8 +111,7 @@ def live_section(live: Live) -> str:
     )
     return (
         "<h2>At a score</h2><p class=note>Move the slider: predictions of a lower score do not "
-        f"count. It starts where F1 is highest, {live.best:.2f}: the score to use where a miss "
-        "costs as much as a false alarm.</p>"
+        f"count. {where}</p>"
         f"<div class=slider><label for=score>least score <b id=least></b></label><input id=score "
         f"type=range min=0 max={len(live.scores) - 1} value={at}></div>"
         f"<div class=big>{big}</div><div class=grid><div class='panel wide'><div class='scroll "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.console import info
+from engine.console import info, short
 from engine.errors import UserError
 from engine.report import figures, page
 from engine.report.diagnosis import Chart, Table
@@ -105,7 +105,12 @@ def _coordinates(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:
 
 def _low_to_high(values: Sequence[str]) -> str:
     order = np.argsort(_positions(values), kind="stable")
-    return f"{values[order[0]]} to {values[order[-1]]}"
+    return f"{_short(values[int(order[0])])} to {_short(values[int(order[-1])])}"
+
+
+def _short(text: str) -> str:
+    value = _number(text)
+    return text if value is None else short(value)
 
 
 def _worth(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:

@@ -19,7 +19,7 @@ from engine.whole_file import write_whole
 WORST, RANDOM = 30, 12  # images
 SUSPECTS = 100  # likely errors of the annotation in the page; all are in the CSV
 PARTS = ("backbone", "head", "loss", "optimizer", "schedule", "augment", "dataset")
-SUSPECT_COLUMNS = ("image", "suspicion", "annotated", "predicted", "score", "IoU")
+SUSPECT_COLUMNS = ("image", "suspicion", "annotated", "predicted", "score", "IoU", "box x y w h")
 
 
 def write(
@@ -163,7 +163,8 @@ def _faint(images: Judged, place: int, found: Diagnosis, marks: Iterable[Mark]) 
 def _suspects(folder: Path, images: Judged, found: Diagnosis) -> str:
     """The table of likely errors of the annotation; all of them go into a CSV too."""
     if not found.suspects:
-        return ""
+        none = Table("None", "No sure prediction contradicts the annotation.", (), ())
+        return page.section("Likely errors of the annotation", [page.table_panel(none)])
     rows = [
         [images.name(row["image"]), *(row.get(name, "") for name in SUSPECT_COLUMNS[1:])]
         for row in found.suspects

@@ -169,6 +169,8 @@ ODD = [
     ([box(category_id=9)], {}, r"categories that the file does not list \(id 9\): 1"),
     ([{k: v for k, v in box().items() if k != "area"}], {}, "annotations without area: 1"),
     ([box(iscrowd="0")], {}, "annotations with iscrowd as a text: 1; '0' is read as 0"),
+    ([box(bbox=[9, 9, 0, 3])], {}, "annotations whose box has no area: 1; they are scored"),
+    ([box(bbox=[100, 9, 5, 3])], {}, "annotations outside their image: 1; they are scored"),
     ([box(bbox=[9, 9, -2, 3])], {}, "negative width or height: 1"),
     ([], {"images": [{"id": 1}]}, "images without a file_name: 1"),
     ([], {"images": [{"id": 1, "file_name": "a"}] * 2}, "image ids that are repeated: 1"),

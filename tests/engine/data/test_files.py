@@ -10,6 +10,7 @@ from engine.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "._a.JPG").write_bytes(b"of macOS")
     for name in ("b.png", "a.JPG", "sub/c.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 6, 3))) if name[-3:] != "txt" else None

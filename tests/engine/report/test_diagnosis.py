@@ -149,12 +149,33 @@ def test_numbers_equal_pycocotools(seed):
     assert sum(row[1] for row in aspects.rows) == sum(not row[-1] for row in true)
 
 
+def test_scores_in_percent_move_the_thresholds_and_are_no_probabilities():
+    percent = table([(*row[:6], 100 * row[6]) for row in FOUND])
+    found = diagnose(CLASSES, percent, table(TRUE, true=True), 3, {})
+    assert found.live.scores[-1] == 90 and found.live.right[-1].tolist() == [1, 0]
+    assert found.live.best == 90  # as .9 of scores up to 1
+    assert "Calibration" not in [panel.title for panel in found.panels]
+
+
+def test_what_is_invented_is_counted_apart_from_what_is_badly_placed():
+    true = [(i, CAT, 10, 10, 40, 40, 0) for i in range(8)]
+    rows = [(i, CAT, 10, 10, 40, 40, 0.9) for i in range(8)]
+    rows += [(i, DOG, 200, 200, 30, 30, 0.95) for i in range(3)]  # nothing is there
+    rows += [(3, CAT, 35, 10, 40, 40, 0.95)]  # IoU 15 / 65
+    found = diagnose(CLASSES, table(rows), table(true, true=True), 8, {})
+    assert "objects invented" in found.advice or "badly placed" in found.advice
+    kinds = [m.kind for i in range(8) for m in found.marks(i) if not m.truth]
+    assert (kinds.count("invented"), kinds.count("badly placed")) == (3, 1)
+    assert sum(n for i, _, n in found.live.confusion[0] if i == 2) == 4  # hotcoco's row has both
+
+
 def test_nothing_predicted_and_nothing_to_find():
     none, true = table([]), table(TRUE, true=True)
     found = diagnose(CLASSES, none, true, 3, {})
-    assert found.advice.startswith("No detection is right") and found.badness.tolist() == [2, 1, 0]
+    assert found.advice == "nothing is predicted at all." and found.live.best == 0
+    assert found.badness.tolist() == [2, 1, 0]
     empty = diagnose(CLASSES, none, none, 3, {})
-    assert empty.advice.startswith("There is no object") and empty.badness.tolist() == [0, 0, 0]
+    assert empty.advice.startswith("there is no object") and empty.badness.tolist() == [0, 0, 0]
 
 
 def test_two_runs_differ_by_more_than_chance_or_not():
@@ -252,7 +273,7 @@ def test_anchors_that_reach_the_objects_of_a_scaled_image():
     found = anchor_table(CLASSES, true, matrices, slots)
     rows = {row[0]: row[1:] for row in found.rows}
     assert rows["cat"] == (1, 1, 1) and rows["dog"] == (1, 0, 0)
-    assert "50.0% of 2 objects" in found.note
+    assert "50.0% of 2 objects have" in found.note
 
 
 def test_every_panel_is_a_table_or_a_chart(found):
