@@ -176,8 +176,8 @@ class DatasetOptions:
     # Images are in files, at `record(index).path`, which the loader decodes no larger than needed.
     stored: Option[bool] = Option(False)
     drawn: Option[str] = Option("")  # what images are that no file holds, for the console
-    # The id of each class in a predictions file; None counts from 1.
-    categories: Option[Sequence[int] | None] = Option(None)
+    # The id of each class in a predictions file; None counts from 1. To train on, whole numbers.
+    categories: Option[Sequence[int | float | str] | None] = Option(None)
     # The objects of all images as their file states them, to score a predictions file.
     table: Option[Callable[[], ObjectTable] | None] = Option(None)
     # What an image that cannot be read does: "skip" leaves it out and reports it.

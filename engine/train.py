@@ -15,6 +15,7 @@ from engine.builders.trust import check_saveable
 from engine.config.resume import check_unchanged, finished, is_over
 from engine.config.schema import plain
 from engine.console import info
+from engine.data.categories import category_ids
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.errors import UserError
@@ -85,7 +86,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     precision = resolve(cfg.trainer.precision, device)
     train_loader, val_loader = _loaders(cfg, device)
     classes = train_loader.dataset.classes
-    check_saveable(plain(cfg), classes)
+    check_saveable(plain(cfg), classes, category_ids(train_loader.dataset))
     metric = parts.metric(cfg, classes)
     network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device, precision)

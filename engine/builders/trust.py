@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from engine.config.schema import CONFIGS, plain_value
 from engine.errors import UserError
-from engine.weights.entries import is_names
+from engine.weights.entries import is_ids, is_names
 from engine.weights.tensors import LONGEST
 
 SPECIAL = ("_args_", "_partial_", "_recursive_", "_convert_")  # what else Hydra reads in a node
@@ -39,12 +39,21 @@ def refuse_interpolations(config: Any, path: str) -> None:
         )
 
 
-def check_saveable(config: Any, classes: list[str]) -> None:
+def check_saveable(config: Any, classes: list[str], ids: Any = None) -> None:
     """Refuse to train with a configuration or classes whose checkpoints could not be read.
 
+    Args:
+        config: of the run.
+        classes: the names of the dataset's.
+        ids: what predictions files call them; None: counted from 1.
+
     Raises:
-        UserError: a value holds `${` as plain text; classes of one name, or without a name.
+        UserError: a value holds `${` as plain text; classes of one name, or without a name; ids
+            that are no whole numbers, or repeated.
     """
+    if not is_ids(ids):
+        raise UserError("dataset: to train, the ids of its categories must be whole numbers, all "
+                        f"different; got {reprlib.repr(ids)}")  # fmt: skip
     if not is_names(classes):
         raise UserError(f"dataset: classes need names, all different, of 1 to {LONGEST} letters; "
                         f"got {reprlib.repr(classes)}")  # fmt: skip

@@ -38,7 +38,8 @@ def is_names(value: Any) -> bool:
     return fit and len(set(value)) == len(value)
 
 
-def _is_ids(value: Any) -> bool:
+def is_ids(value: Any) -> bool:
+    """Whether it is a list of different integers, or None."""
     if value is None:
         return True
     fit = isinstance(value, list | tuple) and all(type(i) is int for i in value)
@@ -140,7 +141,7 @@ COUNT = "a count from 0 on"
 ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "config": (_is_plain, "a configuration of dicts, lists, strings and numbers"),
     "classes": (is_names, f"class names, all different, of 1 to {LONGEST} letters"),
-    "categories": (_is_ids, "an integer for each class, all different, or None"),
+    "categories": (is_ids, "an integer for each class, all different, or None"),
     "model": (_is_weights, "tensors by name"),
     "ema": (lambda v: v is None or (_is_weights(v) and bool(v)), "tensors by name, or None"),
     "epoch": (is_count, COUNT),

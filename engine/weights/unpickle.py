@@ -25,6 +25,7 @@ MAGIC = (  # how a file begins, in small letters; what it is, and what to do
 )
 PICKLE = b"\x80"  # how files of torch's older format begin; the newer ones are zip archives
 START = 2**20  # bytes; a smaller file is read whole
+PACKED = 10  # torch's own archives are not compressed; one that unpacks to more is made to be large
 PROGRAMS = {  # by the package of the first object that torch refuses
     "ultralytics.": ", a model of Ultralytics",
     "models.yolo": ", a model of Ultralytics",
@@ -63,9 +64,25 @@ def no_weights(path: str, what: str) -> UserError:
 
 def load_plain(file: str | BinaryIO, device: torch.device) -> Any:
     """What torch reads from a file without running code in it; any exception where it refuses."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if packed := _packed(archive):
+                raise ValueError(packed)
+    if not isinstance(file, str):
+        file.seek(0)
     with warnings.catch_warnings():  # torch warns of pickle protocols before it refuses them
         warnings.simplefilter("ignore")
         return torch.load(file, map_location=device, weights_only=True)
+
+
+def _packed(archive: zipfile.ZipFile) -> str:
+    """What an archive is whose few bytes would become many in memory; "" for any other."""
+    held = sum(entry.compress_size for entry in archive.infolist())
+    size = sum(entry.file_size for entry in archive.infolist())
+    file = archive.fp.seek(0, 2) if archive.fp else held
+    if size <= PACKED * min(held, file) + START:
+        return ""
+    return f"a zip archive of {file} bytes that unpacks to {size}: save the weights with torch.save"
 
 
 def foreign_start(file: BinaryIO) -> bytes | None:
@@ -105,14 +122,15 @@ def _zip(data: bytes, message: str) -> str:
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return "cut short: the end of its zip archive is missing"
     try:
-        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        names, packed = archive.namelist(), _packed(archive)
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return "a damaged zip archive"
     if any(name.endswith("/constants.pkl") for name in names):
         return "a TorchScript archive: save its state_dict() with torch.save"
     if not any(name.endswith("/data.pkl") for name in names):
         return "a zip archive without weights of torch's (no data.pkl): unpack it first"
-    return _pickled(message) or "a damaged zip archive"
+    return packed or _pickled(message) or "a damaged zip archive"
 
 
 def _pickled(message: str) -> str | None:

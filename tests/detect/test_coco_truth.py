@@ -11,6 +11,7 @@ from reference import KEYS, mended, pycocotools_stats
 from detect.datasets.coco_truth import COCOTruth
 from detect.metrics.coco_map import COCOMap
 from detect.metrics.voc_map import VOCMap
+from engine.builders import conformance
 from engine.errors import UserError
 from engine.output import predictions, read_predictions
 
@@ -39,6 +40,7 @@ def score(folder, truth, rows, metric=COCOMap, **options):
     for name, content in (("gt.json", truth), ("dt.json", rows)):
         (folder / name).write_text(json.dumps(content))
     data = COCOTruth(annotations=str(folder / "gt.json"), **options)
+    conformance.check_object(data, "dataset")  # as the commands do
     found = read_predictions.read(folder / "dt.json", data, predictions.categories(data))
     numbers = read_predictions.score(data, metric(classes=data.classes), found.table)
     return numbers, data.notes + found.notes, found.unknown + found.unlisted
@@ -67,6 +69,23 @@ def test_the_cases_score_as_pycocotools_does(truth, rows, tmp_path):
 def test_ids_that_are_texts_score_as_numbers_do(tmp_path):
     rows = [row | {"image_id": f"img_{row['image_id']}"} for row in load("det")]
     expected, _ = check(tmp_path, load("gt_string_ids"), rows)
+    assert expected[0] == pytest.approx(0.7505, abs=5e-5)
+
+
+OTHER_IDS = {"floats": float, "halves": lambda n: n + 0.5, "texts": str, "negative": lambda n: -n,
+             "from 0": lambda n: n - 1, "large": lambda n: n * 10**17}  # fmt: skip
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")
+@pytest.mark.parametrize("kind", OTHER_IDS)
+def test_ids_of_categories_may_be_of_any_kind(kind, tmp_path):
+    new = OTHER_IDS[kind]
+    truth, rows = load("gt"), load("det")
+    for row in truth["categories"]:
+        row["id"] = new(row["id"])
+    for row in (*truth["annotations"], *rows):
+        row["category_id"] = new(row["category_id"])
+    expected, _ = check(tmp_path, truth, rows)
     assert expected[0] == pytest.approx(0.7505, abs=5e-5)
 
 

@@ -272,6 +272,11 @@ def test_a_run_that_could_not_be_read_again_does_not_start(config):
     assert refusal(check_saveable, kept, ["a"]).startswith("dataset.root=${seed}: got ${ as plain")
     for classes in (["a", "a"], ["a", ""], [], ["x" * 501], [1]):
         assert "classes need names" in refusal(check_saveable, config, classes)
+    for ids in ([1.0], ["a"], [1.5], [True], [None]):
+        assert "ids of its categories must be" in refusal(check_saveable, config, ["a"], ids)
+    assert "all different" in refusal(check_saveable, config, ["a", "b"], [1, 1])
+    for ids in ([0], [-3], None):
+        check_saveable(config, ["a"], ids)
 
 
 def test_every_option_of_every_group_may_be_in_a_checkpoint(config):

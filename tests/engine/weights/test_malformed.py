@@ -43,6 +43,24 @@ def zipped(**files):
     return file.getvalue()
 
 
+def packed(content):
+    """An archive of torch's, compressed by hand."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in zipfile.ZipFile(io.BytesIO(content)).namelist():
+            archive.writestr(name, zipfile.ZipFile(io.BytesIO(content)).read(name))
+    return file.getvalue()
+
+
+def pickle_bomb():
+    """A list of 32 million times nothing in 32 KB: in memory 256 MB."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02](" + b"N" * 2**25 + b"e.")
+        archive.writestr("a/version", "3")
+    return file.getvalue()
+
+
 def safetensors():
     header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     return struct.pack("<Q", len(header)) + header + bytes(4)
@@ -79,6 +97,8 @@ NOT_FILES = {
     "cut legacy": (LEGACY[: len(LEGACY) // 2], "damaged"),
     "other zip": (zipped(**{"readme.txt": "x"}), "no data.pkl"),
     "zip of nothing": (zipped(**{"a__data.pkl": b"", "a__version": "3"}), "damaged zip"),
+    "pickle bomb": (pickle_bomb(), "that unpacks to 335544"),
+    "packed zeros": (packed(changed(torch.zeros(2**23))), "that unpacks to 3356"),
     "TorchScript": (zipped(**{"a__constants.pkl": b"", "a__data.pkl": b"x"}), "TorchScript"),
     "module": (saved(nn.Linear(1, 1)), r"pickle of objects \(torch.nn.*Linear\).*state_dict\(\)"),
     "namespace": (saved({"args": argparse.Namespace(a=1), **STATE}), "objects .argparse.Namespace"),
@@ -155,6 +175,12 @@ def test_weights_of_other_forms_are_read(name, tmp_path):
     for key, value in made.state_dict().items():
         torch.testing.assert_close(value, STATE[key], rtol=0.01, atol=0.01)
     assert made.pretrained.preprocessing.size == made.pretrained.preprocessing.resize == 32
+
+
+def test_an_archive_that_another_program_compressed_is_read(tmp_path):
+    (tmp_path / "w.pth").write_bytes(packed(WHOLE))
+    made = ResNetCIFAR(depth=8, base_channels=2, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(made.state_dict()[KEY], STATE[KEY])
 
 
 @pytest.mark.parametrize(
