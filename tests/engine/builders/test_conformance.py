@@ -159,7 +159,7 @@ def test_what_has_weights_is_a_module(key):
         ("dataset", "notes", [1], "notes is [1], expected a list of str; see Dataset"),
         ("dataset", "report", ["x"], "report is ['x'], expected a list of dict; see Dataset"),
         ("dataset", "on_error", "stop", "on_error is 'stop', expected fail or skip; see Dataset"),
-        ("dataset", "categories", 7, "categories is 7, expected a sequence of int or None; see"),
+        ("dataset", "categories", 7, "categories is 7, expected a sequence of int or float or str"),
         ("augment", "mixup", True, "mixup is True, expected float; see Augment"),
         ("schedule", "plateau_factor", 0.1, "plateau_factor is 0.1, expected a method; see Sch"),
         ("clip", "in_shards", None, "in_shards is None, expected bool; see Clip"),
