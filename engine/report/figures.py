@@ -25,7 +25,7 @@ def draw(chart: Chart) -> str:
                "font.size": 9, "text.parse_math": False}  # fmt: skip
     with matplotlib.rc_context(options):
         figure = Figure(figsize=SIZE, layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _draw_lines(axes, chart)
         axes.set_xlabel(chart.x)
@@ -41,7 +41,7 @@ def draw(chart: Chart) -> str:
         if 1 < len(chart.lines) <= len(COLOURS):
             axes.legend(frameon=False, fontsize=8)
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        canvas.print_svg(file, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
 

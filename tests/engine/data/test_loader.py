@@ -375,6 +375,7 @@ def test_a_set_of_which_nothing_can_be_read_is_no_success():
             list(loader(data, train=train))
 
 
+@pytest.mark.slow
 def test_python_ends_though_workers_are_left():
     left = """
 import sys

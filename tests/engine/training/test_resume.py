@@ -63,11 +63,10 @@ def test_a_run_goes_on_alike_where_weights_lie_otherwise_in_memory():
     [
         ["head.levels=2", "optimizer=momentum"],
         ["head.levels=2", "trainer.accumulate=2", "clip=norm"],
-        [
-            "model=faster_rcnn_resnet18",
-            "head.pyramid_channels=64",
-            "head.hidden=64",
-        ],  # draws in every step
+        pytest.param(  # draws in every step
+            ["model=faster_rcnn_resnet18", "head.pyramid_channels=64", "head.hidden=64"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_step_is_a_place_to_stop(overrides, tmp_path):
