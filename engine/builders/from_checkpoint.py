@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
 from engine.builders.instantiate import check
-from engine.builders.trust import refuse_foreign, refuse_interpolations
+from engine.builders.trust import fetch_nothing, refuse_foreign, refuse_interpolations
 from engine.config.inherit import inherit
 from engine.errors import UserError
 from engine.network import Network
@@ -40,6 +40,7 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
         reason = key + str(error).split("\n")[0][:300]
         raise UserError(f"checkpoint {path}: its configuration: {reason}") from error
     refuse_foreign(merged, cfg, cfg.trust, path)
+    fetch_nothing(merged, cfg)
     return saved, merged
 
 

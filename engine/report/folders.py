@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
-from engine.builders.trust import refuse_foreign, refuse_interpolations
+from engine.builders.trust import fetch_nothing, refuse_foreign, refuse_interpolations
 from engine.console import info
 from engine.errors import UserError
 from engine.output import protocol, read_predictions
@@ -69,6 +69,7 @@ def _parts(path: Path, trust: Any) -> DictConfig:
         reason = str(error).split("\n")[0][:200]
         raise UserError(f"{path}: {reason}; expected it as a run wrote it") from None
     refuse_foreign(cfg, OmegaConf.create({}), trust, str(path))
+    fetch_nothing(cfg, OmegaConf.create({}))
     return cfg
 
 

@@ -236,6 +236,23 @@ def test_trust_in_short():
     assert packages(OmegaConf.create(["a.b", "c"])) == ["a.b", "c"]
 
 
+def test_a_checkpoint_fetches_nothing_unasked(config, tmp_path):
+    kind = "classify.datasets.torchvision.Torchvision"
+    node = {"_target_": kind, "name": "MNIST", "root": "x", "download": True}
+    path = save(tmp_path, changed(config, "dataset", node))
+    assert load(path).dataset.download is False
+    assert load(path, "+dataset.root=y").dataset == node | {"root": "y", "download": False}
+    assert load(path, "+dataset.download=true").dataset.download is True
+    assert load(path, f"+dataset={{_target_: {kind}, download: true}}").dataset.download is True
+
+
+def test_a_class_of_ours_in_another_place_is_not_offered_for_trust(config, tmp_path):
+    for target in (WRITER, "engine.whole_file.write_whole", "classify.losses.CrossEntropy"):
+        path = save(tmp_path, changed(config, "backbone", {"_target_": target}))
+        message = refusal(load, path)
+        assert "train.py wrote no such file" in message and "trust=" not in message
+
+
 def test_what_the_user_names_may_be_any_class(config, tmp_path):
     foreign = {"_target_": "somebody.Data", "root": "x"}
     path = save(tmp_path, changed(config, "dataset", foreign))
