@@ -136,7 +136,8 @@ def test_a_living_run_keeps_its_folder(living, tmp_path):
 def test_overwrite_leaves_nothing_of_the_older_run(tmp_path):
     here = f"hydra.run.dir={tmp_path}/it"
     run(*RUN, here, "dataset.val=3", cwd=tmp_path)
-    mine = [tmp_path / "it/notes.txt", tmp_path / "it/images/kept/mine.jpg"]
+    names = ("notes.txt", "images/kept/mine.jpg", "checkpoints/copy.pt", "tensorboard/mine.txt")
+    mine = [tmp_path / "it" / name for name in names]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
@@ -149,7 +150,7 @@ def test_overwrite_leaves_nothing_of_the_older_run(tmp_path):
     new = files(tmp_path / "it")
     assert len(table(tmp_path / "it/metrics.csv")) == 1
     assert [n for n in new if n.startswith("images/val_")] == ["images/val_000000.jpg"]
-    assert sum(name.startswith("tensorboard/") for name in new) == 1
+    assert sum(name.startswith("tensorboard/events") for name in new) == 1
     assert b"epoch 2 of" not in new["train.log"] and b"images train" in new["train.log"]
     assert not [name for name in new if ".onelook-" in name]
     assert {p.read_text() for p in mine} == {"mine"}

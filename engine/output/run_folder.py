@@ -24,7 +24,11 @@ from engine.whole_file import remove_unfinished, write_whole
 LOG = "train.log"
 FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json",
          "predictions.json", "report.html", "label_errors.csv", "tracker.json")  # fmt: skip
-FOLDERS = ("checkpoints", "tensorboard", "images")
+FOLDERS = {  # with the names of the files that runs write there
+    "checkpoints": ("last.pt", "best.pt"),
+    "tensorboard": ("events.out.tfevents.*",),
+    "images": ("*",),
+}
 
 
 @dataclass
@@ -88,9 +92,9 @@ class RunFolder:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or the files of a folder, but no folders in it."""
+    """Remove a file, or those of a folder that runs write there, but no folders in it."""
     if path.is_dir():
-        for file in path.iterdir():
+        for file in [f for pattern in FOLDERS.get(path.name, ()) for f in path.glob(pattern)]:
             if not file.is_dir():
                 file.unlink()
     else:
