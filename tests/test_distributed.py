@@ -314,7 +314,7 @@ def test_settings_that_do_not_work_with_shards_are_refused(arguments, named, mon
         (["trainer.shard=true", "optimizer=sgd"], "does not work with optimizer.fused of SGD"),
         (["loader.batch_size=5"], "5 images a batch"),
         (["trainer.sync_bn=true"], "expected several processes on GPUs"),
-        (["trainer.epoch=5"], "no such key; did you mean 'trainer.epochs'"),
+        (["trainer.epoch=5"], "no such key; here this is trainer.epochs=5"),
         (["-m", "seed=0,1"], "a sweep runs in one process"),
     ],
 )
