@@ -96,6 +96,11 @@ def packages(trust: Any) -> bool | list[str]:
             f"trust={str(value)[:200]}: expected a list of packages, as trust=[my_parts], or true "
             f"for code of any package, or false{hint}"
         )
+    if ours := [name for name in names if name.partition(".")[0] in OURS]:
+        raise UserError(
+            f"trust=[{ours[0]}]: what a run saves of this program needs no trust, and the rest of "
+            "it can write files; name your own package: trust=[my_parts]"
+        )
     return [str(name) for name in names]
 
 

@@ -268,7 +268,9 @@ def load_checkpoint(path, loss, trust=False, more=()):
 def test_a_checkpoint_cannot_name_foreign_code(tmp_path, loss):
     path = tmp_path / "a.pt"
     message = refusal(load_checkpoint, path, loss)
-    assert message.startswith(f"{path}: its configuration calls ") and "trust=true" in message
+    assert message.startswith(f"{path}: its configuration calls ")
+    ours = loss["_target_"].startswith("engine.")  # of which no run writes such a file
+    assert ("train.py wrote no such file" if ours else "trust=true") in message
 
 
 @pytest.mark.parametrize("target", ["engine.gone.Loss", "engine.weights.checkpoint.FORMAT", 5])

@@ -305,3 +305,8 @@ def test_every_option_of_every_group_may_be_in_a_checkpoint(config):
             merged = OmegaConf.create({**config, group: node})
             refuse_foreign(merged, OmegaConf.create({}), False, str(Path(file).name))
     assert sum(map(len, options.values())) > 90
+
+
+@pytest.mark.parametrize("name", ["engine", "detect.heads", "classify"])
+def test_this_programs_own_code_is_not_for_trust(name):
+    assert refusal(packages, ["mine", name]).startswith(f"trust=[{name}]: what a run saves")
