@@ -1,11 +1,11 @@
 """A confusion matrix as an image."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from engine.console import printable
+from engine.output.rendering import pixels
 
 COUNTED = 30  # classes up to which the cells show the counts
 NAMED = 60  # classes up to which all are named; of more, every second or third, ...
@@ -46,7 +46,4 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> np.ndarray:
         colour = "white" if share[row, column] > 0.5 else "black"
         text = f"{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is drawn as a box
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return pixels(canvas)

@@ -1,10 +1,10 @@
 """The precision-recall curve of a class as an image, with what its average precision is made of."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
+from engine.output.rendering import pixels
 from engine.record import Matched
 
 SIZE, DPI = (5.6, 4.2), 100  # inches, pixels an inch
@@ -31,10 +31,7 @@ def draw(found: Matched) -> np.ndarray:
     # No formulas: a class may be called "$a_1$".
     axes.set_title(_title(found), fontsize=9, parse_math=False)
     figure.legend(fontsize=8, loc="outside lower center", ncols=3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name that the font cannot write
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return pixels(canvas)
 
 
 def _title(found: Matched) -> str:

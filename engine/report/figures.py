@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from engine.output.rendering import any_letters
 from engine.report.diagnosis import Chart
 
 SIZE = (4.6, 3.1)  # inches
 COLOURS = ("#0b6cb8", "#d1495b", "#2a9d5c", "#e09f1f", "#7b4fb5", "#17a2a8", "#8c5a3c", "#d670b6",
            "#5f6b76", "#94a81b", "#1b3f8b", "#b3541e")  # fmt: skip
-POINTS = 200  # of a line; more cannot be told apart
+POINTS = 200  # of a line; more are not visible
 
 
 def draw(chart: Chart) -> str:
@@ -23,7 +24,7 @@ def draw(chart: Chart) -> str:
 
     options: Any = {"svg.fonttype": "none", "svg.hashsalt": "onelook", "font.family": "sans-serif",
                "font.size": 9, "text.parse_math": False}  # fmt: skip
-    with matplotlib.rc_context(options):
+    with matplotlib.rc_context(options), any_letters():
         figure = Figure(figsize=SIZE, layout="constrained")
         canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()

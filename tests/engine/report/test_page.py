@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from command_line import SHAPES, TINY, ended, metrics, run
 
-from engine.report import sweep
-from engine.report.diagnosis import Mark
+from engine.report import figures, sweep
+from engine.report.diagnosis import Chart, Mark
 from engine.report.pictures import CAP, figure
 
 LARGEST = 5_000_000  # bytes
@@ -179,6 +179,11 @@ def test_a_sweep_says_what_each_key_is_worth(tmp_path):
     assert float(worth["optimizer.lr"][0]) == pytest.approx(0.5 - 0.4)
     assert "python train.py optimizer.lr=0.1 loss=focal" in text
     assert page.tables["Jobs that failed"][1] == ["3", "loss=bad", "no such loss"]
+
+
+def test_a_chart_takes_names_that_its_font_cannot_write():
+    chart = Chart("t", "", "x", "y", {"猫": ([0, 1], [0, 1]), "犬": ([0, 1], [1, 0])})
+    assert "猫" in figures.draw(chart)  # without a warning, which would be an error here
 
 
 def test_marks_beyond_a_cap_are_counted():
