@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -54,11 +55,10 @@ def evaluate(cfg: DictConfig) -> float:
         count, rules = len(data), protocol.describe(metric, data)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
-        scores, predicted = _run(network, full, data, metric, device)
+        scores, predicted, slots = _run(network, full, data, metric, device)
         used = [m for _, batch in predicted for m in batch]
         subset = protocol.subset(full.trainer)
         count, rules = len(used), protocol.describe(metric, data, used, network.head, subset)
-        slots = draw_anchors.slots(network, parts.loader(full, data, device))
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(full))))
         write_predictions(folder, data, predicted, cfg.draw, cfg.show)
         draw.charts(metric, folder / "images")
@@ -132,10 +132,11 @@ def _ids(data: Dataset, used: Sequence[Meta] | None) -> list[str | int]:
 
 def _run(
     network: Network, cfg: DictConfig, data: Dataset, metric: Metric, device: torch.device
-) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]]]:
-    """The metric's numbers, and all predictions by batch."""
+) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]], np.ndarray | None]:
+    """The metric's numbers, all predictions by batch, and for a report the network's anchors."""
     loader, precision = parts.loader(cfg, data, device), resolve(cfg.trainer.precision, device)
-    return loop.evaluate_network(network, loader, metric, device, precision)
+    scores, predicted = loop.evaluate_network(network, loader, metric, device, precision)
+    return scores, predicted, draw_anchors.slots(network, loader) if cfg.report else None
 
 
 def write_predictions(

@@ -71,6 +71,14 @@ class Matched(NamedTuple):
     recalls: np.ndarray  # [R] where the rule reads the precision; none: it takes the whole area
 
 
+def rows_by_image(image: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the rows of each image that has some, of the image [M] of each row."""
+    order = np.argsort(image, kind="stable")
+    images, first = np.unique(image[order], return_index=True)
+    groups = np.split(order, first[1:]) if len(order) else []
+    return dict(zip(images.tolist(), groups, strict=True))
+
+
 def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return [M] bool: which boxes xyxy [M, 4] lie outside an image of (height, width) `size`.
 

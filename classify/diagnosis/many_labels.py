@@ -4,9 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from classify.diagnosis.scores import DRAWN, THRESHOLDS, calibration, scores_of
+from classify.diagnosis.scores import calibration, scores_of
 from engine.record import ObjectTable
-from engine.report.diagnosis import Chart, Diagnosis, Live, Table, best_threshold, counts_at
+from engine.report.diagnosis import (
+    DRAWN,
+    THRESHOLDS,
+    Chart,
+    Diagnosis,
+    Live,
+    Table,
+    best_threshold,
+    counts_at,
+)
 
 
 def diagnose_many_labels(
@@ -59,12 +68,12 @@ def _many_label_classes(
 ) -> tuple[Table, Chart]:
     """The table of classes, and the curves of those with the most images."""
     rows, curves = [], {}
-    f1 = live.f1()
+    f1, best = live.f1(), live.best_of_each()
     for k, name in enumerate(live.names):
         order = np.argsort(-scores[counts[:, k], k], kind="stable")
         right = present[counts[:, k], k][order].cumsum()
         total = int(live.total[k])
-        at = len(f1) - 1 - int(f1[::-1, k].argmax())
+        at = int(best[k])
         average = numbers.get(f"AP/{name}")
         rows.append((name, total, average, float(f1[at, k]), float(live.scores[at])))
         if total:

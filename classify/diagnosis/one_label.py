@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.diagnosis.scores import BINS, THRESHOLDS, calibration, scores_of
+from classify.diagnosis.scores import BINS, calibration, scores_of
 from engine.record import ObjectTable
 from engine.report.diagnosis import (
+    DRAWS,
+    THRESHOLDS,
     Chart,
     Diagnosis,
     Difference,
@@ -19,7 +21,6 @@ from engine.report.diagnosis import (
 )
 
 TOP = 20  # confusions that are listed
-DRAWS = 1000  # of a bootstrap
 SUSPECT = 0.9  # least score of a class that contradicts the annotation
 
 
@@ -105,11 +106,14 @@ class _OneLabel:
         columns = ("class", "images", "recall", "precision", "F1", "missed", "wrongly named")
         return Table("Classes", note, columns, rows)
 
-    def _confusions(self) -> Table:
+    def _confused(self) -> list[tuple[int, int, int]]:
+        """The cells off the diagonal, the most images first."""
         cells = [cell for cell in self.live.confusion[0] if cell[0] != cell[1]]
-        cells.sort(key=lambda cell: -cell[2])
+        return sorted(cells, key=lambda cell: -cell[2])
+
+    def _confusions(self) -> Table:
         rows = []
-        for row, column, count in cells[:TOP]:
+        for row, column, count in self._confused()[:TOP]:
             of = np.flatnonzero(self.counts & (self.true == row) & (self.best == column))
             worst = of[np.argsort(-self.top[of], kind="stable")]
             total = int(self.live.total[row])
@@ -136,7 +140,7 @@ class _OneLabel:
 
     def _suspects(self) -> list[dict[str, Any]]:
         rows = np.flatnonzero(self.counts & ~self.right & (self.top >= SUSPECT))
-        rows = rows[np.argsort(-self.top[rows], kind="stable")].tolist()
+        rows = rows[np.argsort(-self.top[rows], kind="stable")]
         return [
             {
                 "image": i,
@@ -162,10 +166,10 @@ class _OneLabel:
         total = int(self.counts.sum())
         wrong = int((self.counts & ~self.right).sum())
         start = f"{total - wrong} of {total} images are right; "
-        cells = [cell for cell in self.live.confusion[0] if cell[0] != cell[1]]
+        cells = self._confused()
         if not cells:
             return start + "nothing is confused."
-        row, column, count = max(cells, key=lambda cell: cell[2])
+        row, column, count = cells[0]
         return (
             f"{start}{count} of the {wrong} errors are {self.classes[row]} taken for "
             f"{self.classes[column]}."

@@ -5,9 +5,7 @@ import numpy as np
 from engine.record import ObjectTable
 from engine.report.diagnosis import Chart
 
-THRESHOLDS = np.arange(51) / 50  # .7 is 0.7, which linspace misses by a last place
 BINS = 10
-DRAWN = 12  # classes in a chart, those with the most images
 
 
 def scores_of(predicted: ObjectTable, images: int, classes: int) -> np.ndarray:

@@ -24,7 +24,7 @@ SMALL = 32**2  # square pixels, COCO's
 def advice(matched: Matched, tide: dict[str, Any], marks: Marks) -> str:
     """Return what to mend first, from hotcoco's `tide_errors` and the marks at the best score."""
     if not matched.live.total.sum():
-        return "there is no object to find, so nothing can be said."
+        return "there is no object to find."
     if not len(matched.predicted.image):
         return "nothing is predicted at all."
     gains = {kind: tide["delta_ap"][kind] for kind in ERRORS}

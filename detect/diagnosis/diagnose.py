@@ -11,9 +11,8 @@ from detect.diagnosis.marks import Marks
 from detect.diagnosis.matched import Matched, evaluator
 from detect.diagnosis.panels import panels
 from engine.record import ObjectTable
-from engine.report.diagnosis import Diagnosis, Difference
+from engine.report.diagnosis import DRAWS, Diagnosis, Difference
 
-DRAWS = 1000  # of a bootstrap
 SUSPICIONS = {"wrong_label": "another class?", "missing_annotation": "not annotated?"}
 
 

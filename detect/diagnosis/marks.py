@@ -3,8 +3,10 @@
 from collections import Counter
 
 import numpy as np
+from hotcoco import mask
 
 from detect.diagnosis.matched import Matched
+from engine.record import rows_by_image
 from engine.report.diagnosis import (
     BADLY_PLACED,
     INVENTED,
@@ -25,7 +27,7 @@ class Marks:
     def __init__(self, matched: Matched) -> None:
         self.classes, self.predicted, self.true = matched.classes, matched.predicted, matched.true
         self.status, self.found, self.score = matched.status, matched.object, matched.live.best
-        self.rows = _by_image(self.predicted.image), _by_image(self.true.image)
+        self.rows = rows_by_image(self.predicted.image), rows_by_image(self.true.image)
 
     def of(self, image: int) -> list[Mark]:
         """The true objects of an image, then its detections."""
@@ -34,7 +36,8 @@ class Marks:
         right = detections[self.status[detections] == 1]
         found = set(self.found[right].tolist())
         marks = [self._object(row, row in found) for row in objects.tolist()]
-        overlap = _iou(self.predicted.boxes[detections], self.true.boxes[objects])
+        no_crowd = [False] * len(objects)
+        overlap = mask.iou(self.predicted.boxes[detections], self.true.boxes[objects], no_crowd)
         for place, row in enumerate(detections.tolist()):
             if self.status[row] >= 0:
                 marks.append(self._detection(row, objects, overlap[place]))
@@ -92,20 +95,3 @@ def _floor(overlap: float) -> str:
 def _corners(box: np.ndarray) -> list[float]:
     x, y, w, h = box.tolist()
     return [x, y, x + w, y + h]
-
-
-def _by_image(image: np.ndarray) -> dict[int, np.ndarray]:
-    """The rows [M] of each image that has some."""
-    order = np.argsort(image, kind="stable")
-    images, first = np.unique(image[order], return_index=True)
-    groups = np.split(order, first[1:]) if len(order) else []
-    return dict(zip(images.tolist(), groups, strict=True))
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU [M, N] of boxes xywh [M, 4] and [N, 4]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
-    inter = (high - low).clip(0).prod(-1)
-    area = a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1)[None] - inter
-    return inter / area.clip(1e-9)

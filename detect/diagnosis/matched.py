@@ -8,9 +8,8 @@ from hotcoco import COCOeval
 
 from detect.metrics.judge import judge
 from engine.record import ObjectTable
-from engine.report.diagnosis import Live, best_threshold, counts_at
+from engine.report.diagnosis import THRESHOLDS, Live, best_threshold, counts_at
 
-THRESHOLDS = np.arange(51) / 50  # .7 is 0.7, which linspace misses by a last place
 SUSPECT = 0.5  # least score of a detection that contradicts the annotation
 
 

@@ -8,9 +8,8 @@ from hotcoco import COCOeval
 
 from detect.diagnosis.advice import ERRORS
 from detect.diagnosis.matched import Matched, evaluator
-from engine.report.diagnosis import Chart, Table
+from engine.report.diagnosis import DRAWN, Chart, Table
 
-DRAWN = 12  # classes in a chart, those with the most objects
 MEANS = "means over the classes that have such objects, which may be few"
 SIZE_NOTE = f"COCO's areas, pixels. AP by hotcoco: {MEANS}."
 SIZES = ("small (below 32 x 32)", "medium", "large (96 x 96 and more)")
@@ -50,7 +49,7 @@ def _average(precision: np.ndarray) -> list[float | None]:
 def _classes(matched: Matched, numbers: Mapping[str, float]) -> Table:
     live, classes, f1 = matched.live, matched.classes, matched.live.f1()  # [T, K]
     precision = matched.precision[:, :, :, 0, -1]  # [T, R, K]
-    at = len(f1) - 1 - f1[::-1].argmax(0)  # [K], the highest of ties
+    at = live.best_of_each()  # [K]
     keys = np.unique(np.stack([matched.true.labels, matched.true.image]), axis=1)[0]
     columns: dict[str, Sequence[Any]] = {
         "class": classes,

@@ -114,13 +114,9 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
     No matches for a head whose output has no coder (a first stage).
     """
-    first = _samples(val, 1) if "boxes" in network.head.outputs else []
-    if not first:
+    if (grid := _grid(network, val)) is None:
         return
-    slots, cells = _output(network, first)[3:5]
-    if cells is None or len(slots) == 1:
-        return
-    image = anchors(first[0].image, slots.cpu(), cells.cpu())
+    image = anchors(*grid)
     write_rgb(str(folder / "anchors.png"), image)
     for name, image in zip(MATCHES, _matched(network, _samples(train, MATCHED)), strict=False):
         write_rgb(str(folder / name), image)
@@ -128,11 +124,19 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
 def slots(network: Network, loader: Loader) -> np.ndarray | None:
     """Return the anchors [A, 4] of an image, xyxy in pixels of its input; None without a grid."""
+    grid = _grid(network, loader)
+    return None if grid is None else grid[1].numpy()
+
+
+def _grid(network: Network, loader: Loader) -> tuple[np.ndarray, Tensor, Tensor] | None:
+    """The first image, its anchors [A, 4] and their cells [A, 2]; None without a grid."""
     first = _samples(loader, 1) if "boxes" in network.head.outputs else []
     if not first:
         return None
     boxes, cells = _output(network, first)[3:5]
-    return None if cells is None or len(boxes) == 1 else boxes.cpu().numpy()
+    if cells is None or len(boxes) == 1:
+        return None
+    return first[0].image, boxes.cpu(), cells.cpu()
 
 
 def _samples(loader: Loader, count: int) -> list[Sample]:

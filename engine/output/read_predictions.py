@@ -18,7 +18,7 @@ from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
 from engine.output.predictions import Category, categories
 from engine.protocols import Dataset, DatasetOptions, Metric, MetricOptions
-from engine.record import ObjectTable
+from engine.record import ObjectTable, rows_by_image
 from engine.structures import Meta, Objects
 
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
@@ -162,19 +162,16 @@ def score(dataset: Dataset, metric: Metric, predicted: ObjectTable) -> dict[str,
 
 def objects(table: ObjectTable) -> dict[int, Objects]:
     """Return the objects of each image that has some, by its row in the dataset, in float32."""
-    order = np.argsort(table.image, kind="stable")
-    images, first = np.unique(table.image[order], return_index=True)
     boxes = np.hstack([table.boxes[:, :2], table.boxes[:, :2] + table.boxes[:, 2:]])  # xyxy
-    groups = np.split(order, first[1:]) if len(order) else []
     return {
-        int(image): Objects(
+        image: Objects(
             torch.from_numpy(boxes[rows].astype(np.float32)),
             torch.from_numpy(table.labels[rows]),
             scores=torch.from_numpy(table.scores[rows].astype(np.float32)),
             ignore=torch.from_numpy(table.ignore[rows]),
             area=torch.from_numpy(table.area[rows].astype(np.float32)),
         )
-        for image, rows in zip(images, groups, strict=True)
+        for image, rows in rows_by_image(table.image).items()
     }
 
 

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
+from engine.data.viewport import warp_boxes
 from engine.record import ObjectTable
 from engine.report.diagnosis import Table
 
 REACHED = 0.5  # IoU from which an anchor is matched by most heads
 LOOKED_AT = 2000  # objects at most
+CHUNK = 64  # objects that are compared with all anchors at once
 SIDES = (0, 16, 32, 64, 128, np.inf)  # pixels of the network's input, of the root of the area
 
 
@@ -53,18 +57,13 @@ def _row(name: str, best: np.ndarray) -> tuple[str, int, float, float]:
 
 def in_input(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Return boxes xywh [M, 4] of originals as xyxy in the network's input; matrices [M, 2, 3]."""
-    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)  # [M, 2, xy]
-    moved = corners @ matrices[:, :, :2].swapaxes(1, 2) + matrices[:, None, :, 2]
-    return np.hstack([moved.min(1), moved.max(1)])
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    moved = [warp_boxes(box[None], matrix) for box, matrix in zip(corners, matrices, strict=True)]
+    return np.concatenate([np.zeros((0, 4)), *moved])
 
 
 def best_iou(boxes: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """Return the highest IoU [M] of each box [M, 4] with a slot [A, 4], xyxy both."""
-    best = np.zeros(len(boxes))
-    area = (slots[:, 2:] - slots[:, :2]).prod(1)
-    for i, box in enumerate(boxes):
-        low, high = np.maximum(box[:2], slots[:, :2]), np.minimum(box[2:], slots[:, 2:])
-        inter = (high - low).clip(0).prod(1)
-        union = area + (box[2:] - box[:2]).prod() - inter
-        best[i] = (inter / union.clip(1e-9)).max(initial=0)
-    return best
+    anchors = torch.from_numpy(slots.astype(np.float64))
+    rows = torch.from_numpy(boxes).split(CHUNK)  # all at once would take gigabytes
+    return np.concatenate([np.zeros(0), *(box_iou(row, anchors).amax(1).numpy() for row in rows)])

@@ -10,7 +10,7 @@ from engine.console import info
 from engine.errors import UserError
 from engine.output import read_predictions
 from engine.protocols import MetricOptions
-from engine.report import curves, figures, folders, page
+from engine.report import curves, folders, page
 from engine.report.diagnosis import Chart, Difference, Table
 from engine.report.folders import Folder
 from engine.report.judged import Judged, judged
@@ -34,7 +34,7 @@ def write(paths: Sequence[str], folder: Path, trust: Any) -> None:
     sections = [
         "<h1>" + page.escape(" and ".join(names)) + "</h1>",
         page.section("Numbers", [page.table_panel(_numbers(runs, names))], _same(runs)),
-        page.section("Learning curves", [_chart(c) for c in _curves(runs, names)]),
+        page.section("Learning curves", [page.chart_panel(c) for c in _curves(runs, names)]),
     ]
     first = _judged(runs[0])
     for run, name in zip(runs[1:], names[1:], strict=True):
@@ -93,10 +93,6 @@ def _curves(runs: Sequence[Folder], names: Sequence[str]) -> list[Chart]:
         if lines:
             charts.append(Chart(label, "", "epoch", label, lines))
     return charts
-
-
-def _chart(chart: Chart) -> str:
-    return page.chart_panel(chart.title, chart.note, figures.draw(chart))
 
 
 def _judged(run: Folder) -> Judged:

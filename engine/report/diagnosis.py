@@ -11,6 +11,11 @@ RIGHT, WRONG_CLASS, BADLY_PLACED, INVENTED, MISSED = KINDS = (
 )  # fmt: skip
 
 
+THRESHOLDS = np.arange(51) / 50  # .7 is 0.7, which linspace misses by a last place
+DRAWN = 12  # classes in a chart, those with the most objects
+DRAWS = 1000  # of a bootstrap
+
+
 class Place(int):
     """The place of an image among those evaluated, which the page names by its file."""
 
@@ -91,6 +96,15 @@ class Live:
         """[T, K] 2 right / (predicted + total), 0 where there is neither."""
         return 2 * self.right / (self.right + self.wrong + self.total).clip(1)
 
+    def best_of_each(self) -> np.ndarray:
+        """Return [K] the place of each class's highest F1, the highest threshold of ties."""
+        return last_argmax(self.f1())
+
+
+def last_argmax(values: np.ndarray) -> np.ndarray:
+    """Return where [T, ...] is highest along T, the last of ties."""
+    return len(values) - 1 - values[::-1].argmax(0)
+
 
 def best_threshold(
     scores: np.ndarray, right: np.ndarray, wrong: np.ndarray, total: np.ndarray
@@ -103,7 +117,7 @@ def best_threshold(
         return float(scores[0])
     right, predicted = right.sum(1), (right + wrong).sum(1)
     f1 = 2 * right / (predicted + total.sum()).clip(1)
-    return float(scores[len(f1) - 1 - f1[::-1].argmax()])
+    return float(scores[last_argmax(f1)])
 
 
 def counts_at(

@@ -6,7 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from engine.report.diagnosis import KINDS, Live, Table
+from engine.report import figures
+from engine.report.diagnosis import KINDS, Chart, Live, Table
 from engine.report.pictures import CSS_CLASS
 
 HERE = Path(__file__).parent
@@ -52,9 +53,12 @@ def section(title: str, panels: Sequence[str], note: str = "") -> str:
     return f"<h2>{escape(title)}</h2>{line}<div class=grid>{''.join(panels)}</div>"
 
 
-def chart_panel(title: str, note: str, svg: str) -> str:
+def chart_panel(chart: Chart) -> str:
     """Return a chart with its heading."""
-    return f"<div class=panel><h3>{escape(title)}</h3>{svg}<p class=note>{escape(note)}</p></div>"
+    return (
+        f"<div class=panel><h3>{escape(chart.title)}</h3>{figures.draw(chart)}"
+        f"<p class=note>{escape(chart.note)}</p></div>"
+    )
 
 
 def table_panel(table: Table) -> str:

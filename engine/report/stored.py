@@ -4,6 +4,7 @@ Every reader refuses what is no regular file or not as it was written, in a line
 """
 
 import csv
+import io
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -60,17 +61,25 @@ def defects(path: Path) -> dict[str, list[dict[str, Any]]]:
     return lists
 
 
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file that a run or a sweep wrote."""
+    try:
+        return list(csv.DictReader(io.StringIO(_text(path), newline="")))
+    except csv.Error as error:
+        raise _wrong(path, f"no table ({_reason(error)})") from None
+
+
 def columns(path: Path) -> Columns:
     """Epochs and values of each column of metrics.csv."""
     try:
-        rows = list(csv.DictReader(_text(path).splitlines()))
-        names = list(rows[0]) if rows else []
-        given = {name: [row for row in rows if row[name] not in ("", None)] for name in names}
+        table = rows(path)
+        names = list(table[0]) if table else []
+        given = {name: [row for row in table if row[name] not in ("", None)] for name in names}
         return {
             name: ([float(r["epoch"]) for r in of], [float(r[name]) for r in of])
             for name, of in given.items()
         }
-    except (csv.Error, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise _wrong(path, f"no table of numbers by epoch ({_reason(error)})") from None
 
 

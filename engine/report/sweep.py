@@ -1,6 +1,5 @@
 """A sweep's jobs: the leaderboard, all keys beside the metric, and what each key is worth."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from engine.console import info, short
 from engine.errors import UserError
-from engine.report import figures, page
+from engine.report import page, stored
 from engine.report.diagnosis import Chart, Table
 from engine.whole_file import write_whole
 
@@ -45,8 +44,7 @@ def _read(folder: Path) -> Rows:
     path = folder / "leaderboard.csv"
     if not path.is_file():
         raise UserError(f"sweep={folder}: no leaderboard.csv there; expected hydra.sweep.dir")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = stored.rows(path)
     if not rows:
         raise UserError(f"{path}: no job ended; failed.csv beside it has the reasons")
     return rows
@@ -54,10 +52,7 @@ def _read(folder: Path) -> Rows:
 
 def _failed(folder: Path) -> Rows:
     path = folder / "failed.csv"
-    if not path.is_file():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return stored.rows(path) if path.is_file() else []
 
 
 def failed_table(rows: Rows) -> Table:
@@ -100,7 +95,7 @@ def _coordinates(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:
     )
     text = f"The best ten jobs. {note}."
     chart = Chart("Parallel coordinates", text, "", "low to high", lines, ticks=axes)
-    return [page.chart_panel(chart.title, chart.note, figures.draw(chart))]
+    return [page.chart_panel(chart)]
 
 
 def _low_to_high(values: Sequence[str]) -> str:

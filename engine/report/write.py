@@ -10,7 +10,7 @@ from engine.console import format_defect
 from engine.output.table import format_csv
 from engine.protocols import Dataset, Metric, MetricOptions
 from engine.record import ObjectTable
-from engine.report import anchors, curves, figures, page, pictures, stored
+from engine.report import anchors, curves, page, pictures, stored
 from engine.report.diagnosis import Chart, Diagnosis, Mark, Place, Table
 from engine.report.judged import Judged, judged
 from engine.structures import Meta
@@ -63,17 +63,13 @@ def write(
         page.section("What is right and what is wrong", _panels(found, images)) if found else "",
         shots,
         suspects,
-        page.section("Learning curves", [_chart(c) for c in curves.charts(columns, name)]),
+        page.section("Learning curves", [*map(page.chart_panel, curves.charts(columns, name))]),
         page.section("Data", _data(folder, data)),
         page.section("All numbers", [page.table_panel(_numbers(results))]),
     ]  # fmt: skip
     path = folder / "report.html"
     write_whole(path, page.page(title, sections))
     return path
-
-
-def _chart(chart: Chart) -> str:
-    return page.chart_panel(chart.title, chart.note, figures.draw(chart))
 
 
 def _panels(found: Diagnosis, images: Judged) -> list[str]:
@@ -83,7 +79,7 @@ def _panels(found: Diagnosis, images: Judged) -> list[str]:
     panels = []
     for panel in found.panels:
         if isinstance(panel, Chart):
-            panels.append(_chart(panel))
+            panels.append(page.chart_panel(panel))
         else:
             rows = [[readable(value) for value in row] for row in panel.rows]
             panels.append(page.table_panel(panel._replace(rows=rows)))
