@@ -1,12 +1,14 @@
 """From scored boxes to detections: score threshold, NMS, at most so many per image."""
 
+from math import ceil, sqrt
+
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, nms
 
 from engine.config.ranges import Kept, PartialShare, Positive, PositiveShare
 from engine.errors import UserError
-from engine.structures import Objects
+from engine.structures import Fixed, Objects
 
 FAR = 2.0**16  # pixels; beyond it moving boxes apart by class costs too much of float32
 NMS_METHODS = ("class_wise", "agnostic", "soft")
@@ -67,6 +69,39 @@ class Postprocess:
         """Detections of boxes [B, A, 4] and scores [B, A, K] in 0..1; best first in each image."""
         return Objects.cat([self._image(b, s) for b, s in zip(boxes, scores, strict=True)])
 
+    def fixed(self, boxes: Tensor, scores: Tensor) -> Fixed:
+        """The same in a graph of tensors of a fixed size, for an exported file.
+
+        Raises:
+            UserError: of `soft`, which is a loop over detections.
+        """
+        if self.nms == "soft":
+            raise UserError("nms=true: soft NMS is a loop, which no file holds; export nms=false")
+        classes, pairs = scores.shape[2], scores.flatten(1)  # [B, A * K]
+        best, index = pairs.topk(min(self.pre_nms, pairs.shape[1]), 1)  # [B, P]
+        label = index % classes
+        boxes = _rows(boxes, index // classes)  # [B, P, 4]
+        kept = nms(self._apart(boxes, label, classes), best.flatten(), self.iou)
+        mask = torch.zeros_like(best).flatten().index_fill(0, kept, 1).view_as(best) > 0
+        best = torch.where(mask & (best > self.score), best, -1.0)
+        best, row = best.topk(min(self.max_detections, best.shape[1]), 1)  # [B, N]
+        label = torch.where(best < 0, -1, label.gather(1, row))
+        return Fixed(torch.where(best[..., None] < 0, 0.0, _rows(boxes, row)), best, label)
+
+    def _apart(self, boxes: Tensor, label: Tensor, classes: int) -> Tensor:
+        """Boxes [B * P, 4] moved so that none overlaps one of another image, or class.
+
+        Classes lie in a square beside each other, images below each other: the farther a box is
+        moved, the fewer bits of float32 are left of its own sides.
+        """
+        boxes = boxes.clamp(-FAR, FAR)
+        side = ceil(sqrt(classes)) if self.nms == "class_wise" else 1
+        place = torch.zeros_like(label) if self.nms == "agnostic" else label
+        image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
+        cell = torch.stack([place % side, place // side + image * side], -1)  # [B, P, xy]
+        extent = boxes.amax() - boxes.amin() + 1
+        return (boxes - boxes.amin() + (cell * extent).repeat(1, 1, 2)).flatten(0, 1)
+
     def _image(self, boxes: Tensor, scores: Tensor) -> Objects:
         flat = scores.flatten()  # [A * K]
         least = flat.topk(min(self.pre_nms, len(flat))).values[-1:]  # [1]
@@ -112,6 +147,11 @@ class Postprocess:
             scores = scores * decay[row[0]]
         lowered = torch.cat(best)
         return torch.cat(rows)[lowered > self.score], lowered[lowered > self.score]
+
+
+def _rows(boxes: Tensor, row: Tensor) -> Tensor:
+    """[B, N, 4]: of each image the boxes [B, A, 4] of these rows [B, N]."""
+    return boxes.gather(1, row[..., None].expand(-1, -1, 4))
 
 
 def describe(score: float, nms: str, how: str, max_detections: int) -> str:

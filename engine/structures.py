@@ -165,6 +165,27 @@ class Output(NamedTuple):
         return Output(*fields, regions)  # type: ignore[arg-type]
 
 
+class Fixed(NamedTuple):
+    """Objects of a batch as tensors of a fixed size, best first, as an exported file has them.
+
+    Rows behind an image's last object have the score -1; NaN is an object, which is refused later.
+    """
+
+    boxes: Tensor  # [B, N, 4]
+    scores: Tensor  # [B, N]
+    labels: Tensor  # [B, N] int64
+
+    def objects(self) -> Objects:
+        """Return the objects."""
+        image, row = (~(self.scores < 0)).nonzero(as_tuple=True)
+        boxes, scores, labels = (
+            self.boxes[image, row],
+            self.scores[image, row],
+            self.labels[image, row],
+        )
+        return Objects(boxes, labels, image, scores)
+
+
 class Assigned(NamedTuple):
     """The targets of a network's output, slot by slot; None where the head assigns none."""
 

@@ -72,7 +72,7 @@ class ViT(nn.Module):
         x = self.conv_proj(F.pad(images, (0, -width % PATCH, 0, -height % PATCH)))
         rows, columns = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)  # [B, rows * columns, D]
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)
         x = self.encoder.dropout(x + self._positions(rows, columns))
         x = self.encoder.ln(self.encoder.layers(x)).transpose(1, 2)  # [B, D, 1 + rows * columns]
         if self.token:

@@ -56,7 +56,7 @@ class Attention(ClassificationHead):
         """[B, K]."""
         x = features[-1]  # [B, D, h, w]
         weights = self.weigh(x)  # [B, h * w]
-        self.attention = weights.detach().view(len(x), *x.shape[2:])
+        self.attention = weights.detach().view(x.shape[0], *x.shape[2:])
         return self.linear((x.flatten(2) * weights[:, None]).sum(-1))
 
     def weigh(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from classify.top_classes import TopClasses
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
@@ -22,7 +23,8 @@ class ClassificationHead(nn.Module):
         super().__init__()
         if top < 1:
             raise UserError(f"head.top={top}: expected at least 1")
-        self.num_classes, self.activation, self.top = num_classes, activation, min(top, num_classes)
+        self.num_classes, self.activation = num_classes, activation
+        self.postprocess = TopClasses(top=top)
 
     def classify(self, features: list[Tensor]) -> Tensor:
         """Feature maps -> logits [B, K], or [B, S, K] with auxiliary slots behind the first."""
@@ -32,8 +34,7 @@ class ClassificationHead(nn.Module):
         """One slot an image, or one and its auxiliary ones."""
         logits = self.classify(features)
         logits = logits if logits.ndim == 3 else logits[:, None]  # [B, S, K]
-        height, width = image_size
-        whole = logits.new_tensor([[0.0, 0.0, width, height]])
+        whole = whole_image(logits, image_size)
         return Output(logits, slots=whole.expand(logits.shape[1], 4))
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
@@ -61,18 +62,21 @@ class ClassificationHead(nn.Module):
         absent = torch.where(shown > 0, float(IGNORE), 0.0)
         return torch.where(share > 0, share, absent).view(batch, self.num_classes)
 
-    def decode(self, output: Output) -> Objects:
-        """The best few classes of each image, best first, as objects that fill it.
-
-        Of equal scores the lower class comes first.
-        """
-        logits = output.logits[:, 0]  # [B, K]
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """The whole image as a box [B, 1, 4], and its scores [B, 1, K]."""
+        logits = output.logits[:, :1]
         scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
-        best, labels = scores.sort(descending=True, stable=True)  # topk orders equals at random
-        best, labels = best[:, : self.top], labels[:, : self.top]  # [B, top]
-        image = torch.arange(len(logits), device=logits.device)[:, None].expand_as(labels)
-        boxes = output.slots[:1].expand(labels.numel(), 4)
-        return Objects(boxes, labels.flatten(), image.flatten(), best.flatten())
+        return output.slots[:1].expand(logits.shape[0], 1, 4), scores
+
+    def decode(self, output: Output) -> Objects:
+        """The best few classes of each image, as objects that fill it."""
+        return self.postprocess(*self.candidates(output))
+
+
+def whole_image(like: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """The box [1, 4] of an image of (height, width), of the type and device of `like`."""
+    height, width = image_size
+    return torch.tensor([[0.0, 0.0, width, height]], dtype=like.dtype, device=like.device)
 
 
 def linear(width: int, outputs: int, **options: Any) -> nn.Linear:

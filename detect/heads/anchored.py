@@ -111,13 +111,17 @@ class Anchored(nn.Module):
         every = code.new_zeros(matched_gt.numel(), 4).index_copy_(0, rows, code)
         return every.view(*matched_gt.shape, 4)
 
-    def decode(self, output: Output) -> Objects:
-        """Detections: boxes and class scores of all anchors, after NMS."""
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """Boxes [B, A, 4] and scores [B, A, K] of all anchors."""
         boxes = output.decoded(output.boxes)
         if self.clip:
             assert output.size is not None
             boxes = clip_boxes_to_image(boxes, output.size)
-        return self.postprocess(boxes, self.keep_best(self._scores(output), output))
+        return boxes, self.keep_best(self._scores(output), output)
+
+    def decode(self, output: Output) -> Objects:
+        """Detections: the candidates after NMS."""
+        return self.postprocess(*self.candidates(output))
 
     def _scores(self, output: Output) -> Tensor:
         if self.activation == "softmax":
@@ -139,4 +143,4 @@ def keep_top(scores: Tensor, count: int, dim: int) -> Tensor:
 
 def permute_and_flatten(x: Tensor, size: int) -> Tensor:
     """[B, n * size, h, w] -> [B, h * w * n, size]: cells row by row, those n of a cell adjacent."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, size)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from classify.heads.classification import linear
+from classify.heads.classification import linear, whole_image
+from classify.top_classes import TopClasses
 from detect.coder import SigmoidCoder
 from detect.matching import gather_boxes
 from engine.config.ranges import Channels, Classes, Count, Grid, PartialShare
@@ -50,9 +51,11 @@ class Single(nn.Module):
         self.outputs = self.output_fields(
             predict_classes=predict_classes, predict_boxes=predict_boxes
         )
-        self.activation, self.top = activation, min(top, num_classes)
+        self.activation = activation
+        top = min(top, num_classes)
+        self.postprocess = TopClasses(top=top, named=predict_classes)
         self.coder = SigmoidCoder()
-        self.protocol = f"the best {self.top} classes of an image, one box"
+        self.protocol = f"the best {top} classes of an image, one box"
         self.num_logits = num_classes * predict_classes
         self.layers = nn.Sequential(
             nn.AdaptiveAvgPool2d(grid),
@@ -80,12 +83,12 @@ class Single(nn.Module):
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """One slot, the whole image."""
         y = self.layers(features[-1])[:, None]  # [B, 1, K + 4]
-        height, width = image_size
+        whole = whole_image(y, image_size)
         return Output(
             y[..., : self.num_logits] if "logits" in self.outputs else None,  # type: ignore[arg-type]
             y[..., self.num_logits :] if "boxes" in self.outputs else None,  # type: ignore[arg-type]
-            slots=y.new_tensor([[0.0, 0.0, width, height]]),
-            cells=y.new_tensor([[width, height]]),
+            slots=whole,
+            cells=whole[:, 2:],
             coder=self.coder,
             size=image_size,
         )
@@ -108,26 +111,21 @@ class Single(nn.Module):
         truth = gather_boxes(objects, matched_gt)  # [B, 1, 4]
         return Assigned(labels, self.coder.encode(truth, output.slots, output.cells))
 
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """One box an image [B, 1, 4] and its scores [B, 1, K]; without classes [B, 1, 1] of 1."""
+        if "boxes" not in self.outputs:
+            return output.slots.expand(output.logits.shape[0], 1, 4), self._scores(output.logits)
+        boxes = output.decoded(output.boxes)  # [B, 1, 4]
+        if "logits" not in self.outputs:
+            return boxes, torch.ones_like(boxes[..., :1])
+        return boxes, self._scores(output.logits)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
+
     def decode(self, output: Output) -> Objects:
         """The `top` classes of each image, best first; without classes one box of BACKGROUND."""
-        scores, labels = self._top_classes(output)  # [B, top]
-        batch, top = labels.shape
-        image = torch.arange(batch, device=labels.device).repeat_interleave(top)
-        boxes = output.slots.expand(batch, 4)
-        if "boxes" in self.outputs:
-            boxes = output.decoded(output.boxes)[:, 0]  # [B, 4]
-        return Objects(boxes[image], labels.flatten(), image, scores.flatten())
-
-    def _top_classes(self, output: Output) -> tuple[Tensor, Tensor]:
-        if "logits" not in self.outputs:
-            ones = output.boxes.new_ones(len(output.boxes), 1)
-            return ones, torch.full_like(ones, BACKGROUND, dtype=torch.int64)
-        logits = output.logits[:, 0]
-        scores = logits.softmax(-1) if self.activation == "softmax" else logits.sigmoid()
-        scores, labels = scores.sort(
-            descending=True, stable=True
-        )  # of equals the lower class first
-        return scores[:, : self.top], labels[:, : self.top]
+        return self.postprocess(*self.candidates(output))
 
 
 def largest_object(objects: Objects, batch: int) -> Tensor:

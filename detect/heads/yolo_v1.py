@@ -89,9 +89,9 @@ class YOLOv1(nn.Module):
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Slots are cells row by row, each with its boxes in turn, which share its class logits."""
         x = F.adaptive_avg_pool2d(self.convolutions(features[-1]), self.grid)  # [B, D, S, S]
-        y = self.connected(x).view(len(x), self.grid**2, -1)  # [B, S * S, K + 5 n]
+        y = self.connected(x).view(x.shape[0], self.grid**2, -1)  # [B, S * S, K + 5 n]
         logits = y[..., : self.num_classes].repeat_interleave(self.boxes_per_cell, 1)  # [B, A, K]
-        boxes = y[..., self.num_classes :].reshape(len(x), -1, 5)  # [B, A, 5]
+        boxes = y[..., self.num_classes :].reshape(x.shape[0], -1, 5)  # [B, A, 5]
         cell = torch.tensor([side / self.grid for side in image_size[::-1]])
         sizes = cell.expand(self.boxes_per_cell, 2)
         slots, cells = grid_anchors((self.grid, self.grid), sizes, image_size)
@@ -129,6 +129,10 @@ class YOLOv1(nn.Module):
         best = closeness.view(len(iou), -1, self.boxes_per_cell).argmax(-1)  # [B, S * S]
         return F.one_hot(best, self.boxes_per_cell).flatten(1).bool()
 
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """Boxes [B, A, 4] and scores [B, A, K] of all slots: objectness times class score."""
+        return output.decoded(output.boxes), class_scores(output, self.activation)
+
     def decode(self, output: Output) -> Objects:
-        """Detections: boxes scored by objectness times class score, after NMS."""
-        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))
+        """Detections: the candidates after NMS."""
+        return self.postprocess(*self.candidates(output))

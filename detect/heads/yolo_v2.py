@@ -95,9 +95,13 @@ class YOLOv2(nn.Module):
         """See `detect.heads.yolo_slots.assign_best_anchor`."""
         return assign_best_anchor(output, objects, self.ignore)
 
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """Boxes [B, A, 4] and scores [B, A, K] of all slots: objectness times class score."""
+        return output.decoded(output.boxes), class_scores(output, self.activation)
+
     def decode(self, output: Output) -> Objects:
-        """Detections: boxes scored by objectness times class score, after NMS."""
-        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))
+        """Detections: the candidates after NMS."""
+        return self.postprocess(*self.candidates(output))
 
 
 def space_to_depth(x: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -110,7 +110,7 @@ class YOLOv3(nn.Module):
                 feature = torch.cat([up, feature], 1)
             x = self.sets[i](feature)
             y = self.predictors[i](x).permute(0, 2, 3, 1)  # [B, h, w, n * (5 + C)]
-            outputs.append(y.reshape(len(y), -1, 5 + self.num_classes))
+            outputs.append(y.reshape(y.shape[0], -1, 5 + self.num_classes))
             sides = self.sizes[-1 - i].cpu() * torch.tensor(image_size[::-1])
             grid = (feature.shape[2], feature.shape[3])
             boxes, cell = grid_anchors(grid, sides, image_size)
@@ -124,6 +124,10 @@ class YOLOv3(nn.Module):
         """See `detect.heads.yolo_slots.assign_best_anchor`."""
         return assign_best_anchor(output, objects, self.ignore)
 
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """Boxes [B, A, 4] and scores [B, A, K] of all slots: objectness times class score."""
+        return output.decoded(output.boxes), class_scores(output, self.activation)
+
     def decode(self, output: Output) -> Objects:
-        """Detections: boxes scored by objectness times class score, after NMS."""
-        return self.postprocess(output.decoded(output.boxes), class_scores(output, self.activation))
+        """Detections: the candidates after NMS."""
+        return self.postprocess(*self.candidates(output))

@@ -112,7 +112,7 @@ def test_part_gives_only_what_is_asked_for():
         node("classify.heads.linear.Linear", top=2), "head", channels=[4], strides=[8],
         num_classes=3, activation="softmax",
     )  # fmt: skip
-    assert head.linear.weight.shape == (3, 4) and head.top == 2
+    assert head.linear.weight.shape == (3, 4) and head.postprocess.top == 2
 
 
 def test_a_constructors_own_refusal_comes_through():
