@@ -100,6 +100,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
         info(_resume_note(run, cfg, saved.get("processes", 1)))
+        checkpointer.write_best(metric.primary)
     log.classes(train_loader.dataset)
     place, overrides = run_summary.place(device, precision.name), HydraConfig.get().overrides.task
     run_summary.begin(

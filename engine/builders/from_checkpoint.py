@@ -1,5 +1,6 @@
 """Builds trained networks: from a checkpoint, or with weights from elsewhere."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,10 +28,13 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
     Raises:
         UserError: that configuration has interpolations, a part that is none, or calls code that
             neither this program's YAML files nor the user named; `trust` allows that. To
-            resume, an entry that a run needs is missing or damaged.
+            resume, it holds only what predicts, or an entry that a run needs is missing or
+            damaged.
     """
     saved = checkpoint.load(path, device)
     if cfg.resume:
+        if not saved.keys() & entries.RESUMED.keys():
+            raise _only_predicts(path)
         entries.check_resumed(saved, f"checkpoint {path}")
     _check_config(saved["config"], path)
     try:
@@ -42,6 +46,15 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
     refuse_foreign(merged, cfg, cfg.trust, path)
     fetch_nothing(merged, cfg)
     return saved, merged
+
+
+def _only_predicts(path: str) -> UserError:
+    last = Path(path).with_name("last.pt")
+    here = f"resume={last}" if last.is_file() else "the last.pt of its run, which is not beside it"
+    return UserError(
+        f"checkpoint {path}: holds what predicts, not what a run goes on from: that is {here}; "
+        f"another run starts from its weights by backbone.weights={path}"
+    )
 
 
 def device(path: str) -> torch.device:

@@ -21,7 +21,7 @@ from engine.config import keys
 from engine.config.schema import CONFIGS, ResumeConfig, TrainConfig
 from engine.errors import UserError
 
-CHECKPOINTS = ("last.pt", "best.pt")  # best alone is that of a run killed between its first two
+CHECKPOINTS = ("last.pt", "best.pt")  # an older version's best.pt resumes too
 
 
 def run_dir(arguments: list[str]) -> str | None:
@@ -58,11 +58,9 @@ def find(run_dir: str | None) -> str | None:
 def _intact(path: Path) -> Path:
     if zipfile.is_zipfile(path):
         return path
-    best = path.with_name("best.pt")
-    other = f"resume={best}, or " if path != best and zipfile.is_zipfile(best) else ""
     raise UserError(
-        f"resume=auto: {path} is broken (no whole checkpoint); set {other}overwrite=true in place "
-        "of resume=auto to start anew"
+        f"resume=auto: {path} is broken (no whole checkpoint); set overwrite=true in place of "
+        "resume=auto to start anew"
     )
 
 

@@ -18,12 +18,16 @@ from engine.distributed import collectives
 from engine.errors import Diverged, Stopped
 from engine.protocols import Dataset
 from engine.training.run import Run
-from engine.weights import checkpoint
+from engine.weights import checkpoint, entries
 from engine.whole_file import NotWritten
 
 
 class Checkpointer:
-    """Writes the checkpoints of a run, `last.pt` and `best.pt`, into a folder."""
+    """Writes the checkpoints of a run into a folder.
+
+    `last.pt` holds what the run goes on from, `best.pt` what predicts: one set of weights, the
+    average where there is one, and what their network is built from.
+    """
 
     def __init__(
         self,
@@ -42,21 +46,47 @@ class Checkpointer:
     def __call__(self, better: bool = False) -> None:
         """Write `last.pt`, and `best.pt` if `better`.
 
-        Where the file system refuses, the old files stay intact and training goes on.
+        Where the file system refuses one, its old file stays intact and training goes on.
         """
         state = self._state()
         self.saved = (self.run.clock.step, self.run.clock.seconds)
-        # best.pt first: a run killed between the two, or refused the first, is resumed before this
-        names = ["best.pt", "last.pt"] if better else ["last.pt"]
-        for i, name in enumerate(names):
-            try:
-                checkpoint.save(self.folder / name, state)
-            except NotWritten as error:
-                self.missing |= dict.fromkeys(names[i:], error.reason)
-                info(f"{self.folder}: no checkpoint written at step {self.run.clock.step}: "
-                    f"{error.reason}; the one before is intact, training goes on")  # fmt: skip
-                return
-            self.missing.pop(name, None)
+        # last.pt first: of a run killed between the two, `write_best` writes the other
+        files = {"last.pt": state} | ({"best.pt": _predicting(state)} if better else {})
+        refused = {name: why for name, held in files.items() if (why := self._write(name, held))}
+        self.missing = {k: v for k, v in self.missing.items() if k not in files} | refused
+        if refused:
+            self._tell(refused)
+
+    def write_best(self, primary: str) -> None:
+        """Write `best.pt` of a run that goes on where its best epoch ended.
+
+        It may have been killed, or the file refused, after `last.pt` was written.
+
+        Args:
+            primary: the metric that decides.
+        """
+        run = self.run
+        is_evaluated = bool(run.history) and f"val/{primary}" in run.history[-1]
+        if not is_evaluated or run.stale or run.progress.batches:
+            return
+        if why := self._write("best.pt", _predicting(self._state())):
+            self.missing["best.pt"] = why
+            self._tell({"best.pt": why})
+
+    def _write(self, name: str, state: dict[str, Any]) -> str:
+        """Write a file; return why the file system refused it, "" where it did not."""
+        try:
+            checkpoint.save(self.folder / name, state)
+        except NotWritten as error:
+            return error.reason
+        return ""
+
+    def _tell(self, refused: Mapping[str, str]) -> None:
+        """Print which files the file system refused, and why."""
+        what = "no checkpoint" if "last.pt" in refused else "no best.pt"
+        where = f"{self.folder}: {what} written at step {self.run.clock.step}"
+        reason = next(iter(refused.values()))
+        info(f"{where}: {reason}; the one before is intact, training goes on")
 
     @property
     def failed(self) -> str:
@@ -104,3 +134,9 @@ class Checkpointer:
                 **plain(cfg.preprocessing),
             },
         }
+
+
+def _predicting(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's state its best weights predict with."""
+    kept = {key: value for key, value in state.items() if key not in entries.RESUMED}
+    return kept | {"model": state["ema"] or state["model"], "ema": None}
