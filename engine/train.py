@@ -33,6 +33,7 @@ from engine.output.run_log import RunLog
 from engine.protocols import Dataset, Metric, MetricOptions
 from engine.report.finish import finish
 from engine.structures import Meta, Objects
+from engine.training import checkpoint_size
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
@@ -102,10 +103,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         info(_resume_note(run, cfg, saved.get("processes", 1)))
         checkpointer.write_best(metric.primary)
     log.classes(train_loader.dataset)
-    place, overrides = run_summary.place(device, precision.name), HydraConfig.get().overrides.task
-    run_summary.begin(
-        cfg, run.network, (train_loader, val_loader), choices, overrides, place, log.folder
-    )
+    _begin(cfg, run, (train_loader, val_loader), checkpointer, log.folder)
     if not saved:
         with log.tolerate("images/anchors.png"):
             draw_anchors.write(run.network, train_loader, val_loader, log.folder / "images")
@@ -119,6 +117,16 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         value = finish(run, cfg, metric, log, val_loader, run_summary.validation_split(cfg))
     _refuse_missing(log, checkpointer)
     return value
+
+
+def _begin(
+    cfg: DictConfig, run: Run, loaders: tuple[Loader, Loader], saves: Checkpointer, folder: Path
+) -> None:
+    """Print what the run is and what its checkpoints will take."""
+    overrides = HydraConfig.get().overrides.task
+    place = run_summary.place(run.device, run.precision.name)
+    run_summary.begin(cfg, run.network, loaders, saves.choices, overrides, place, folder)
+    checkpoint_size.announce(run, saves.folder)
 
 
 def _choices() -> dict[str, str | None]:

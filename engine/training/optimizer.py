@@ -1,9 +1,12 @@
 """The optimizer: which parameters have weight decay, and their learning rates."""
 
+import copy
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -75,3 +78,24 @@ def match_state_layout(state: dict[str, Any], optimizer: Optimizer) -> dict[str,
         for i, saved in state["state"].items()
     }
     return {**state, "state": moments}
+
+
+def trial_state(
+    optimizer: Optimizer, group: dict[str, Any], parameter: nn.Parameter
+) -> dict[str, Any] | None:
+    """Return what an optimizer keeps of a parameter after a step; None where it takes no such step.
+
+    Args:
+        optimizer: a copy of it takes the step, and it stays as it is.
+        group: one of its own, for the settings.
+        parameter: a small one on the CPU; the step may change it.
+    """
+    trial = copy.copy(optimizer)
+    trial.param_groups = [{**group, "params": [parameter], "fused": None, "capturable": False}]
+    trial.state = defaultdict(dict)
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        trial.step()
+    except Exception:  # a user's optimizer may want more than parameters and gradients
+        return None
+    return trial.state[parameter]

@@ -1,7 +1,5 @@
 """Whether the state in a checkpoint fits the run that is to go on from it."""
 
-import copy
-import inspect
 from typing import Any
 
 import torch
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from engine.training.optimizer import trial_state
 from engine.weights.entries import is_count, is_finite, require, wrong
 
 WORDS = 624  # of the state of a Mersenne twister
@@ -64,13 +63,8 @@ def _moments(optimizer: Optimizer) -> set[str] | None:
     """The names of what torch's optimizers keep of a parameter; None of another's."""
     if not type(optimizer).__module__.startswith("torch.optim"):
         return None
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    arguments = inspect.signature(type(optimizer)).parameters.keys() - {"fused", "foreach"}
-    settings = {key: value for key, value in optimizer.defaults.items() if key in arguments}
-    trial = type(optimizer)([parameter], **copy.deepcopy(settings))
-    trial.step()
-    return set(trial.state[parameter])
+    trial = trial_state(optimizer, optimizer.param_groups[0], nn.Parameter(torch.zeros(1)))
+    return None if trial is None else set(trial)
 
 
 def _is_moment(value: Any, parameter: Tensor) -> bool:

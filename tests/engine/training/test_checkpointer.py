@@ -1,4 +1,7 @@
-"""What the checkpoints of a run hold, and when each is written."""
+"""What the checkpoints of a run hold and take, and when each is written."""
+
+import shutil
+from collections import namedtuple
 
 import hydra
 import pytest
@@ -10,6 +13,7 @@ from engine.builders.run import prepare
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 from engine.output.run_log import Silent
+from engine.training import checkpoint_size
 from engine.training.checkpointer import Checkpointer
 from engine.training.loop import train_epoch
 from engine.weights import checkpoint
@@ -41,6 +45,37 @@ def start(folder, *overrides):
         return run.end_epoch({"epoch": run.epoch + 1, "val/top1": value}, value)
 
     return run, epoch, Checkpointer(run, cfg, loader.dataset, folder)
+
+
+@pytest.mark.parametrize("ema", ["0.9", "null"])
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd", "rmsprop"])
+def test_the_sizes_said_before_are_those_of_the_files(optimizer, ema, tmp_path):
+    run, epoch, save = start(tmp_path, f"optimizer={optimizer}", f"trainer.ema={ema}")
+    said = checkpoint_size.sizes(run)
+    assert said.whole and not run.optimizer.state
+    save(epoch(0.5))
+    for size, name in zip(said, ("last.pt", "best.pt"), strict=False):
+        assert size == pytest.approx((tmp_path / name).stat().st_size, rel=0.05), name
+    again = checkpoint_size.sizes(run)  # as of a run that is resumed
+    assert again == said
+
+
+def kept(optimizer, *shapes):
+    """Numbers that an optimizer is said to keep of each parameter."""
+    sizes = []
+    for shape in shapes:
+        parameter = torch.nn.Parameter(torch.zeros(shape))
+        made = optimizer([parameter])
+        size = checkpoint_size._moments(made, made.param_groups[0], parameter)
+        sizes.append(None if size is None else size % checkpoint_size.A_TENSOR / 4)
+    return sizes
+
+
+def test_moments_of_other_shapes_than_their_parameter_are_counted():
+    # by hand: Adafactor keeps a step, and a number a row and a number a column
+    assert kept(torch.optim.Adafactor, (5, 6), (4,), (1, 7)) == [1 + 5 + 6, 1 + 4, 1 + 1 + 7]
+    assert kept(torch.optim.Adam, (2, 3, 3), ()) == [1 + 2 * 18, 1 + 2]
+    assert kept(torch.optim.LBFGS, (5, 6)) == [None]  # its step wants the loss
 
 
 def test_best_holds_the_weights_that_predict_and_nothing_that_resumes(tmp_path):
@@ -112,3 +147,34 @@ def test_each_file_is_tried_and_what_is_refused_is_told(tmp_path, monkeypatch, c
     assert (
         "no checkpoint written at step 2" in said[0] and "no best.pt written at step 4" in said[1]
     )
+
+
+def test_a_disk_without_room_is_told_before_the_first_epoch(tmp_path, monkeypatch, caplog):
+    run, _, _ = start(tmp_path, "optimizer=adam", "trainer.ema=0.9")
+    last, best, _ = checkpoint_size.sizes(run)
+    caplog.set_level("INFO", "onelook")
+
+    def said(free):
+        usage = namedtuple("usage", "total used free")(0, 0, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        caplog.clear()
+        checkpoint_size.announce(run, tmp_path / "not/yet/there")
+        return caplog.text
+
+    enough = 2 * last + best  # both files, and the new last.pt beside the old one
+    assert "last.pt 1.3 MB" in said(enough) and "best.pt 0.3 MB" in said(enough)
+    assert "warning:" not in said(enough)
+    assert f"has {checkpoint_size.amount(enough)} left" in said(enough - 1)
+    there = tmp_path / "not/yet/there"
+    there.mkdir(parents=True)
+    (there / "last.pt").write_bytes(bytes(last))  # it is replaced
+    assert "warning:" not in said(last + best)
+    assert "warning:" in said(last + best - 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0.0 MB"), (4_560_000, "4.6 MB"), (999_940_000, "999.9 MB"), (3_812_000_000, "3.8 GB")],
+)
+def test_amounts(size, text):
+    assert checkpoint_size.amount(size) == text
