@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine import console
 from engine.config import resume
-from engine.config.arguments import check_arguments, expand_home
+from engine.config.arguments import check_arguments, expand_home, program
 from engine.config.check import check_resolves, check_values
 from engine.config.describe import help_text, refuse_unread
 from engine.config.explain import explain
@@ -39,7 +39,7 @@ logging.raiseExceptions = False  # a closed pipe (`| head`) is no error
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot import, we say
 
 
-def _config_name(name: str) -> str:
+def configuration(name: str) -> str:
     """Return the name of the configuration to compose, which depends on the arguments.
 
     `predict.py model=...` composes a network, `eval.py truth=...` a data set.
@@ -99,7 +99,7 @@ def _is_rank_zero() -> bool:
 def _check_torchrun(name: str) -> None:
     """Refuse what does not work under torchrun; silence all ranks but the first."""
     if _under_torchrun() and name != "train":
-        raise UserError(f"torchrun starts train.py only; run {name} in one process, with python")
+        raise UserError(f"torchrun starts {program('train')} only; run {name} in one process")
     if _under_torchrun() and {"-m", "--multirun"} & set(sys.argv):
         raise UserError("-m: a sweep runs in one process, with python; start torchrun once a job")
     if not _is_rank_zero():
@@ -181,7 +181,7 @@ def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) 
     config_name = name
     try:
         sys.argv[1:] = map(expand_home, sys.argv[1:])
-        config_name = _config_name(name)
+        config_name = configuration(name)
         given = check_arguments(name, config_name)
         if given.help and _is_rank_zero():
             console.echo(*help_text(name, config_name, given).splitlines())

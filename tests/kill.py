@@ -46,9 +46,9 @@ def launch(arguments: list[str], folder: Path) -> int:
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.argv = ["train.py", *arguments, f"hydra.run.dir={folder}"]
-        from train import main
+        from engine.commands import train
 
-        main()
+        train()
         code = 0
     except SystemExit as error:
         code = error.code

@@ -38,8 +38,8 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 def main() -> None:
     """Replace the fused warp by the plain one, and train."""
     sys.path.insert(0, str(ROOT))
+    from engine.commands import train
     from engine.data import samples, viewport
-    from train import main as train
 
     samples.warp = warp
     viewport.Viewport.snap = lambda self, *_: self  # type: ignore[method-assign]

@@ -83,7 +83,7 @@ def test_help_has_what_it_does_three_examples_and_a_line_for_each_key(name, tmp_
 def test_an_example_composes_as_the_command_would(name, line, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*script(name)[-1:], *shlex.split(line)])
-    config_name = cli._config_name(name)
+    config_name = cli.configuration(name)
     assert not check_arguments(name, config_name).help
     with hydra.initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         cfg = hydra.compose(config_name, sys.argv[1:])

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 YAMLS = sorted(
     [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff"]
 )
-PACKAGES = ("engine", "classify", "detect")
+PACKAGES = ("onelook", "engine", "classify", "detect")
 
 
 def load(path):

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-PACKAGES = ("engine", "classify", "detect")
+PACKAGES = ("engine", "classify", "detect", "onelook")
 FILES = 4  # that come with a request
 
 

@@ -22,7 +22,7 @@ from engine.weights.entries import is_ids, is_names
 from engine.weights.tensors import LONGEST
 
 SPECIAL = ("_args_", "_partial_", "_recursive_", "_convert_")  # what else Hydra reads in a node
-OURS = ("engine", "classify", "detect")
+OURS = ("onelook", "engine", "classify", "detect")
 PACKAGE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 

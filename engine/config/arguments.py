@@ -22,15 +22,34 @@ from engine.config.schema import CONFIGS
 from engine.errors import UserError
 
 QUOTE = "quote odd characters twice: \"key='a b=c'\""
-SCRIPTS = ("train", "eval", "predict")
+SCRIPTS = {"train": "train", "eval": "evaluate", "predict": "predict"}  # and their functions
 # Each of these alone asks for something else than a run.
 ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 def program(name: str) -> str:
-    """How a command is started."""
-    folder = "detect" if name == "kmeans" else "engine"
-    return f"{name}.py" if name in SCRIPTS else f"python -m {folder}.{name}"
+    """How messages call a command: `onelook train` where it was started so, else `train.py`."""
+    if sys.argv[0].startswith("onelook "):
+        return f"onelook {name}"
+    return f"{name}.py" if name in SCRIPTS else f"python -m {_module(name)}"
+
+
+def start(name: str) -> str:
+    """How a command line of it begins: `python train.py`, `onelook train`."""
+    called = program(name)
+    return f"python {called}" if called.endswith(".py") else called
+
+
+def place(name: str) -> tuple[str, str]:
+    """The module and the function that run a command."""
+    if name in SCRIPTS:
+        return "engine.commands", SCRIPTS[name]
+    return (_module(name) if name == "kmeans" else f"{_module(name)}.__main__"), "main"
+
+
+def _module(name: str) -> str:
+    """What `python -m` runs a tool by."""
+    return f"{'detect' if name == 'kmeans' else 'engine'}.{name}"
 
 
 def check_arguments(name: str, config_name: str) -> Namespace:
@@ -173,5 +192,4 @@ def _refuse_sweep(override: Override, text: str, name: str) -> NoReturn:
     lists = "" if key in keys.groups() else f"; a list is {key}=[{value}]"
     if key == "image_size":
         lists = f"; {key}=416 is a square, {key}=[{value}] a height and a width"
-    script = f"python {program(name)}" if name in SCRIPTS else program(name)
-    raise UserError(f"{text}: several values are a sweep: {script} -m {text}{lists}")
+    raise UserError(f"{text}: several values are a sweep: {start(name)} -m {text}{lists}")

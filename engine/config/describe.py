@@ -4,6 +4,7 @@ Words of commands and groups are in configs/help.yaml; a key's line is the comme
 value that of the configuration as the command line composes it. No import of torch here.
 """
 
+import re
 import textwrap
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from engine.config import comments, keys
-from engine.config.arguments import program, without_sweeps
+from engine.config.arguments import program, start, without_sweeps
 from engine.config.schema import CONFIGS, plain_value
 from engine.errors import UserError
 
@@ -42,13 +43,13 @@ def help_text(name: str, config_name: str, given: Namespace) -> str:
     """
     words = help_words()
     cfg = _compose(config_name, given)
-    about, start = words["commands"][name], _start(name)
-    usage = [f"{start} {line}" for line in about["usage"]]
+    about, begin = words["commands"][name], start(name)
+    usage = [f"{begin} {line}" for line in about["usage"]]
     blocks = [
         textwrap.indent("\n".join(usage), " " * 7).replace(" " * 7, "usage: ", 1),
         _wrap(" ".join([about["does"], about.get("more", "")])),
         "Examples:",
-        *(f"  {what}\n{_command(f'{start} {line}')}" for what, line in about["examples"].items()),
+        *(f"  {what}\n{_command(f'{begin} {line}')}" for what, line in about["examples"].items()),
         *_group_block(cfg, config_name),
         *_key_blocks(cfg, config_name, required(about["usage"])),
         _hydra_block(cfg),
@@ -68,9 +69,9 @@ def required(usage: Iterable[str]) -> set[str]:
     return {item.partition("=")[0] for line in lines for item in line if all(lines)}
 
 
-def _start(name: str) -> str:
-    """The beginning of a command line: `python train.py`."""
-    return f"python {program(name).removeprefix('python ')}"
+def first_sentence(name: str) -> str:
+    """What a command does, in a sentence."""
+    return re.split(r"(?<=[.]) ", help_words()["commands"][name]["does"], maxsplit=1)[0]
 
 
 def _compose(config_name: str, given: Namespace) -> DictConfig:

@@ -3,6 +3,7 @@
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from engine.config.arguments import program
 from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives
@@ -75,7 +76,8 @@ def _write_report(log: RunLog, network: Network, loader: Loader, metric: Metric)
             log.missing["report.html"] = log.missing[name]
             return
     if not path.exists() or log.evaluated is None:
-        info("no report.html: this start evaluated nothing; eval.py checkpoint=... writes one")
+        command = f"{program('eval')} checkpoint=..."
+        info(f"no report.html: this start evaluated nothing; {command} writes one")
         return
     with log.tolerate("report.html"):
         slots = draw_anchors.slots(network, loader)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config.arguments import start
 from engine.console import info, short
 from engine.errors import UserError
 from engine.report import page, stored
@@ -25,7 +26,7 @@ def write(folder: str) -> None:
     keys = [key for key in rows[0] if key not in ("job", primary, "seconds")]
     failed = _failed(Path(folder))
     best = rows[0]
-    command = " ".join(["python train.py", *(f"{key}={best[key]}" for key in keys if best[key])])
+    command = " ".join([start("train"), *(f"{key}={best[key]}" for key in keys if best[key])])
     title = f"Sweep {Path(folder).resolve().name}"
     sections = [
         page.head(title, primary, _number(best[primary]),

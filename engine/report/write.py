@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.config.arguments import start
 from engine.console import format_defect
 from engine.output.table import format_csv
 from engine.protocols import Dataset, Metric, MetricOptions
@@ -102,7 +103,7 @@ def _facts(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
         facts["batch size"] = _node(config, "loader").get("batch_size")
         job = _node(hydra, "job").get("name", "train")
         overrides = _config(folder / ".hydra/overrides.yaml", list)
-        facts["command"] = " ".join([f"python {job}.py", *map(str, overrides)])
+        facts["command"] = " ".join([start(str(job)), *map(str, overrides)])
     facts |= {key: results.get(key) for key in ("seconds", "machine", "commit")}
     return facts
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from engine.config.arguments import program
 from engine.config.check import save_interval
 from engine.config.image_size import size_of
 from engine.config.schema import plain
@@ -110,7 +111,7 @@ class Checkpointer:
             yield
         except Stopped as error:
             self()
-            hint = f"to go on: train.py resume={self.folder / 'last.pt'}"
+            hint = f"to go on: {program('train')} resume={self.folder / 'last.pt'}"
             hint = f"it could not be saved: {self.failed}" if self.failed else hint
             raise Stopped(
                 error.args[0], f"stopped after step {self.run.clock.step}; {hint}"

@@ -1,0 +1,1 @@
+"""Trains, evaluates and runs image classifiers and detectors: the command `onelook`."""
