@@ -1,8 +1,10 @@
-"""The command `onelook`: its list, and its completion."""
+"""The command `onelook`: its list, its completion, and the wheel that carries it."""
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from command_line import ROOT, SHAPES, TINY, ended, run
@@ -115,3 +117,41 @@ def test_a_run_by_onelook_is_that_of_the_script(tmp_path):
                     for path in (tmp_path / folder).rglob("*") if "tfevents" not in path.name)
              for folder in ("one", "other")]  # fmt: skip
     assert names[0] == names[1] and "train.log" in names[0]
+
+
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
+
+
+def build(kind, source, out):
+    line = [sys.executable, "-c", BUILD.format(kind), str(out)]
+    done = subprocess.run(line, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "absent from the `packages`" not in done.stderr
+    return next(out.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+
+
+def test_a_wheel_has_the_code_and_every_configuration(tmp_path):
+    ignored = shutil.ignore_patterns(".*", "build", "outputs", "tests", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "source", ignore=ignored)
+    sdist = build("sdist", tmp_path / "source", tmp_path / "sdist")
+    shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
+    (again,) = (tmp_path / "unpacked").iterdir()
+    wheels = [build("wheel", tmp_path / "source", tmp_path / "wheel"),
+              build("wheel", again, tmp_path / "wheel_of_sdist")]  # fmt: skip
+    held = [{name: file.read(name) for name in file.namelist() if ".dist-info/" not in name}
+            for file in map(zipfile.ZipFile, wheels)]  # fmt: skip
+    assert held[0] == held[1]
+    configs = {f"engine/configs/{path.relative_to(ROOT / 'configs').as_posix()}": path.read_bytes()
+               for path in (ROOT / "configs").rglob("*.yaml")}  # fmt: skip
+    assert {k: v for k, v in held[0].items() if k.startswith("engine/configs/")} == configs
+    packages = ("onelook", "engine", "classify", "detect")
+    code = {path.relative_to(ROOT).as_posix() for package in packages
+            for path in (ROOT / package).rglob("*")
+            if path.is_file() and path.suffix != ".pyc"}  # fmt: skip
+    assert held[0].keys() == code | configs.keys()
+    zipfile.ZipFile(wheels[0]).extractall(tmp_path / "installed")
+    told = "from engine.config.schema import CONFIGS; print(CONFIGS)"
+    script = f'"$PYTHON" -c "{told}"; "$PYTHON" -m onelook train --cfg job model=ssd_resnet34'
+    out, err = bash(script, tmp_path / "wheel", PYTHONPATH=str(tmp_path / "installed"))
+    assert not err and out.startswith(f"{tmp_path / 'installed/engine/configs'}\n")
+    assert "_target_: detect.heads.ssd.SSD" in out

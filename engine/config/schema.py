@@ -29,7 +29,9 @@ MAX_WORKERS = 64  # each is a process of a few hundred megabytes; one GPU needs 
 Three = Length(3, 3)  # a number a channel
 Rate = Annotated[float, Range(0, 1000, "(]")]
 Deviation = Annotated[float, Range(0.0001, 1000)]
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ENGINE = Path(__file__).resolve().parents[1]
+INSTALLED = (ENGINE / "configs").is_dir()  # by a wheel, which has configs/ there; else a checkout
+CONFIGS = (ENGINE if INSTALLED else ENGINE.parent) / "configs"
 
 
 class Precision(Enum):

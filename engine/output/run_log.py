@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from engine.config.schema import CONFIGS, plain
+from engine.config.schema import CONFIGS, INSTALLED, plain
 from engine.console import format_defect, info
 from engine.distributed.collectives import rank_zero_only
 from engine.output import draw_anchors
@@ -252,6 +252,8 @@ def machine() -> str:
 
 def commit() -> str | None:
     """Return the project's commit, with a + if files differ from it; None outside git."""
+    if INSTALLED:
+        return None  # git would answer for a project that has its environment inside it
     result = subprocess.run(
         ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
         cwd=CONFIGS,
