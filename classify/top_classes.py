@@ -20,14 +20,16 @@ class TopClasses:
     def __init__(self, *, top: Count = 100, named: bool = True) -> None:
         self.top, self.named = top, named
 
-    def fixed(self, boxes: Tensor, scores: Tensor) -> Fixed:
-        """The objects of boxes [B, 1, 4] and scores [B, 1, K]; as many in every image."""
-        best, labels = scores[:, 0].sort(descending=True, stable=True)  # topk orders equals anyhow
-        best, labels = best[:, : self.top], labels[:, : self.top]  # [B, N]
-        if not self.named:
-            labels = torch.full_like(labels, BACKGROUND)
-        return Fixed(boxes.expand(-1, best.shape[1], -1), best, labels)
-
     def __call__(self, boxes: Tensor, scores: Tensor) -> Objects:
-        """The same as objects."""
-        return self.fixed(boxes, scores).objects()
+        """The objects of boxes [B, 1, 4] and scores [B, 1, K]."""
+        best, labels = scores[:, 0].sort(descending=True, stable=True)  # topk orders equals anyhow
+        return self._found(boxes, best[:, : self.top], labels[:, : self.top]).objects()
+
+    def fixed(self, boxes: Tensor, scores: Tensor) -> Fixed:
+        """The same for an exported file, whose format may have no stable sort."""
+        return self._found(boxes, *scores[:, 0].topk(min(self.top, scores.shape[2]), 1))
+
+    def _found(self, boxes: Tensor, best: Tensor, labels: Tensor) -> Fixed:
+        """The objects of an image's one box [B, 1, 4], and their scores and labels [B, N]."""
+        labels = labels if self.named else torch.full_like(labels, BACKGROUND)
+        return Fixed(boxes.expand(-1, best.shape[1], -1), best, labels)

@@ -99,8 +99,9 @@ class Postprocess:
         place = torch.zeros_like(label) if self.nms == "agnostic" else label
         image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
         cell = torch.stack([place % side, place // side + image * side], -1)  # [B, P, xy]
-        extent = boxes.amax() - boxes.amin() + 1
-        return (boxes - boxes.amin() + (cell * extent).repeat(1, 1, 2)).flatten(0, 1)
+        least = boxes.min()
+        extent = boxes.max() - least + 1
+        return (boxes - least + (cell * extent).repeat(1, 1, 2)).flatten(0, 1)
 
     def _image(self, boxes: Tensor, scores: Tensor) -> Objects:
         flat = scores.flatten()  # [A * K]

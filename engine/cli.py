@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine import console
-from engine.config import resume
+from engine.config import resume, tools  # noqa: F401  # tools registers their schemas
 from engine.config.arguments import check_arguments, expand_home, program
 from engine.config.check import check_resolves, check_values
 from engine.config.describe import help_text, refuse_unread

@@ -14,7 +14,7 @@ from engine.builders import from_checkpoint, parts
 from engine.config.schema import plain
 from engine.console import info
 from engine.errors import UserError
-from engine.network import Network
+from engine.network import Network, Predictor
 from engine.output import (
     draw,
     draw_anchors,
@@ -131,12 +131,14 @@ def _ids(data: Dataset, used: Sequence[Meta] | None) -> list[str | int]:
 
 
 def _run(
-    network: Network, cfg: DictConfig, data: Dataset, metric: Metric, device: torch.device
+    network: Predictor, cfg: DictConfig, data: Dataset, metric: Metric, device: torch.device
 ) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]], np.ndarray | None]:
     """The metric's numbers, all predictions by batch, and for a report the network's anchors."""
     loader, precision = parts.loader(cfg, data, device), resolve(cfg.trainer.precision, device)
     scores, predicted = loop.evaluate_network(network, loader, metric, device, precision)
-    return scores, predicted, draw_anchors.slots(network, loader) if cfg.report else None
+    if cfg.report and isinstance(network, Network):  # an exported file has no slots
+        return scores, predicted, draw_anchors.slots(network, loader)
+    return scores, predicted, None
 
 
 def write_predictions(

@@ -1,16 +1,36 @@
 """A backbone, a head and a loss as one module: from uint8 images to losses or to objects."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.protocols import Group, Layered
-from engine.structures import Meta, Objects, Output, Preprocessing
+from engine.structures import Fixed, Meta, Objects, Output, Preprocessing
 
 IMAGENET = Preprocessing()
+
+
+class Predictor(Protocol):
+    """What predicts in batches: a `Network`, or an exported file in its place."""
+
+    head: Any
+
+    def eval(self) -> Any:
+        """Predict from now on, instead of training."""
+
+    def __call__(self, images: Tensor) -> Any:
+        """[B, 3, H, W] uint8 RGB -> an `Output`, or a `Fixed`."""
+
+    def decode(self, output: Any) -> Objects:
+        """The predicted objects in pixels of the network's input."""
+        ...
+
+    def losses(self, output: Any, objects: Objects) -> dict[str, Tensor]:
+        """The loss terms by name, if it has some."""
+        ...
 
 
 class Network(nn.Module):
@@ -87,11 +107,10 @@ def parameters(group: Group) -> Iterator[nn.Parameter]:
         yield from [member] if isinstance(member, nn.Parameter) else member.parameters()
 
 
-def refuse_nan_output(output: Output, meta: Sequence[Meta]) -> None:
+def refuse_nan_output(output: Output | Fixed, meta: Sequence[Meta]) -> None:
     """Raise UserError naming the first image for which a network gives NaN or infinite numbers."""
-    for name in ("logits", "boxes", "objectness"):
-        values = getattr(output, name)
-        if values is None or values.isfinite().all():
+    for name, values in output.numbers.items():
+        if values.isfinite().all():
             continue
         wrong = ~values.isfinite().flatten(1)  # [B, numbers of an image]
         bad = int(wrong.any(1).nonzero()[0])

@@ -5,8 +5,7 @@ Constructors take keyword arguments only. Those named under `Given` are passed b
 
 A protocol lists what its part must have; `engine.builders.conformance` checks it when the part is
 bound. The `...Options` class after it lists what the part may have besides, with the default; the
-engine reads these as `LossOptions.single.of(loss)` and in no other way. No part has to inherit from
-anything in this file.
+engine reads these as `LossOptions.single.of(loss)` and in no other way. No part has to inherit.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,6 +82,9 @@ class HeadOptions(Layered):
     single: Option[bool] = Option(False)  # it has one slot an image
     # How `decode` turns scores into objects: threshold, suppression and limits, in one line.
     protocol: Option[str] = Option("")
+    # From an `Output` to boxes [B, A, 4] and scores [B, A, K] of all slots, for engine.export; then
+    # `postprocess` makes objects of them: called, and by its `fixed` in a graph.
+    candidates: Option[Callable[[Output], tuple[Tensor, Tensor]] | None] = Option(None)
     # A static method: from the arguments of the constructor that it names to `outputs`.
     output_fields: Option[Callable[..., OutputFields] | None] = Option(None)
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn

@@ -148,6 +148,12 @@ class Output(NamedTuple):
     levels: tuple[int, ...] | None = None  # number of slots of each of the head's grids, in order
     regions: Any = None  # proposals for a second stage: detect.two_stage.Regions
 
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        """What the network computed for each slot, by name."""
+        found = {name: getattr(self, name) for name in ("logits", "boxes", "objectness")}
+        return {name: values for name, values in found.items() if values is not None}
+
     def decoded(self, code: Tensor) -> Tensor:
         """Decode boxes [B, A, 4], predicted or targets, to pixels of the network's input."""
         return self.coder.decode(code, self.slots, self.cells)
@@ -174,6 +180,15 @@ class Fixed(NamedTuple):
     boxes: Tensor  # [B, N, 4]
     scores: Tensor  # [B, N]
     labels: Tensor  # [B, N] int64
+
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        """What was computed for each object, by name."""
+        return {"boxes": self.boxes, "scores": self.scores}
+
+    def first(self, images: int) -> "Fixed":
+        """Return the objects of the first `images` images of the batch."""
+        return Fixed(*(x[:images] for x in self))
 
     def objects(self) -> Objects:
         """Return the objects."""

@@ -13,10 +13,10 @@ PACKAGES = ("onelook", "detect", "classify", "engine")
 ALLOWED = {"detect": ("classify", "engine"), "engine": ()}  # imports of packages; others engine
 FLOORS = (  # of engine/, the top first
     ("commands",),
-    ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench"),
+    ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench", "export"),
     ("report",),
     ("builders",),
-    ("output", "training"),
+    ("output", "training", "runtime"),
     ("data", "weights"),
     ("distributed",),
     ("network",),

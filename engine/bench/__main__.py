@@ -43,7 +43,8 @@ def prepare(cfg: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 def _arguments(cfg: Any, known: list[str]) -> dict[str, Any]:
     """The values of the part's keys; UserError if a key that it lacks is not at its default."""
-    from engine.config.schema import BenchConfig, plain
+    from engine.config.schema import plain
+    from engine.config.tools import BenchConfig
 
     values, default = plain(cfg), asdict(BenchConfig())
     for key in values.keys() - {"part", "parts", *known}:

@@ -15,6 +15,8 @@ from engine.config.inherit import inherit
 from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import BackboneOptions
+from engine.runtime import exported
+from engine.runtime.exported import ExportedNetwork
 from engine.weights import checkpoint, entries
 from engine.weights.pretrained import num_outputs
 
@@ -31,7 +33,7 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
             resume, it holds only what predicts, or an entry that a run needs is missing or
             damaged.
     """
-    saved = checkpoint.load(path, device)
+    saved = exported.read(path) if exported.is_exported(path) else checkpoint.load(path, device)
     if cfg.resume:
         if not saved.keys() & entries.RESUMED.keys():
             raise _only_predicts(path)
@@ -87,7 +89,16 @@ def _check_config(config: dict[str, Any], path: str) -> None:
             raise entries.wrong(f"checkpoint {path}", f"config.{group}", node, "a part")
 
 
-def network(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
+def network(
+    cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device
+) -> Network | ExportedNetwork:
+    """The checkpoint's network, as `trained`, or the exported file in its place."""
+    if "exported" in saved:
+        return exported.network(cfg, saved, path, device)
+    return trained(cfg, saved, path, device)
+
+
+def trained(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.device) -> Network:
     """The checkpoint's network, with the averaged weights if it has some."""
     entries.require(saved, ("model", "ema", "categories"), f"checkpoint {path}")
     made = parts.backbone(cfg, pretrained=False)

@@ -12,7 +12,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from engine.config.ranges import (
-    Classes,
     Count,
     InnerShare,
     Length,
@@ -121,7 +120,7 @@ class TrainConfig:
     tracker: Any = MISSING
 
 
-def _changes() -> Any:
+def changes() -> Any:
     """A node that takes any key: what is set here changes the checkpoint's configuration."""
     return field(default_factory=lambda: DictConfig({}, flags={"struct": False}))
 
@@ -133,59 +132,6 @@ class PretrainedConfig(TrainConfig):
     source: str | None = None  # file, folder, glob or video to predict
     show: Share = 0.4  # draw objects of at least this score
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
-
-
-@dataclass
-class SummaryConfig(TrainConfig):
-    """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
-
-    num_classes: Classes = 20  # that the head tells apart
-    format: str = "text"  # text or json
-
-
-@dataclass
-class CheckConfig(TrainConfig):
-    """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
-
-    split: str | None = None  # null: train, val and test, as far as there are such
-    samples: ZeroOrMore = 0  # images drawn before and after augmentation
-    convert: str | None = None  # coco: write the truth as COCO JSON too
-
-
-@dataclass
-class LRFindConfig(TrainConfig):
-    """`python -m engine.lr_find`: the loss while the learning rate rises."""
-
-    steps: Annotated[int, Range(1, 100_000)] = (
-        200  # of the curve, at most; a loss that diverges ends it
-    )
-    least: Rate = 1e-6  # the first learning rate
-    most: Rate = 10.0  # the last learning rate
-
-
-@dataclass
-class BenchConfig:
-    """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
-
-    part: str = "loss"  # what is timed: data, index, keys, loss or step
-    parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
-    batch: Count | None = None  # images a batch; null: what suits the part
-    models: list[str] = field(  # options of model=, of part=step and keys
-        default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
-    )
-    steps: Count = 2  # of each in turn, of part=step and keys
-    device: str = "auto"  # of part=keys: auto, cpu, cuda, cuda:1, mps
-    slots: Count = 8732  # slots an image, of part=loss; SSD300's
-    objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(
-        default_factory=lambda: [1, 5, 20, 100, 500]
-    )  # objects an image, of part=loss, a row each
-    root: list[str] = field(  # folders in VOC's layout, of part=data
-        default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
-    )
-    images: Count = 100  # of each folder, of part=data
-    side: Side = 300  # of the network's input, pixels, of part=data
-    repeats: Count = 7  # timed runs of each, in turn; the median counts
-    seed: Seed = 0  # of the random inputs
 
 
 @dataclass
@@ -204,26 +150,11 @@ class CheckpointConfig:
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
     trust: Any = False  # packages whose classes the checkpoint may name: [my_parts]; true: any
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    trainer: Any = _changes()  # changes the checkpoint's: precision=fp32, limit=10
-    loader: Any = _changes()  # changes the checkpoint's: batch_size=8, workers=0
-    head: Any = _changes()  # changes the checkpoint's: postprocess.score=0.05
-    dataset: Any = _changes()  # changes the checkpoint's: root=FOLDER
-    metric: Any = _changes()  # changes the checkpoint's: iou=0.75
-
-
-@dataclass
-class ReportConfig:
-    """`python -m engine.report`: a page that explains results."""
-
-    run: str | None = None  # a folder that train.py or eval.py wrote
-    runs: list[str] = field(default_factory=list)  # such folders to compare with the first
-    sweep: str | None = None  # the folder of a sweep
-    truth: str | None = None  # COCO JSON to score `predictions` against
-    predictions: str | None = None  # predictions.json
-    images: str | None = None  # the folder of the images that `truth` names, to see them
-    trust: Any = False  # packages whose classes a run's config.yaml may name: [my_parts]; true: any
-    dataset: Any = MISSING
-    metric: Any = MISSING
+    trainer: Any = changes()  # changes the checkpoint's: precision=fp32, limit=10
+    loader: Any = changes()  # changes the checkpoint's: batch_size=8, workers=0
+    head: Any = changes()  # changes the checkpoint's: postprocess.score=0.05
+    dataset: Any = changes()  # changes the checkpoint's: root=FOLDER
+    metric: Any = changes()  # changes the checkpoint's: iou=0.75
 
 
 @dataclass
@@ -238,7 +169,7 @@ class ResumeConfig(CheckpointConfig):
     """`train.py resume=`: what a run that goes on takes and other readers of it do not."""
 
     overwrite: bool = False  # remove the files of another run that hydra.run.dir has
-    tracker: Any = _changes()  # changes the checkpoint's: project=NAME
+    tracker: Any = changes()  # changes the checkpoint's: project=NAME
     unchanged: list[str] = field(default_factory=list)  # overrides that the checkpoint must equal
     report: bool | None = None  # type: ignore[assignment]  # write report.html; null: as the run had it
     profile: bool | None = None  # say where the rest of the time goes; null: as the run had it
@@ -257,11 +188,6 @@ def plain_value(value: Any) -> Any:
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="pretrained_schema", node=PretrainedConfig)
-_store.store(name="summary_schema", node=SummaryConfig)
-_store.store(name="check_schema", node=CheckConfig)
-_store.store(name="lr_find_schema", node=LRFindConfig)
-_store.store(name="bench_schema", node=BenchConfig)
 _store.store(name="checkpoint_schema", node=CheckpointConfig)
 _store.store(name="eval_schema", node=EvalConfig)
-_store.store(name="report_schema", node=ReportConfig)
 _store.store(name="resume_schema", node=ResumeConfig)

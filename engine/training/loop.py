@@ -12,7 +12,7 @@ from engine.console import duration, short
 from engine.data.loader import Loader
 from engine.data.upright import upright
 from engine.distributed import collectives
-from engine.network import Network, refuse_nan_output
+from engine.network import Predictor, refuse_nan_output
 from engine.protocols import Metric
 from engine.structures import Batch, Meta, Objects, refuse_nan, to_original
 from engine.training.precision import autocast
@@ -108,7 +108,7 @@ def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
 
 @torch.inference_mode()
 def predict_batches(
-    network: Network,
+    network: Predictor,
     loader: Loader,
     device: torch.device,
     precision: Precision,
@@ -145,7 +145,7 @@ def true_objects(loader: Loader, meta: list[Meta]) -> Objects:
 
 
 def evaluate_network(
-    network: Network, loader: Loader, metric: Metric, device: torch.device, precision: Precision
+    network: Predictor, loader: Loader, metric: Metric, device: torch.device, precision: Precision
 ) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]]]:
     """Return the metric's numbers and the mean losses over a split, and all predictions.
 

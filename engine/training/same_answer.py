@@ -7,11 +7,11 @@ from torch import Tensor
 
 from engine.console import info
 from engine.distributed import collectives
-from engine.network import Network
-from engine.structures import Output
+from engine.network import Predictor
+from engine.structures import Fixed, Output
 
 ROUNDING = 1e-5  # relative; of float32 after a whole network
-_reported: WeakSet[Network] = WeakSet()  # a network is reported once, not after every epoch
+_reported: WeakSet[Predictor] = WeakSet()  # a network is reported once, not after every epoch
 
 
 class SameAnswer:
@@ -21,10 +21,10 @@ class SameAnswer:
         self.images = 0
         self.least, self.most, self.rounding = torch.zeros(0), torch.zeros(0), ROUNDING
 
-    def add(self, output: Output) -> None:
+    def add(self, output: Output | Fixed) -> None:
         """Add the images of a batch; no value is read from the device."""
-        fields = (output.logits, output.boxes, output.objectness)
-        outputs = [x.flatten(2).amax(1) if x.ndim > 2 else x for x in fields if x is not None]
+        fields = output.numbers.values()
+        outputs = [x.flatten(2).amax(1) if x.ndim > 2 else x for x in fields]
         self.rounding = max(self.rounding, *(torch.finfo(x.dtype).eps for x in outputs))
         answers = torch.cat([x.float() for x in outputs], 1)  # [B, F]
         least, most = answers.amin(0), answers.amax(0)
@@ -32,7 +32,7 @@ class SameAnswer:
         self.most = most if not self.images else self.most.maximum(most)
         self.images += len(answers)
 
-    def report(self, network: Network) -> None:
+    def report(self, network: Predictor) -> None:
         """Print one line if no image of all processes had an answer of its own."""
         ranges = collectives.all_gather([(self.images, self.least.cpu(), self.most.cpu())])
         ranges = [found for found in ranges if found[0]]

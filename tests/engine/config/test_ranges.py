@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.builders import parts
 from engine.builders.instantiate import check, hints, part
-from engine.config import schema
+from engine.config import schema, tools
 from engine.config.check import check_values
 from engine.config.inherit import inherit
 from engine.config.ranges import Count, Length, Range, Share, check_value, fits, words
@@ -38,8 +38,8 @@ TORCH = sorted(
 )
 SCHEMAS = [
     kind
-    for kind in vars(schema).values()
-    if is_dataclass(kind) and kind.__module__ == schema.__name__
+    for kind in (vars(schema) | vars(tools)).values()
+    if is_dataclass(kind) and kind.__module__ in (schema.__name__, tools.__name__)
 ]
 # Lists of the backbone's own numbers, and what the engine passes besides.
 INJECTED = {name for given in parts.INJECTED_ARGUMENTS.values() for name in given}

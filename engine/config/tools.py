@@ -1,0 +1,107 @@
+"""What the tools `python -m engine.X` own of the configuration, as `engine.config.schema`."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from engine.config.ranges import Classes, Count, Length, Range, Seed, Share, Side, ZeroOrMore
+from engine.config.schema import CheckpointConfig, Rate, TrainConfig
+
+
+@dataclass
+class SummaryConfig(TrainConfig):
+    """`python -m engine.summary`: a network's layers and sizes, without data or weights."""
+
+    num_classes: Classes = 20  # that the head tells apart
+    format: str = "text"  # text or json
+
+
+@dataclass
+class CheckConfig(TrainConfig):
+    """`python -m engine.check`: what there is in a dataset, and what is wrong with it."""
+
+    split: str | None = None  # null: train, val and test, as far as there are such
+    samples: ZeroOrMore = 0  # images drawn before and after augmentation
+    convert: str | None = None  # coco: write the truth as COCO JSON too
+
+
+@dataclass
+class LRFindConfig(TrainConfig):
+    """`python -m engine.lr_find`: the loss while the learning rate rises."""
+
+    steps: Annotated[int, Range(1, 100_000)] = (
+        200  # of the curve, at most; a loss that diverges ends it
+    )
+    least: Rate = 1e-6  # the first learning rate
+    most: Rate = 10.0  # the last learning rate
+
+
+@dataclass
+class BenchConfig:
+    """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
+
+    part: str = "loss"  # what is timed: data, index, keys, loss or step
+    parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
+    batch: Count | None = None  # images a batch; null: what suits the part
+    models: list[str] = field(  # options of model=, of part=step and keys
+        default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
+    )
+    steps: Count = 2  # of each in turn, of part=step and keys
+    device: str = "auto"  # of part=keys: auto, cpu, cuda, cuda:1, mps
+    slots: Count = 8732  # slots an image, of part=loss; SSD300's
+    objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(
+        default_factory=lambda: [1, 5, 20, 100, 500]
+    )  # objects an image, of part=loss, a row each
+    root: list[str] = field(  # folders in VOC's layout, of part=data
+        default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
+    )
+    images: Count = 100  # of each folder, of part=data
+    side: Side = 300  # of the network's input, pixels, of part=data
+    repeats: Count = 7  # timed runs of each, in turn; the median counts
+    seed: Seed = 0  # of the random inputs
+
+
+@dataclass
+class ReportConfig:
+    """`python -m engine.report`: a page that explains results."""
+
+    run: str | None = None  # a folder that train.py or eval.py wrote
+    runs: list[str] = field(default_factory=list)  # such folders to compare with the first
+    sweep: str | None = None  # the folder of a sweep
+    truth: str | None = None  # COCO JSON to score `predictions` against
+    predictions: str | None = None  # predictions.json
+    images: str | None = None  # the folder of the images that `truth` names, to see them
+    trust: Any = False  # packages whose classes a run's config.yaml may name: [my_parts]; true: any
+    dataset: Any = MISSING
+    metric: Any = MISSING
+
+
+@dataclass
+class ParityConfig:
+    """How an exported file is compared with its checkpoint."""
+
+    images: Count = 200  # of the split, at most
+    drop: Share = 0.01  # of the metric, that precision=int8 may cost
+
+
+@dataclass
+class ExportConfig(CheckpointConfig):
+    """`python -m engine.export`: a checkpoint as one file for other programs."""
+
+    format: str = "onnx"  # onnx, openvino or pt2
+    nms: bool = True  # the file chooses among boxes; false: it gives all of them, of every slot
+    dynamic: str = "none"  # images it takes: none: one; batch: any number; size: also of any size
+    precision: str = "fp32"  # fp32, or int8 but for the last layers
+    verify: str | None = None  # an exported file to compare; none is written
+    parity: ParityConfig = field(default_factory=ParityConfig)
+
+
+_store = ConfigStore.instance()
+_store.store(name="summary_schema", node=SummaryConfig)
+_store.store(name="check_schema", node=CheckConfig)
+_store.store(name="lr_find_schema", node=LRFindConfig)
+_store.store(name="bench_schema", node=BenchConfig)
+_store.store(name="report_schema", node=ReportConfig)
+_store.store(name="export_schema", node=ExportConfig)

@@ -1,0 +1,1 @@
+"""Exports checkpoints: a file is written, compared, and published only where it holds."""

@@ -1,0 +1,1 @@
+"""Exported files in the place of checkpoints: their description, and the engines that run them."""
