@@ -5,6 +5,7 @@ import os
 import cv2
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
+
 from onelook import load
 
 app, model = FastAPI(), load(os.environ.get("MODEL", "model.onnx"))
@@ -12,6 +13,7 @@ app, model = FastAPI(), load(os.environ.get("MODEL", "model.onnx"))
 
 @app.post("/")
 async def predict(request: Request) -> dict:
+    """The objects in an image."""
     image = cv2.imdecode(np.frombuffer(await request.body(), np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise HTTPException(400, "got no image, expected the bytes of a JPEG or PNG file")

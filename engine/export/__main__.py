@@ -6,6 +6,7 @@ it is not close enough it keeps the name model.failed.onnx, and the exit code is
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from engine.cli import command
@@ -27,6 +28,11 @@ def main(cfg: Any) -> None:
         if cfg[key] not in known:
             hint = did_you_mean(str(cfg[key]), known)
             raise UserError(f"{key}={cfg[key]}: expected one of {', '.join(known)}{hint}")
+    if cfg.verify and Path(cfg.verify).suffix not in (".onnx", ".xml"):
+        raise UserError(
+            f"verify={cfg.verify}: expected a .onnx or .xml file (torch reads .pt2 by unpickling, "
+            "which can run any code)"
+        )
     if cfg.format == "pt2" and cfg.precision == "int8":
         raise UserError("precision=int8 is for format=onnx and format=openvino; pt2 has none here")
 

@@ -64,7 +64,7 @@ def other_size(cfg: DictConfig, loader: Loader, size: tuple[int, int]) -> Loader
 
 
 def open_file(path: Path) -> Session:
-    """An exported file, to be run; a .pt2 file was written by this process, so it may be read."""
+    """An exported file, to be run; a .pt2 file, which torch unpickles, was written just now."""
     if path.suffix != ".pt2":
         return session(path, CPU)
     module = torch.export.load(path).module()

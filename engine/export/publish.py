@@ -35,6 +35,7 @@ def export(cfg: DictConfig) -> bool:
         raise UserError(f"checkpoint={cfg.checkpoint}: exported already; set the one of a run")
     saved, full = from_checkpoint.load(cfg.checkpoint, cfg, CPU)
     parts.check_all(full)
+    full.trainer.limit = full.trainer.overfit = None  # were training's
     graph = Graph(from_checkpoint.trained(full, saved, cfg.checkpoint, CPU), nms=cfg.nms).eval()
     folder = run_folder.shared(cfg)
     loader = compare.images_of(full, cfg.split, cfg.parity.images)

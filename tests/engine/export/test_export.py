@@ -11,6 +11,7 @@ from command_line import SHAPES, TINY, ended, metrics, run
 from onnx import numpy_helper
 
 EXPORT = ("-m", "engine.export")
+BEST = "checkpoint=run/checkpoints/best.pt"
 QUICK = ["parity.images=5", "hydra.run.dir=out"]
 
 
@@ -20,7 +21,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     run("train.py", *TINY, *SHAPES, "model=ssd_resnet34", "trainer.epochs=8", "hydra.run.dir=run",
         "head.postprocess.score=0.1", "trainer.ema=null", cwd=folder)  # fmt: skip
-    run(*EXPORT, "checkpoint=run/checkpoints/best.pt", "dynamic=size", *QUICK, cwd=folder)
+    run(*EXPORT, BEST, "dynamic=size", *QUICK, cwd=folder)
     return folder
 
 
@@ -101,10 +102,15 @@ def test_a_file_whose_weight_was_changed_fails(exported, tmp_path):
         ("eval.py", ["trainer.precision=bf16"], "fixed since it was exported"),
         ("eval.py", ["checkpoint=out/model.pt2"], "by unpickling"),
         ("eval.py", ["checkpoint=model.onnx"], "model.onnx: No such file"),
+        ("-m engine.export", ["verify=a.pt2"], "expected a .onnx or .xml file"),
+        ("-m engine.export", ["format=onx"], "did you mean 'onnx'?"),
+        ("-m engine.export", ["verify=none.onnx", BEST], "none.onnx: cannot be opened"),
+        ("-m engine.export", [], "exported already"),
     ],
 )
 def test_what_a_file_cannot_do_is_one_line(exported, command, wrong, named):
     source = ["source=images"] if command == "predict.py" else []
-    process = ended(command, "checkpoint=out/model.onnx", *source, *wrong, cwd=exported)
+    command = command.split()
+    process = ended(*command, "checkpoint=out/model.onnx", *source, *wrong, cwd=exported)
     assert process.returncode == 2 and named in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
