@@ -96,7 +96,7 @@ def _is_rank_zero() -> bool:
     return not _under_torchrun() or os.environ["RANK"] == "0"
 
 
-def _check_torchrun(name: str) -> None:
+def check_torchrun(name: str) -> None:
     """Refuse what does not work under torchrun; silence all ranks but the first."""
     if _under_torchrun() and name != "train":
         raise UserError(f"torchrun starts {program('train')} only; run {name} in one process")
@@ -189,7 +189,7 @@ def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) 
             return 0
         if name in ("eval", "predict"):  # others are started with the line of a run
             refuse_unread(name, config_name, given)
-        _check_torchrun(name)
+        check_torchrun(name)
         warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
         after()

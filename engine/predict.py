@@ -5,8 +5,8 @@ head included, come from elsewhere.
 """
 
 from pathlib import Path
-from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from engine.builders import from_checkpoint, parts
@@ -30,15 +30,8 @@ def predict(cfg: DictConfig) -> None:
     if not cfg.get("checkpoint", "model="):
         raise UserError("set checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     device = parts.device(cfg.device)
-    if "checkpoint" in cfg:
-        saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
-        network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
-        categories = _categories(saved, cfg.checkpoint)
-        full.trainer.limit, full.trainer.overfit = cfg.trainer.get("limit"), None  # were training's
-    else:
-        full = cfg
-        network, classes = from_checkpoint.pretrained(full, device)
-        categories = predictions.named(classes, range(1, len(classes) + 1))
+    overrides = HydraConfig.get().overrides.task
+    network, full, categories = from_checkpoint.predictor(cfg, device, overrides)
     video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
     data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
     full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
@@ -67,17 +60,6 @@ def predict(cfg: DictConfig) -> None:
         info(f"left out: {entry['reason']}")
     images = f"{count} image{'s' * (count != 1)}"
     info(f"{images}, {writer.count} rows in predictions.json; both: {folder}")
-
-
-def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:
-    """The categories that a checkpoint knows, or names with ids from 1 on, with a note."""
-    classes, ids = saved["classes"], saved["categories"]
-    if ids is None:
-        info(
-            f"{path}: of an older format, which does not keep the category ids of its data set: "
-            f"predictions.json counts them from 1 to {len(classes)}; its category_name is right"
-        )
-    return predictions.named(classes, ids or range(1, len(classes) + 1))
 
 
 def _best(objects: Objects, classes: list[str], show: float) -> str:

@@ -16,11 +16,11 @@ from command_line import ROOT, SHAPES, TINY, assert_same_end, metrics, run, star
 from shares import EVALUATED, NETWORKS
 from torch.distributed import TCPStore
 
-from engine.builders import parts
+from engine.builders import compatibility, parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS, Precision
 from engine.data.sampler import Batches
-from engine.distributed import collectives, fsdp
+from engine.distributed import collectives
 from engine.errors import UserError
 
 RUN = [*TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64",
@@ -302,9 +302,9 @@ def test_settings_that_do_not_work_with_shards_are_refused(arguments, named, mon
     net = parts.network(cfg, 3, parts.backbone(cfg))
     with pytest.raises(UserError, match="expected several processes"):
         prepare(cfg, net, 1, torch.device("cpu"))
-    monkeypatch.setattr("engine.distributed.fsdp.world", lambda: 2)
+    monkeypatch.setattr("engine.builders.compatibility.world", lambda: 2)
     with pytest.raises(UserError, match=f"does not work with {named}: change one"):
-        fsdp.check_shardable(cfg, net, Precision.fp32)
+        compatibility.check_shardable(cfg, net, Precision.fp32)
 
 
 @pytest.mark.slow

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders.instantiate import part
-from engine.config.schema import CONFIGS
+from engine.config.schema import CONFIGS, Precision
+from engine.distributed.collectives import world
 from engine.errors import UserError
 from engine.protocols import (
+    ClipOptions,
     Dataset,
     HeadOptions,
     Loss,
@@ -120,6 +123,32 @@ def outputs(node: DictConfig) -> OutputFields:
     return output_fields(
         **{str(k): node[k] for k in inspect.signature(output_fields).parameters if k in node}
     )
+
+
+def check_shardable(cfg: DictConfig, network: Any, precision: Precision) -> None:
+    """Refuse settings that do not work with sharded weights, or are not tested with them.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    if world() == 1:
+        raise UserError("trainer.shard=true: expected several processes (torchrun), got one; set "
+                        "trainer.shard=false")  # fmt: skip
+    trainer = cfg.trainer
+    clip, optimizer = (hydra.utils.get_class(cfg[k]["_target_"]) for k in ("clip", "optimizer"))
+    refused = {
+        "trainer.compile": trainer.compile,
+        "trainer.sync_bn": trainer.sync_bn,
+        "trainer.histograms": trainer.histograms,
+        "trainer.l1": trainer.l1,
+        "trainer.l2": trainer.l2,
+        "trainer.precision=fp16": precision is Precision.fp16,
+        "a clip by value": not ClipOptions.in_shards.of(clip),
+        "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
+        "a head that predicts boxes": "boxes" in network.head.outputs,
+    }
+    if wrong := [key for key, is_set in refused.items() if is_set]:
+        raise UserError(f"trainer.shard=true does not work with {', '.join(wrong)}: change one")
 
 
 def _fit(head: DictConfig, criterion: Loss) -> bool:

@@ -1,10 +1,10 @@
 """Builds trained networks: from a checkpoint, or with weights from elsewhere."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -12,8 +12,10 @@ from engine.builders import parts
 from engine.builders.instantiate import check
 from engine.builders.trust import fetch_nothing, refuse_foreign, refuse_interpolations
 from engine.config.inherit import inherit
+from engine.console import info
 from engine.errors import UserError
-from engine.network import Network
+from engine.network import Network, Predictor
+from engine.output import predictions
 from engine.protocols import BackboneOptions
 from engine.runtime import exported
 from engine.runtime.exported import ExportedNetwork
@@ -22,6 +24,66 @@ from engine.weights.pretrained import num_outputs
 
 CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None,
         "interpolation": None}  # fmt: skip
+
+
+class Trained(NamedTuple):
+    """What predicts."""
+
+    network: Predictor
+    cfg: DictConfig  # the whole configuration
+    categories: list[predictions.Category]  # of each label
+
+
+def predictor(
+    cfg: DictConfig, device: torch.device, overrides: Iterable[str], score: float | None = None
+) -> Trained:
+    """The network of a checkpoint or exported file, or one with weights from elsewhere.
+
+    Args:
+        cfg: of predict.py.
+        device: where it predicts.
+        overrides: the command line that `cfg` was composed for.
+        score: the head's threshold becomes this one where it is higher.
+
+    Raises:
+        UserError: as `load`, `network` and `pretrained`; an exported file has a higher threshold.
+    """
+    if "checkpoint" not in cfg:
+        _lower_threshold(cfg, score)
+        net, classes = pretrained(cfg, device, overrides)
+        return Trained(net, cfg, predictions.named(classes, range(1, len(classes) + 1)))
+    path = cfg.checkpoint
+    saved, full = load(path, cfg, device)
+    key, before = _lower_threshold(full, score)
+    if key and "exported" in saved:
+        raise UserError(
+            f"score={score:g}: {path} leaves out what scores {before:g} or less, which was fixed "
+            f"when it was exported; export it anew: python -m engine.export checkpoint=... "
+            f"{key}={score:g}"
+        )
+    full.trainer.limit, full.trainer.overfit = cfg.trainer.get("limit"), None  # were training's
+    return Trained(network(full, saved, path, device), full, _categories(saved, path))
+
+
+def _lower_threshold(cfg: DictConfig, score: float | None) -> tuple[str, float]:
+    """Set the head's threshold to a lower one; its key and what it was, or "" where it stays."""
+    for key in ("head.postprocess.score", "head.score"):
+        before = OmegaConf.select(cfg, key)
+        if score is not None and before is not None and before > score:
+            OmegaConf.update(cfg, key, score)
+            return key, before
+    return "", 0.0
+
+
+def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:
+    """The categories that a checkpoint knows, or names with ids from 1 on, with a note."""
+    classes, ids = saved["classes"], saved["categories"]
+    if ids is None:
+        info(
+            f"{path}: of an older format, which does not keep the category ids of its data set: "
+            f"predictions.json counts them from 1 to {len(classes)}; its category_name is right"
+        )
+    return predictions.named(classes, ids or range(1, len(classes) + 1))
 
 
 def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, Any], DictConfig]:
@@ -109,17 +171,24 @@ def trained(cfg: DictConfig, saved: dict[str, Any], path: str, device: torch.dev
     return net
 
 
-def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str]]:
+def pretrained(
+    cfg: DictConfig, device: torch.device, overrides: Iterable[str] = ()
+) -> tuple[Network, list[str]]:
     """A network whose weights, head included, come from `backbone.weights`, and its class names.
 
     How images were prepared for these weights replaces what the configuration has.
+
+    Args:
+        cfg: of predict.py with `model=`.
+        device: where it predicts.
+        overrides: the command line that `cfg` was composed for.
 
     Raises:
         UserError: no weights are set, or the head is not filled by them.
     """
     for name in ("backbone", "head", "loss"):
         check(cfg[name], name, parts.INJECTED_ARGUMENTS[name])
-    asked = _asked()
+    asked = {override.lstrip("+~").partition("=")[0] for override in overrides}
     if augment := sorted(key for key in asked if key.split(".")[0] == "augment"):
         raise UserError(
             f"{augment[0]}: predict.py prepares images as the weights want it; image_size= and "
@@ -137,14 +206,6 @@ def pretrained(cfg: DictConfig, device: torch.device) -> tuple[Network, list[str
     outputs = num_outputs(loaded.unused_tensors) or 1
     classes = loaded.classes or [f"class {i}" for i in range(outputs)]
     return parts.network(cfg, len(classes), made, complete=True).to(device), classes
-
-
-def _asked() -> set[str]:
-    """The keys that the command line set."""
-    if not HydraConfig.initialized():  # composed by other code, without a command line
-        return set()
-    overrides = HydraConfig.get().overrides.task
-    return {override.lstrip("+~").partition("=")[0] for override in overrides}
 
 
 def check_classes(trained: list[str], data: list[str], path: str) -> None:

@@ -6,6 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from engine.builders.compatibility import check_shardable
 from engine.builders.instantiate import part
 from engine.config.schema import Precision
 from engine.console import info
@@ -103,7 +104,7 @@ def _placed(
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:
-        fsdp.check_shardable(cfg, network, precision)
+        check_shardable(cfg, network, precision)
         for net in (network,) if ema is None else (network, ema.module):
             fsdp.shard(net, device)
     return network, ema

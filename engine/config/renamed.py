@@ -4,15 +4,15 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
-from engine.config.schema import CONFIGS
+from engine.config.folder import CONFIGS
 
 
 @cache
 def table() -> dict[str, Any]:
     """The file as plain values."""
-    return OmegaConf.to_container(OmegaConf.load(CONFIGS / "renamed.yaml"))  # type: ignore[return-value]
+    return yaml.safe_load((CONFIGS / "renamed.yaml").read_text(encoding="utf-8"))
 
 
 def new_key(key: str, known: Collection[str], command: str = "") -> str | None:

@@ -5,12 +5,13 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from engine.config.folder import CONFIGS as CONFIGS
+from engine.config.folder import INSTALLED as INSTALLED
 from engine.config.ranges import (
     Count,
     InnerShare,
@@ -28,9 +29,6 @@ MAX_WORKERS = 64  # each is a process of a few hundred megabytes; one GPU needs 
 Three = Length(3, 3)  # a number a channel
 Rate = Annotated[float, Range(0, 1000, "(]")]
 Deviation = Annotated[float, Range(0.0001, 1000)]
-ENGINE = Path(__file__).resolve().parents[1]
-INSTALLED = (ENGINE / "configs").is_dir()  # by a wheel, which has configs/ there; else a checkout
-CONFIGS = (ENGINE if INSTALLED else ENGINE.parent) / "configs"
 
 
 class Precision(Enum):

@@ -12,48 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import hydra.utils
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from engine.config.schema import Precision
 from engine.distributed.collectives import rank, world
-from engine.errors import UserError
 from engine.network import groups
-from engine.protocols import ClipOptions
 
 # Torch warns that gradients are wrong if the output is changed in place; no loss does that.
 VIEW_WARNING = "FSDP2-wrapped module .* returned a view"
-
-
-def check_shardable(cfg: DictConfig, network: Any, precision: Precision) -> None:
-    """Refuse settings that do not work with sharded weights, or are not tested with them.
-
-    Raises:
-        UserError: naming the keys.
-    """
-    if world() == 1:
-        raise UserError("trainer.shard=true: expected several processes (torchrun), got one; set "
-                        "trainer.shard=false")  # fmt: skip
-    trainer = cfg.trainer
-    clip, optimizer = (hydra.utils.get_class(cfg[k]["_target_"]) for k in ("clip", "optimizer"))
-    refused = {
-        "trainer.compile": trainer.compile,
-        "trainer.sync_bn": trainer.sync_bn,
-        "trainer.histograms": trainer.histograms,
-        "trainer.l1": trainer.l1,
-        "trainer.l2": trainer.l2,
-        "trainer.precision=fp16": precision is Precision.fp16,
-        "a clip by value": not ClipOptions.in_shards.of(clip),
-        "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
-        "a head that predicts boxes": "boxes" in network.head.outputs,
-    }
-    if wrong := [key for key, is_set in refused.items() if is_set]:
-        raise UserError(f"trainer.shard=true does not work with {', '.join(wrong)}: change one")
 
 
 def shard(network: Any, device: torch.device) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from engine.config.schema import Precision
 from engine.console import duration, short
+from engine.data.given import Given
 from engine.data.loader import Loader
 from engine.data.upright import upright
 from engine.distributed import collectives
@@ -109,10 +110,11 @@ def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
 @torch.inference_mode()
 def predict_batches(
     network: Predictor,
-    loader: Loader,
+    loader: Loader | Given,
     device: torch.device,
     precision: Precision,
     answers: SameAnswer | None = None,
+    losses: bool = True,
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     """Run the network on every batch of a loader, in evaluation mode.
 
@@ -120,7 +122,8 @@ def predict_batches(
     same to the last bit in whichever batch it is. `answers` gets every output.
 
     Yields:
-        the predicted objects in pixels of the original images, on the CPU; the batch; the losses.
+        the predicted objects in pixels of the original images, on the CPU; the batch; the losses,
+        none without `losses`.
     """
     network.eval()
     for batch in loader:
@@ -135,7 +138,7 @@ def predict_batches(
         predicted = network.decode(output).to("cpu")
         refuse_nan(predicted, batch.meta)
         predicted = to_original(predicted, batch.meta)
-        yield predicted, batch, network.losses(output, batch.objects)
+        yield predicted, batch, network.losses(output, batch.objects) if losses else {}
 
 
 def true_objects(loader: Loader, meta: list[Meta]) -> Objects:

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C: noted while a step runs, obeyed between two steps."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -20,7 +21,9 @@ class Signals:
         self.interruptible = False  # whether a signal raises at once
 
     def __enter__(self) -> Self:
-        self.handlers = {number: signal.signal(number, self._note) for number in CAUGHT}
+        is_main = threading.current_thread() is threading.main_thread()  # no other gets signals
+        caught = CAUGHT if is_main else ()
+        self.handlers = {number: signal.signal(number, self._note) for number in caught}
         return self
 
     def __exit__(self, *_: Any) -> None:
