@@ -113,6 +113,7 @@ def predict_batches(
     device: torch.device,
     precision: Precision,
     answers: SameAnswer | None = None,
+    losses: bool = True,
 ) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     """Run the network on every batch of a loader, in evaluation mode.
 
@@ -120,7 +121,8 @@ def predict_batches(
     same to the last bit in whichever batch it is. `answers` gets every output.
 
     Yields:
-        the predicted objects in pixels of the original images, on the CPU; the batch; the losses.
+        the predicted objects in pixels of the original images, on the CPU; the batch; the losses,
+        none without `losses`.
     """
     network.eval()
     for batch in loader:
@@ -135,7 +137,7 @@ def predict_batches(
         predicted = network.decode(output).to("cpu")
         refuse_nan(predicted, batch.meta)
         predicted = to_original(predicted, batch.meta)
-        yield predicted, batch, network.losses(output, batch.objects)
+        yield predicted, batch, network.losses(output, batch.objects) if losses else {}
 
 
 def true_objects(loader: Loader, meta: list[Meta]) -> Objects:
