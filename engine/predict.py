@@ -1,18 +1,27 @@
-"""The command `predict.py`: what a network finds in files, folders, globs and videos.
+"""The command `predict.py`: what a network finds in images, videos, cameras and streams.
 
 The network is that of a checkpoint, or with `model=... backbone.weights=...` one whose weights,
 head included, come from elsewhere.
 """
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from engine.builders import from_checkpoint, parts
 from engine.config.image_size import size_of
 from engine.console import info
-from engine.data.files import VIDEO_SUFFIXES, Files, Video
+from engine.data.ahead import Kept
+from engine.data.files import Files
+from engine.data.frames import ENDLESS, Stream
+from engine.data.loader import Loader
+from engine.data.source import open_source
 from engine.errors import UserError
 from engine.output import draw, predictions, run_folder
 from engine.protocols import HeadOptions
@@ -21,52 +30,105 @@ from engine.training.loop import predict_batches
 from engine.training.precision import resolve
 
 LINE = 5  # objects an image that the console names
+LONG = 100  # images from which a terminal gets a bar
+BAR = "{desc} {percentage:.0f}%, {n_fmt} of {total_fmt}, {remaining} left {bar}"
+WITHOUT_END = "{desc} {n_fmt} frames, {rate_fmt}"
 
 
 def predict(cfg: DictConfig) -> None:
-    """Write annotated images and predictions.json; one batch at a time is in memory."""
+    """Write annotated images and predictions.json; few images at a time are in memory."""
     if not cfg.source:
-        raise UserError("set source=FILE, FOLDER, GLOB or VIDEO")
+        raise UserError("set source=FILE, FOLDER, GLOB, VIDEO, a stream's address or a camera, 0")
     if not cfg.get("checkpoint", "model="):
         raise UserError("set checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     device = parts.device(cfg.device)
+    network, full, categories = _network(cfg, device)
+    data = open_source(source=cfg.source, on_error=cfg.on_error, frames=cfg.frames)
+    frames = not isinstance(data, Files)
+    full.loader.workers = min(full.loader.workers, 1) if frames else full.loader.workers
+    kept = Kept(most=None) if frames else Kept()
+    loader = parts.loader(full, data, device, kept=kept)
+    folder = run_folder.shared(cfg)
+    album = draw.Album(folder / "images", None if isinstance(data, Files) else data.rate)
+    writer = predictions.Writer(folder / "predictions.json", categories, frames)
+    classes, count = [category.name for category in categories], 0
+    has_boxes = "boxes" in network.head.outputs
+    with album, writer, _stopping(data), _bar(loader) as bar:
+        for objects, batch, _ in predict_batches(
+            network, loader, device, resolve(full.trainer.precision, device), losses=False
+        ):
+            writer.add(objects, batch.meta)
+            count += len(batch.meta)
+            each = objects.split(len(batch.meta))
+            for i, (meta, found) in enumerate(zip(batch.meta, each, strict=True)):
+                image, caption = kept.take(meta.index), ""
+                image = data.image(meta.index) if image is None else image
+                if (attention := HeadOptions.attention.of(network.head)) is not None:
+                    weights = attention[i].float().cpu().numpy()
+                    image = draw.heat(image, weights, meta.matrix, size_of(full))
+                    caption = f"attention: red is {draw.red_at(weights):.1f} x the mean"
+                album.add(draw.annotate(image, found, classes, cfg.show, caption=caption), meta)
+                with bar.external_write_mode():
+                    info(f"{meta.path}: {_best(found, classes, cfg.show if has_boxes else 0)}")
+            bar.update(len(batch.meta))
+    _report(data, count, writer.count, folder)
+
+
+def _network(
+    cfg: DictConfig, device: torch.device
+) -> tuple[Any, DictConfig, list[predictions.Category]]:
+    """The network, its whole configuration, and the categories of its labels."""
     if "checkpoint" in cfg:
         saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
         categories = _categories(saved, cfg.checkpoint)
         full.trainer.limit, full.trainer.overfit = cfg.trainer.get("limit"), None  # were training's
-    else:
-        full = cfg
-        network, classes = from_checkpoint.pretrained(full, device)
-        categories = predictions.named(classes, range(1, len(classes) + 1))
-    video = Path(cfg.source).suffix.lower() in VIDEO_SUFFIXES
-    data = Video(source=cfg.source) if video else Files(source=cfg.source, on_error=cfg.on_error)
-    full.loader.workers = 0 if video else full.loader.workers  # frames are read in order
-    loader = parts.loader(full, data, device)
-    folder = run_folder.shared(cfg)
-    album = draw.Album(folder / "images", data.rate if isinstance(data, Video) else None)
-    writer = predictions.Writer(folder / "predictions.json", categories)
-    classes, count = [category.name for category in categories], 0
-    with album, writer:
-        for objects, batch, _ in predict_batches(
-            network, loader, device, resolve(full.trainer.precision, device)
-        ):
-            writer.add(objects, batch.meta)
-            count += len(batch.meta)
-            for i, meta in enumerate(batch.meta):
-                found, image, caption = objects.of(i), data.image(meta.index), ""
-                if (attention := HeadOptions.attention.of(network.head)) is not None:
-                    weights = attention[i].float().cpu().numpy()
-                    image = draw.heat(image, weights, meta.matrix, size_of(full))
-                    caption = f"attention: red is {draw.red_at(weights):.1f} x the mean"
-                drawn = draw.annotate(image, found, classes, cfg.show, caption=caption)
-                album.add(drawn, meta)
-                has_boxes = "boxes" in network.head.outputs
-                info(f"{meta.path}: {_best(found, classes, cfg.show if has_boxes else 0)}")
+        return network, full, categories
+    network, classes = from_checkpoint.pretrained(cfg, device)
+    return network, cfg, predictions.named(classes, range(1, len(classes) + 1))
+
+
+def _bar(loader: Loader) -> tqdm:
+    """A bar of images, for long sources on a terminal."""
+    count = loader.images
+    return tqdm(desc="predicting", total=None if count == ENDLESS else count, leave=False,
+                disable=None if count >= LONG else True, dynamic_ncols=True,
+                bar_format=WITHOUT_END if count == ENDLESS else BAR)  # fmt: skip
+
+
+@contextmanager
+def _stopping(data: Any) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a stream; a second one ends the command."""
+    if not isinstance(data, Stream):
+        yield
+        return
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(*_: Any) -> None:
+        restore()
+        data.stop()
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _report(data: Any, count: int, rows: int, folder: Path) -> None:
+    """Say what there is, and raise what ended a stream."""
     for entry in data.report:
-        info(f"left out: {entry['reason']}")
+        info(f"left out: {entry['reason']}" if isinstance(data, Files) else entry["reason"])
     images = f"{count} image{'s' * (count != 1)}"
-    info(f"{images}, {writer.count} rows in predictions.json; both: {folder}")
+    info(f"{images}, {rows} rows in predictions.json; both: {folder}")
+    if isinstance(data, Stream) and data.lost:
+        raise UserError(f"{data.path}: {data.lost}; what was found until then is written")
 
 
 def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:

@@ -98,7 +98,7 @@ def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     early = reduce if head.kind == "jpeg" and fits else 1
     image = _stored_pixels(path, data, head, early)
     if head.alpha:
-        image = _on_white(image, multiplied=head.kind == "tiff" and head.bits == 8)
+        image = on_white(image, multiplied=head.kind == "tiff" and head.bits == 8)
     elif cv2.IMREAD_COLOR == COLOUR:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     if head.kind != "tiff":  # OpenCV turns a TIFF even when asked not to
@@ -164,7 +164,7 @@ def _header(path: str, data: header.Bytes) -> Header:
     return head
 
 
-def _on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
+def on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
     """[H, W, 3] uint8 RGB on white, from the decoded image of a file with an alpha channel.
 
     `multiplied`: its colours are multiplied by alpha already, as libtiff's are at 8 bits.
