@@ -7,9 +7,9 @@ head included, come from elsewhere.
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -17,13 +17,13 @@ from tqdm import tqdm
 from engine.builders import from_checkpoint, parts
 from engine.config.image_size import size_of
 from engine.console import info
-from engine.data.ahead import Kept
 from engine.data.files import Files
 from engine.data.frames import ENDLESS, Stream
-from engine.data.loader import Loader
+from engine.data.loader import Loader, configure_worker_threads
 from engine.data.source import open_source
 from engine.errors import UserError
-from engine.output import draw, predictions, run_folder
+from engine.output import predictions, results, run_folder
+from engine.output.results import Results
 from engine.protocols import HeadOptions
 from engine.structures import Objects
 from engine.training.loop import predict_batches
@@ -36,42 +36,45 @@ WITHOUT_END = "{desc} {n_fmt} frames, {rate_fmt}"
 
 
 def predict(cfg: DictConfig) -> None:
-    """Write annotated images and predictions.json; few images at a time are in memory."""
+    """Write what `save` asks of each image; few images at a time are in memory."""
     if not cfg.source:
         raise UserError("set source=FILE, FOLDER, GLOB, VIDEO, a stream's address or a camera, 0")
+    results.check_save(cfg.save)
     if not cfg.get("checkpoint", "model="):
         raise UserError("set checkpoint=PATH, or model=resnet50 backbone.weights=DEFAULT")
     device = parts.device(cfg.device)
     network, full, categories = _network(cfg, device)
+    has_boxes = "boxes" in network.head.outputs
+    results.check_boxes(cfg.save, has_boxes)
     data = open_source(source=cfg.source, on_error=cfg.on_error, frames=cfg.frames)
     frames = not isinstance(data, Files)
     full.loader.workers = min(full.loader.workers, 1) if frames else full.loader.workers
-    kept = Kept(most=None) if frames else Kept()
+    kept = results.kept_images(save=cfg.save, frames=frames)
+    configure_worker_threads()
     loader = parts.loader(full, data, device, kept=kept)
     folder = run_folder.shared(cfg)
-    album = draw.Album(folder / "images", None if isinstance(data, Files) else data.rate)
-    writer = predictions.Writer(folder / "predictions.json", categories, frames)
-    classes, count = [category.name for category in categories], 0
-    has_boxes = "boxes" in network.head.outputs
-    with album, writer, _stopping(data), _bar(loader) as bar:
+
+    def image(index: int) -> np.ndarray:
+        found = kept.take(index)
+        return data.image(index) if found is None else found
+
+    writer = Results(
+        folder=folder, save=list(cfg.save), categories=categories, has_boxes=has_boxes, data=data,
+        image=image, show=cfg.show, size=size_of(full), threads=full.loader.workers,
+    )  # fmt: skip
+    with writer, _stopping(data), _bar(loader) as bar:
         for objects, batch, _ in predict_batches(
             network, loader, device, resolve(full.trainer.precision, device), losses=False
         ):
-            writer.add(objects, batch.meta)
-            count += len(batch.meta)
-            each = objects.split(len(batch.meta))
-            for i, (meta, found) in enumerate(zip(batch.meta, each, strict=True)):
-                image, caption = kept.take(meta.index), ""
-                image = data.image(meta.index) if image is None else image
-                if (attention := HeadOptions.attention.of(network.head)) is not None:
-                    weights = attention[i].float().cpu().numpy()
-                    image = draw.heat(image, weights, meta.matrix, size_of(full))
-                    caption = f"attention: red is {draw.red_at(weights):.1f} x the mean"
-                album.add(draw.annotate(image, found, classes, cfg.show, caption=caption), meta)
-                with bar.external_write_mode():
-                    info(f"{meta.path}: {_best(found, classes, cfg.show if has_boxes else 0)}")
-            bar.update(len(batch.meta))
-    _report(data, count, writer.count, folder)
+            attention = HeadOptions.attention.of(network.head)
+            found = writer.add(objects, batch.meta, attention)
+            show = cfg.show if has_boxes else 0
+            has = "predictions.json has" if writer.json else "there are"
+            best = (_best(each, writer.classes, show, has) for each in found)
+            with bar.external_write_mode():
+                info(*(f"{m.path}: {text}" for m, text in zip(batch.meta, best, strict=True)))
+            bar.update(len(found))
+    _report(data, writer)
 
 
 def _network(
@@ -121,12 +124,13 @@ def _stopping(data: Any) -> Iterator[None]:
         restore()
 
 
-def _report(data: Any, count: int, rows: int, folder: Path) -> None:
+def _report(data: Any, writer: Results) -> None:
     """Say what there is, and raise what ended a stream."""
     for entry in data.report:
         info(f"left out: {entry['reason']}" if isinstance(data, Files) else entry["reason"])
-    images = f"{count} image{'s' * (count != 1)}"
-    info(f"{images}, {rows} rows in predictions.json; both: {folder}")
+    images = f"{writer.images} image{'s' * (writer.images != 1)}"
+    rows = f"{writer.rows} rows in predictions.json; both" if writer.json else f"{writer.rows} rows"
+    info(f"{images}, {rows}: {writer.folder}")
     if isinstance(data, Stream) and data.lost:
         raise UserError(f"{data.path}: {data.lost}; what was found until then is written")
 
@@ -142,12 +146,12 @@ def _categories(saved: dict[str, Any], path: str) -> list[predictions.Category]:
     return predictions.named(classes, ids or range(1, len(classes) + 1))
 
 
-def _best(objects: Objects, classes: list[str], show: float) -> str:
+def _best(objects: Objects, classes: list[str], show: float, has: str) -> str:
     """The first objects that score `show`, by class and score, for the console."""
     total = len(objects)
     objects = objects.select(objects.scores >= show)
     if not len(objects):
-        below = f"nothing scores show={show:g} or more; predictions.json has {total} below it"
+        below = f"nothing scores show={show:g} or more; {has} {total} below it"
         return below if total else "nothing found"
     pairs = zip(objects.labels[:LINE].tolist(), objects.scores[:LINE].tolist(), strict=True)
     return ", ".join(f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in pairs)

@@ -103,12 +103,18 @@ def test_predict_reads_and_writes_video(trained, tmp_path):
         film.write(Shapes(split="train", size=96).image(i)[:64])
     film.release()
     run("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", f"source={path}", "show=0.1",
-        f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
+        "save=[images,json,csv,yolo,crops]", f"hydra.run.dir={tmp_path}/out",
+        cwd=tmp_path)  # fmt: skip
     annotated = cv2.VideoCapture(str(tmp_path / "out/images/film.mp4"))
     assert int(annotated.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
     rows = json.loads((tmp_path / "out/predictions.json").read_text())
     assert {row["frame"] for row in rows} <= set(range(6)) and rows
     assert all(row["image_id"] == f"film_{row['frame']:06d}" for row in rows)
+    lines = table(tmp_path / "out/predictions.csv")
+    assert [int(x["frame"]) for x in lines if x["class"]] == [row["frame"] for row in rows]
+    assert len(list((tmp_path / "out/labels").glob("film_00000?.txt"))) == 6
+    shown = [row for row in rows if row["score"] >= 0.1]
+    assert len(list((tmp_path / "out/crops").rglob("film_*.jpg"))) == len(shown)
     process = start("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", "show=40",
                     f"source={path}", cwd=tmp_path)  # fmt: skip
     assert "show=40.0: expected a number from 0 to 1\n" in process.communicate()[1]

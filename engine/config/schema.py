@@ -130,6 +130,9 @@ class SourceConfig:
     """What `predict.py` reads and writes; `eval.py` knows some of it."""
 
     source: str | None = None  # file, folder, glob, video, rtsp:// or http://, a camera: 0
+    save: list[str] = field(  # images, json, csv, yolo, or crops of what scores show
+        default_factory=lambda: ["images", "json"]
+    )
     show: Share = 0.4  # draw objects of at least this score
     frames: Count | None = None  # of a video, animation, camera or stream, at most
 
