@@ -78,6 +78,15 @@ class Objects:
         objects = self.select(self.batch_index == image)
         return replace(objects, batch_index=torch.zeros_like(objects.batch_index))
 
+    def split(self, images: int) -> list[Self]:
+        """Return the objects of each of the batch's images, as `of` does of one."""
+        if len(self) and (self.batch_index.diff() < 0).any():
+            self = self.select(self.batch_index.argsort(stable=True))  # noqa: PLW0642
+        counts = self.batch_index.bincount(minlength=images).tolist()
+        columns = [getattr(self, f.name).split(counts) for f in fields(self)]
+        parts = (type(self)(*column) for column in zip(*columns, strict=True))
+        return [replace(x, batch_index=torch.zeros_like(x.batch_index)) for x in parts]
+
     @classmethod
     def empty(cls) -> Self:
         """Return a batch without objects."""

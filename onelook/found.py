@@ -1,5 +1,6 @@
 """What a network finds in one image."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
@@ -11,7 +12,7 @@ import numpy as np
 from engine.console import printable
 from engine.data.image import write_rgb
 from engine.output.draw import annotate
-from engine.output.predictions import Category, rows
+from engine.output.predictions import Category, lines
 from engine.structures import Meta, Objects
 
 NAMED = 5  # classes that `repr` counts
@@ -51,9 +52,10 @@ class Found:
         categories: Sequence[Category],
         has_boxes: bool,
         image: Callable[[], np.ndarray],
+        frames: bool = False,
     ) -> None:
         self._objects, self._meta, self._categories = objects, meta, categories
-        self._image = image
+        self._image, self._frames = image, frames
         self.id, self.size = meta.id, (int(meta.size[0]), int(meta.size[1]))
         self.path = meta.path or None
         self.boxes = objects.boxes.numpy() if has_boxes else None
@@ -110,4 +112,5 @@ class Found:
 
     def to_coco(self) -> list[dict[str, Any]]:
         """Return the rows that predict.py writes of this image to predictions.json."""
-        return rows(self._objects, [self._meta], self._categories)
+        rows = lines(self._objects, [self._meta], self._categories, self._frames)
+        return [json.loads(row) for row in rows]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from engine.data.files import VIDEO_SUFFIXES, Files, Video
+from engine.data.files import Files
 from engine.data.given import Pixels
+from engine.data.source import has_frames, open_source
 from engine.errors import UserError
 
 EXPECTED = "expected a path, a PIL image or an array [height, width, 3] of uint8, RGB"
@@ -26,8 +27,7 @@ def is_image(x: Any) -> bool:
     """Return whether it is one image: in memory, or a file that is neither video nor folder."""
     if not is_path(x):
         return isinstance(x, Image.Image | np.ndarray)
-    path = Path(fspath(x))
-    return path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES
+    return Path(fspath(x)).is_file() and not has_frames(fspath(x))
 
 
 def datasets(images: Iterable[Any]) -> Iterator[Files | Pixels]:
@@ -86,7 +86,7 @@ def _of_pil(image: Image.Image) -> np.ndarray:
 
 
 class Frames:
-    """The frames of a video, read anew by whoever asks for one; in order is fastest."""
+    """The frames of a video or animation, read anew by who asks for one; in order is fastest."""
 
     def __init__(self, source: str) -> None:
         self.source, self.video, self.lock = source, None, Lock()
@@ -94,5 +94,5 @@ class Frames:
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
         with self.lock:
-            self.video = self.video or Video(source=self.source)
+            self.video = self.video or open_source(source=self.source)
             return self.video.image(index)

@@ -19,9 +19,9 @@ from engine.config import keys
 from engine.config.image_size import size_of
 from engine.config.ranges import PartialShare, check_value
 from engine.console import info
-from engine.data.files import VIDEO_SUFFIXES, Files, Video
 from engine.data.given import Given
 from engine.data.loader import Loader
+from engine.data.source import has_frames, is_stream, open_source
 from engine.errors import UserError
 from engine.structures import Meta, Objects
 from engine.training.loop import predict_batches
@@ -168,20 +168,26 @@ class Model:
         return self._predict(given, lambda meta: partial(waiting.popleft().image, 0))
 
     def _source(self, source: str) -> Iterator[Found]:
-        """The results of a folder, a glob or a video, opened here."""
-        if Path(source).suffix.lower() in VIDEO_SUFFIXES:
-            cfg: Any = OmegaConf.merge(
-                self._cfg, {"loader": {"workers": 0}}
-            )  # frames come in order
-            data, frames = Video(source=source), Frames(source)
-            loader = parts.loader(cfg, data, self.device)
-            return self._predict(loader, lambda meta: partial(frames.image, meta.index))
-        files = Files(source=source, on_error=self._on_error)
-        loader = parts.loader(self._cfg, files, self.device)
-        return self._predict(loader, lambda meta: partial(files.image, meta.index))
+        """The results of a folder, a glob, a video or an animation, opened here."""
+        if is_stream(source):
+            raise UserError(
+                f"{source}: give an iterator of the frames, as cv2.VideoCapture reads them"
+            )
+        data = open_source(source=source, on_error=self._on_error)
+        cfg: Any = self._cfg
+        if has_frames(source):
+            cfg = OmegaConf.merge(cfg, {"loader": {"workers": 0}})  # they come in order
+        images = Frames(source) if has_frames(source) else data
+        loader = parts.loader(cfg, data, self.device)
+        return self._predict(
+            loader, lambda meta: partial(images.image, meta.index), has_frames(source)
+        )
 
     def _predict(
-        self, loader: Loader | Given, image_of: Callable[[Meta], Callable[[], np.ndarray]]
+        self,
+        loader: Loader | Given,
+        image_of: Callable[[Meta], Callable[[], np.ndarray]],
+        frames: bool = False,
     ) -> Iterator[Found]:
         """The results of batches; `image_of` is called for each image in order."""
         predicted = predict_batches(
@@ -195,6 +201,7 @@ class Model:
                     categories=self._categories,
                     has_boxes=self._has_boxes,
                     image=image_of(meta),
+                    frames=frames,
                 )
         for entry in loader.dataset.report if isinstance(loader, Loader) else ():
             info(f"left out: {entry['reason']}")

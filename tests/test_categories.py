@@ -73,7 +73,7 @@ def test_a_perfect_detector_scores_one(trained, tmp_path):
             torch.tensor([labels[row["category_id"]] for row in mine]),
         )
         meta = predictions.Meta(0, image["id"], image["file_name"], (48, 64), torch.eye(3).numpy())
-        rows += predictions.rows(found, [meta], categories)
+        rows += map(json.loads, predictions.lines(found, [meta], categories))
     assert pycocotools_stats(*mended(truth, rows))[0] == pytest.approx(1)
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     gt = trained / "data/annotations/instances_val2017.json"

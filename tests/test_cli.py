@@ -5,9 +5,15 @@ Each command runs once by a Python of its own, as users start it; the others are
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -97,12 +103,63 @@ def test_predict_reads_and_writes_video(trained, tmp_path):
         film.write(Shapes(split="train", size=96).image(i)[:64])
     film.release()
     run("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", f"source={path}", "show=0.1",
-        f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
+        "save=[images,json,csv,yolo,crops]", f"hydra.run.dir={tmp_path}/out",
+        cwd=tmp_path)  # fmt: skip
     annotated = cv2.VideoCapture(str(tmp_path / "out/images/film.mp4"))
     assert int(annotated.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
+    rows = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert {row["frame"] for row in rows} <= set(range(6)) and rows
+    assert all(row["image_id"] == f"film_{row['frame']:06d}" for row in rows)
+    lines = table(tmp_path / "out/predictions.csv")
+    assert [int(x["frame"]) for x in lines if x["class"]] == [row["frame"] for row in rows]
+    assert len(list((tmp_path / "out/labels").glob("film_00000?.txt"))) == 6
+    shown = [row for row in rows if row["score"] >= 0.1]
+    assert len(list((tmp_path / "out/crops").rglob("film_*.jpg"))) == len(shown)
     process = start("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}", "show=40",
                     f"source={path}", cwd=tmp_path)  # fmt: skip
     assert "show=40.0: expected a number from 0 to 1\n" in process.communicate()[1]
+
+
+class Webcam(BaseHTTPRequestHandler):
+    """Images without end, at most a thousand a second."""
+
+    def log_message(self, *_):
+        """No line."""
+
+    def do_GET(self):  # noqa: N802
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        data = cv2.imencode(".jpg", Shapes(split="train", size=96).image(0))[1].tobytes()
+        head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        with suppress(OSError):  # the reader goes away
+            while True:
+                self.wfile.write(head.encode() + data + b"\r\n")
+                time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_that_is_interrupted_leaves_whole_files(trained, tmp_path, number):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webcam) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        process = start("predict.py", f"checkpoint={trained / 'checkpoints/last.pt'}",
+                        f"source=http://me:word@127.0.0.1:{server.server_port}/cam.mjpg",
+                        f"hydra.run.dir={tmp_path}/out", cwd=tmp_path)  # fmt: skip
+        log = tmp_path / "out/predict.log"
+        while not log.exists() or "cam.mjpg: " not in log.read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        server.shutdown()
+    assert process.returncode == 0, err
+    count = int(re.findall(r"cam\.mjpg: stopped after (\d+) frames\n", out)[0])
+    assert f"{count} images, " in out and "word" not in out
+    film = cv2.VideoCapture(str(tmp_path / "out/images/cam.mp4"))
+    assert int(film.get(cv2.CAP_PROP_FRAME_COUNT)) == count
+    rows = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert {row["frame"] for row in rows} <= set(range(count))
 
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):

@@ -25,7 +25,8 @@ from detect.datasets.csv import CSV
 from detect.datasets.voc import VOC
 from detect.datasets.yolo import YOLO
 from engine.check.statistics import suspicious_class_names
-from engine.data.files import Files, Video
+from engine.data.files import Files
+from engine.data.frames import Video
 from engine.data.image import image_size_of, read_rgb
 from engine.data.image_dataset import MAX_CLASSES, check_classes
 from engine.data.read_json import read_json

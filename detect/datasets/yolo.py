@@ -1,7 +1,8 @@
 """YOLO's layout: images/<split>/*.jpg, labels/<split>/*.txt and the names of the classes.
 
-A row is `class cx cy w h`, class from 0, the rest as shares of the upright image's sides. A split
-may also lie outside, <split>/images and <split>/labels, or images/ and labels/ be in one piece.
+A row is `class cx cy w h`, class from 0, the rest as shares of the upright image's sides; a sixth
+value, the score of a prediction, is passed over. A split may also lie outside, <split>/images and
+<split>/labels, or images/ and labels/ be in one piece.
 """
 
 import os
@@ -59,8 +60,10 @@ class YOLO(ImageDataset):
         own = _own(base)
         how = find_split(split, root=base, own=own, lists=splits, val_share=val_share)
         self._labels, folder = own.get(how.source, (base / LABELS, base / IMAGES))
-        self.folder = str(folder)
+        self.folder, self._scored = str(folder), 0
         self.index = Index.of(self._entries(folder))
+        if self._scored:
+            self.notes.append(f"{self._scored} rows have a score, of a prediction: passed over")
         self.select_split(how, split, val_share, seed)
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
@@ -97,6 +100,10 @@ class YOLO(ImageDataset):
             yield box, label, is_flat(self, file, number, box, size, SLACK)
 
     def _row(self, texts: list[str], size: tuple[int, int]) -> tuple[int, tuple[float, ...]]:
+        if len(texts) == len(COLUMNS) + 1:
+            *texts, score = texts
+            numbers([score], ("score",))
+            self._scored += 1
         if len(texts) != len(COLUMNS):
             polygon = "; it is a polygon, of segmentation" if len(texts) > 6 else ""
             raise ValueError(f"{len(texts)} values, expected {' '.join(COLUMNS)}{polygon}")

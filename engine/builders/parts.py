@@ -12,6 +12,7 @@ from engine.config.check import check_ranges
 from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.schema import plain
 from engine.console import info
+from engine.data.ahead import Kept
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
@@ -49,8 +50,17 @@ def dataset(cfg: DictConfig, split: str) -> Dataset:
     return data
 
 
-def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = False) -> Loader:
-    """Batches of a dataset, with `shuffle` shuffled and augmented, else neither."""
+def loader(
+    cfg: DictConfig,
+    data: Any,
+    device: torch.device,
+    shuffle: bool = False,
+    kept: Kept | None = None,
+) -> Loader:
+    """Batches of a dataset, with `shuffle` shuffled and augmented, else neither.
+
+    With `kept` they are made by threads, and the decoded images wait there to be drawn.
+    """
     return Loader(
         dataset=data,
         augment=part(cfg.augment, "augment"),
@@ -67,6 +77,7 @@ def loader(cfg: DictConfig, data: Any, device: torch.device, shuffle: bool = Fal
         images=cfg.trainer.overfit,
         limit=cfg.trainer.limit,
         whole_images=compatibility.learns_whole_images(cfg),
+        kept=kept,
     )
 
 

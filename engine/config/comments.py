@@ -19,11 +19,13 @@ from engine.config.schema import CONFIGS
 @cache
 def of_schema(schema: type) -> dict[str, str]:
     """The comment behind each field of a dataclass, of what it inherits too."""
-    found = of_schema(schema.__base__) if schema.__base__ not in (None, object) else {}
-    try:
-        return found | _of_class(inspect.getsource(schema))
-    except OSError:  # installed without its source
-        return found | dict.fromkeys(inspect.get_annotations(schema), "")
+    found: dict[str, str] = {}
+    for kind in reversed(schema.__mro__[:-1]):
+        try:
+            found |= _of_class(inspect.getsource(kind))
+        except OSError:  # installed without its source
+            found |= dict.fromkeys(inspect.get_annotations(kind), "")
+    return found
 
 
 def _of_class(source: str) -> dict[str, str]:

@@ -124,25 +124,33 @@ def changes() -> Any:
 
 
 @dataclass
-class PretrainedConfig(TrainConfig):
+class SourceConfig:
+    """What `predict.py` reads and writes; `eval.py` knows some of it."""
+
+    source: str | None = None  # file, folder, glob, video, rtsp:// or http://, a camera: 0
+    save: list[str] = field(  # images, json, csv, yolo, or crops of what scores show
+        default_factory=lambda: ["images", "json"]
+    )
+    show: Share = 0.4  # draw objects of at least this score
+    frames: Count | None = None  # of a video, animation, camera or stream, at most
+
+
+@dataclass
+class PretrainedConfig(TrainConfig, SourceConfig):
     """`predict.py model=...`: a network with weights from elsewhere, head included."""
 
-    source: str | None = None  # file, folder, glob or video to predict
-    show: Share = 0.4  # draw objects of at least this score
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
 
 
 @dataclass
-class CheckpointConfig:
+class CheckpointConfig(SourceConfig):
     """`eval.py`, `predict.py` and `train.py resume=`: the checkpoint's configuration, changed."""
 
     checkpoint: str | None = None  # a file of a run: RUN/checkpoints/best.pt
     resume: str | None = None  # the checkpoint to go on from, or auto
     split: str | None = "val"  # train, val or test; null: all of the file that truth= names
-    source: str | None = None  # file, folder, glob or video to predict
     truth: str | None = None  # COCO JSON to score `predictions` against
     predictions: str | None = None  # predictions.json to score without running a model
-    show: Share = 0.4  # draw objects of at least this score
     report: bool = True  # write report.html at the end of an evaluation
     draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out

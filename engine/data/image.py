@@ -37,11 +37,16 @@ JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 # Turned here, by the orientation in the header: the sizes of header and decoded image then agree.
 STORED = cv2.IMREAD_IGNORE_ORIENTATION
+# In RGB by the decoder itself, from OpenCV 4.11 on: a tenth faster than to swap channels later.
+COLOUR = vars(cv2).get("IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)
 REDUCED = {
-    1: cv2.IMREAD_COLOR | STORED,
-    2: cv2.IMREAD_REDUCED_COLOR_2 | STORED,
-    4: cv2.IMREAD_REDUCED_COLOR_4 | STORED,
-    8: cv2.IMREAD_REDUCED_COLOR_8 | STORED,
+    reduce: (flags & ~cv2.IMREAD_COLOR) | COLOUR | STORED
+    for reduce, flags in {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }.items()
 }
 # From the stored image to the upright one, by EXIF's orientation (CIPA DC-008, table 6).
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -93,8 +98,8 @@ def decode(path: str, data: bytes, head: Header, reduce: int = 1) -> np.ndarray:
     early = reduce if head.kind == "jpeg" and fits else 1
     image = _stored_pixels(path, data, head, early)
     if head.alpha:
-        image = _on_white(image, multiplied=head.kind == "tiff" and head.bits == 8)
-    else:
+        image = on_white(image, multiplied=head.kind == "tiff" and head.bits == 8)
+    elif cv2.IMREAD_COLOR == COLOUR:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     if head.kind != "tiff":  # OpenCV turns a TIFF even when asked not to
         image = TURNS[head.orientation](image)
@@ -159,7 +164,7 @@ def _header(path: str, data: header.Bytes) -> Header:
     return head
 
 
-def _on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
+def on_white(image: np.ndarray, multiplied: bool) -> np.ndarray:
     """[H, W, 3] uint8 RGB on white, from the decoded image of a file with an alpha channel.
 
     `multiplied`: its colours are multiplied by alpha already, as libtiff's are at 8 bits.

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.ahead import Kept
 from engine.data.cache import Cache
 from engine.data.image import decode, open_image
 from engine.data.upright import turn_of, upright
@@ -27,7 +28,7 @@ class ImageFile:
         UnreadableImage: here or in `read`.
     """
 
-    def __init__(self, dataset: Any, index: int, cache: Cache | None = None) -> None:
+    def __init__(self, dataset: Any, index: int, cache: Cache | Kept | None = None) -> None:
         self.dataset, self.index, self.cache = dataset, index, cache
         record = dataset.record(index)
         self.id, self.path = record.id, record.path

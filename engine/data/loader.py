@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import torch.utils.data
 
+from engine.data.ahead import Kept, Threads
 from engine.data.augment import Augment
 from engine.data.cache import Cache
 from engine.data.image_file import UnreadableImage
-from engine.data.sampler import Batches
+from engine.data.sampler import Batches, Key
 from engine.data.samples import Samples
 from engine.distributed import collectives
 from engine.errors import UserError
@@ -37,6 +38,14 @@ def _collate(
     if fill and good:
         good = [good[i % len(good)] for i in range(len(samples))]
     return collate(good) if good else None, [s for s in samples if isinstance(s, UnreadableImage)]
+
+
+def _make(
+    samples: Samples, pin_memory: bool, keys: list[Key]
+) -> tuple[Batch | None, list[UnreadableImage]]:
+    """As a worker process of `_loader` makes it."""
+    batch, errors = _collate(samples.__getitems__(keys), fill=False)
+    return batch.pin_memory() if batch and pin_memory else batch, errors
 
 
 def _loader(
@@ -64,6 +73,7 @@ class Loader:
     `engine.data.cache.Cache`; it does not change the batches. `whole_images` is that of `Samples`.
     An image that cannot be read is a UserError in the iteration, or with `on_error="skip"` is left
     out and listed in `dataset.report`; others of a training batch are repeated in its place.
+    With `kept` the workers are threads, and the decoded images wait there for who draws them.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class Loader:
         images: int | None = None,
         limit: int | None = None,
         whole_images: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         self.dataset = dataset
         self.images = min(len(dataset), images or len(dataset))
@@ -106,10 +117,15 @@ class Loader:
             size=size,
             seed=seed,
             train=train,
-            cache=Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else None,
+            cache=Cache(megabytes=cache_mb, length=len(dataset)) if cache_mb else kept,
             whole_images=whole_images,
         )
-        self.loader = _loader(samples, self.sampler, train, workers, prefetch, pin_memory)
+        self.loader: Any  # of pairs as of `_collate`
+        if kept is None:
+            self.loader = _loader(samples, self.sampler, train, workers, prefetch, pin_memory)
+        else:
+            make = partial(_make, samples, pin_memory)
+            self.loader = Threads(make, self.sampler, workers=workers, prefetch=prefetch)
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -72,7 +72,7 @@ class Batches(Sampler[list[Key]]):
         )
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.arange(self.length)
+        order: Sequence[int] | np.ndarray = range(self.length)
         if self.train:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         first, step = (self.rank, self.world) if self.train else (0, 1)

@@ -8,6 +8,7 @@ import numpy as np
 import torch.utils.data
 
 from engine.data import mix
+from engine.data.ahead import Kept
 from engine.data.augment import Augment
 from engine.data.cache import Cache
 from engine.data.image_file import ImageFile, UnreadableImage
@@ -37,7 +38,7 @@ class Samples(torch.utils.data.Dataset):
         size: tuple[int, int],
         seed: int,
         train: bool,
-        cache: Cache | None = None,
+        cache: Cache | Kept | None = None,
         whole_images: bool = False,
     ) -> None:
         self.dataset, self.augment, self.size = dataset, augment, size

@@ -17,10 +17,11 @@ class FileNames:
     Args:
         suffix: of every name, ".jpg".
         taken: names of other files in the folder.
+        free: bytes that are appended to the names elsewhere.
     """
 
-    def __init__(self, suffix: str, taken: Iterable[str] = ()) -> None:
-        self.suffix = suffix
+    def __init__(self, suffix: str, taken: Iterable[str] = (), free: int = 0) -> None:
+        self.suffix, self._longest = suffix, LONGEST - free
         self._names: dict[Hashable, str] = {}
         self._taken = set(map(_folded, taken))
         self._tried: dict[str, int] = {}  # the last number tried, of each text
@@ -35,7 +36,7 @@ class FileNames:
         start = self._tried.get(_folded(text), 0) + 1
         for number in count(start):
             ending = f"-{number}{self.suffix}" if number > 1 else self.suffix
-            name = _cut(text, LONGEST - len(ending.encode())) + ending
+            name = _cut(text, self._longest - len(ending.encode())) + ending
             if _folded(name) not in self._taken:
                 break
         self._tried[_folded(text)] = number

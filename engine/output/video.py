@@ -17,16 +17,19 @@ class Video:
     Args:
         path: the file.
         rate: frames a second.
-        size: (width, height) of all frames.
+        size: (width, height) of the frames; another one is made this.
     """
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
         self.path, self.frames, self._stack = path, 0, ExitStack()
+        self._size = size
         self._temporary = str(self._stack.enter_context(replacing(path, path.suffix)))
         self._writer = cv2.VideoWriter(self._temporary, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
 
     def add(self, image: np.ndarray) -> None:
         """Write a frame, [H, W, 3] uint8 RGB."""
+        if image.shape[1::-1] != self._size:  # a stream may come back with another
+            image = cv2.resize(image, self._size)
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         self.frames += 1
 

@@ -47,6 +47,14 @@ def test_a_box_in_pixels_of_the_image(yolo):
     assert yolo("1 .5 .25 .25 .5\n").record(0).boxes.tolist() == [[24, 0, 40, 24]]
 
 
+def test_the_score_of_a_predicted_row_is_passed_over_and_noted(yolo):
+    data = yolo("1 .5 .25 .25 .5 .875\n0 .5 .5 .1 .1\n")
+    assert data.record(0).boxes[0].tolist() == [24, 0, 40, 24] and len(data.record(0).labels) == 2
+    assert "1 rows have a score, of a prediction: passed over" in data.notes
+    with pytest.raises(UserError, match="row 1: score is 'high', expected a number"):
+        yolo("1 .5 .25 .25 .5 high\n")
+
+
 def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
     images, labels = tmp_path / "images/train", tmp_path / "labels/train"
     note = f"1 images of {images} have no *.txt in {labels}: without objects"

@@ -45,6 +45,22 @@ def test_cat_numbers_the_images_and_of_takes_one_back():
     assert batch.batch_index.tolist() == [0, 2, 2]  # the batch is as it was
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
+def test_split_is_of_for_every_image(order):
+    parts = [
+        objects((0, 0, 1, 1)),
+        Objects.empty(),
+        objects((0, 0, 2, 2), (0, 0, 3, 3), (1, 1, 2, 2)),
+    ]
+    batch = Objects.cat(parts).select(torch.tensor(order))
+    split = batch.split(4)
+    assert [len(part) for part in split] == [1, 0, 3, 0]
+    for image, part in enumerate(split):
+        for field in ("boxes", "labels", "batch_index", "scores", "ignore", "area"):
+            assert torch.equal(getattr(part, field), getattr(batch.of(image), field))
+    assert [len(part) for part in Objects.empty().split(2)] == [0, 0]
+
+
 def test_select_keeps_all_fields_in_step():
     made = objects((0, 0, 1, 1), (0, 0, 2, 2), (0, 0, 3, 3), labels=[7, 8, 9])
     made.scores = torch.tensor([0.1, 0.2, 0.3])

@@ -2,9 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.data.augment import Augment
-from engine.data.files import Files, Video
-from engine.data.loader import Loader
+from engine.data.files import Files
 from engine.errors import UserError
 
 
@@ -41,41 +39,6 @@ def test_nothing_to_predict_is_an_error(source, tmp_path):
         Files(source=str(tmp_path / source))
 
 
-def test_frames_come_in_any_order(tmp_path):
-    path = str(tmp_path / "film.avi")
-    film = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
-    for i in range(5):
-        film.write(np.full((32, 32, 3), 50 * i, np.uint8))
-    film.release()
-    video = Video(source=path)
-    assert len(video) == 5 and video.rate == 10
-    for i in (0, 1, 4, 2, 2):
-        assert abs(int(video.image(i).mean()) - 50 * i) < 5
-    with pytest.raises(UserError, match="frame 9 of 5"):
-        video.image(9)
-    (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(UserError, match="not a video"):
-        Video(source=str(tmp_path / "text.mp4"))
-
-
 def test_on_error_is_one_of_two_words(folder):
     with pytest.raises(UserError, match="^on_error=skipp: expected fail or skip"):
         Files(source=str(folder), on_error="skipp")
-
-
-@pytest.mark.parametrize("stated", [3, 4, 2_000_000, 2**31 - 1])
-def test_a_video_ends_where_its_frames_end(tmp_path, stated):
-    path = tmp_path / "film.avi"
-    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
-    for _ in range(3):
-        film.write(np.zeros((32, 32, 3), np.uint8))
-    film.release()
-    data = bytearray(path.read_bytes())
-    for name, place in ((b"avih", 24), (b"strh", 40)):  # dwTotalFrames, dwLength
-        data[data.index(name) + place : data.index(name) + place + 4] = stated.to_bytes(4, "little")
-    path.write_bytes(data)
-    video = Video(source=str(path))
-    loader = Loader(dataset=video, augment=Augment(), size=(32, 32), batch_size=2)
-    assert sum(len(batch.meta) for batch in loader) == len(video) == 3
-    reasons = [row["reason"] for row in video.report]
-    assert reasons == [f"{path}: ends after 3 of {stated} stated frames"] * (stated > 3)

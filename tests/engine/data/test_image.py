@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 from engine.data.image import (
     IMAGE_SUFFIXES,
     MAX_BYTES,
-    _on_white,
     decode,
     image_size_of,
+    on_white,
     open_image,
     read_rgb,
     write_rgb,
@@ -191,13 +191,13 @@ def test_a_stream_of_another_size_than_its_header_is_refused(tmp_path):
         decode(str(path), data, head._replace(width=41))
 
 
-def test_deep_transparency_is_laid_on_white_in_little_memory(tmp_path):
+def test_deep_transparency_is_laidon_white_in_little_memory(tmp_path):
     deep = np.full((3000, 1000, 4), 65535, np.uint16)
     deep[:1000, :, 3], deep[1000:, :, :3] = 0, 257 * 40
-    whole = _on_white(deep, multiplied=False)
+    whole = on_white(deep, multiplied=False)
     assert whole[:1000].min() == 255 and (whole[1000:] == 40).all()
     tracemalloc.start()
-    _on_white(deep, multiplied=False)
+    on_white(deep, multiplied=False)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 5 * 3000 * 1000  # 3 bytes a pixel are returned; it was 29

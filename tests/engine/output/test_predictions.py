@@ -47,6 +47,10 @@ def metas():
     return [Meta(i, *item, (9, 9), np.eye(2, 3)) for i, item in enumerate(PATHS.items())]
 
 
+def rows(*arguments):
+    return [json.loads(line) for line in predictions.lines(*arguments)]
+
+
 def test_rows_by_hand():
     objects = Objects(
         torch.tensor([[1.0, 2, 4, 6], [0, 0, 1, 1]]),
@@ -54,7 +58,7 @@ def test_rows_by_hand():
         torch.tensor([2, 0]),
         torch.tensor([0.25, 1]),
     )
-    assert predictions.rows(objects, metas(), CATEGORIES) == [
+    assert rows(objects, metas(), CATEGORIES) == [
         {
             "image_id": "000012",
             "file_name": "000012.jpg",
@@ -72,6 +76,19 @@ def test_rows_by_hand():
             "score": 1,
         },
     ]
+
+
+def test_a_row_is_what_json_writes():
+    objects = Objects(torch.tensor([[0.1, 2, 1e-9, 6e7]]), torch.tensor([0]), torch.tensor([1]))
+    categories = [Category(5, 'c"\u00e9\udcff\n')]
+    (line,) = predictions.lines(objects, metas(), categories)
+    assert line == json.dumps(json.loads(line)) and "\\udcff" in line
+
+
+def test_rows_of_frames_have_the_number_of_the_frame():
+    one = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([1]), torch.tensor([2]))
+    (line,) = predictions.lines(one, metas(), CATEGORIES, True)
+    assert json.loads(line)["frame"] == 2 and line == json.dumps(json.loads(line))
 
 
 side = st.tuples(*[st.floats(0, 5000, width=32)] * 2).map(sorted)
@@ -161,7 +178,7 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_no_nan_is_written():
     objects = Objects(torch.tensor([[0, 0, 1, float("nan")]]), torch.tensor([0]), torch.tensor([1]))
     with pytest.raises(UserError, match=r"x/b\.jpg: got box .* expected finite numbers"):
-        predictions.rows(objects, metas(), CATEGORIES)
+        predictions.lines(objects, metas(), CATEGORIES)
 
 
 class Digests:
@@ -194,12 +211,12 @@ def test_score_feeds_every_image(tmp_path):
 
 def test_a_box_of_no_class_has_no_category():
     alone = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([BACKGROUND]))
-    assert predictions.rows(alone, metas(), CATEGORIES)[0]["category_id"] == 0
+    assert rows(alone, metas(), CATEGORIES)[0]["category_id"] == 0
 
 
 def test_a_box_of_no_class_has_an_id_that_no_category_has():
     alone = Objects(torch.tensor([[1.0, 2, 4, 6]]), torch.tensor([BACKGROUND]))
-    (found,) = predictions.rows(alone, metas(), [Category(0, "cat")])
+    (found,) = rows(alone, metas(), [Category(0, "cat")])
     assert found["category_id"] == -1 and "category_name" not in found
 
 
