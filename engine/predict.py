@@ -124,10 +124,10 @@ def _report(data: Any, writer: Results) -> None:
 
 def _best(objects: Objects, classes: list[str], show: float, has: str) -> str:
     """The first objects that score `show`, by class and score, for the console."""
-    total = len(objects)
-    objects = objects.select(objects.scores >= show)
-    if not len(objects):
+    total, scores = len(objects), objects.scores.numpy()
+    shown = np.flatnonzero(scores >= show)[:LINE]
+    if not len(shown):
         below = f"nothing scores show={show:g} or more; {has} {total} below it"
         return below if total else "nothing found"
-    pairs = zip(objects.labels[:LINE].tolist(), objects.scores[:LINE].tolist(), strict=True)
+    pairs = zip(objects.labels.numpy()[shown].tolist(), scores[shown].tolist(), strict=True)
     return ", ".join(f"{classes[k] if k >= 0 else 'object'}: {100 * s:.1f}%" for k, s in pairs)

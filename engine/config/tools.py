@@ -42,7 +42,7 @@ class LRFindConfig(TrainConfig):
 class BenchConfig:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
-    part: str = "loss"  # what is timed: data, index, keys, loss or step
+    part: str = "loss"  # what is timed: data, index, keys, loss, predict or step
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
     batch: Count | None = None  # images a batch; null: what suits the part
     models: list[str] = field(  # options of model=, of part=step and keys
@@ -53,12 +53,12 @@ class BenchConfig:
     slots: Count = 8732  # slots an image, of part=loss; SSD300's
     objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(
         default_factory=lambda: [1, 5, 20, 100, 500]
-    )  # objects an image, of part=loss, a row each
-    root: list[str] = field(  # folders in VOC's layout, of part=data
+    )  # objects an image, of part=loss and predict, a row each
+    root: list[str] = field(  # folders in VOC's layout, of part=data and predict
         default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
     )
-    images: Count = 100  # of each folder, of part=data
-    side: Side = 300  # of the network's input, pixels, of part=data
+    images: Count = 100  # of each folder, of part=data and predict
+    side: Side = 300  # of the network's input, pixels, of part=data and predict
     repeats: Count = 7  # timed runs of each, in turn; the median counts
     seed: Seed = 0  # of the random inputs
 

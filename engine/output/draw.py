@@ -58,8 +58,9 @@ class Labels:
         length = cv2.getTextSize(text, FONT, FONT_SCALE * self.size, 1)[0][0]
         start = max(min(x + 4, self.image.shape[1] - length - 2), 2)
         end, baseline, line = start + length, y + self.line, self.line
-        while any(start < e and s < end and abs(baseline - b) < line for s, e, b in self.taken):
-            baseline += 1
+        across = [b for s, e, b in self.taken if start < e and s < end]
+        while near := [b for b in across if abs(baseline - b) < line]:
+            baseline = max(near) + line
         self.taken.append((start, end, baseline))
         _put_text(self.image, text, (start, baseline))
 

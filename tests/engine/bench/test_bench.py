@@ -1,12 +1,15 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from command_line import ROOT, ended, equal
 
 from engine.bench.keys import KEYS
+from engine.bench.predict import measure as measure_predict
 from engine.bench.step import peers
 from engine.console import format_table
+from engine.data.image import write_rgb
 
 SMALL = ("batch=2", "slots=60", "objects=[0,3]", "repeats=1")
 
@@ -45,6 +48,19 @@ def test_data_puts_augmentation_beside_decoding_and_torchvision(shared_data):
     ]  # fmt: skip
     assert all(row["slowest"] <= row["a_second"] <= row["fastest"] for row in rows)
     assert [row["of_decoding"] for row in rows if row["way"] == "decoding"] == [1, 1]
+
+
+def test_predict_puts_what_is_saved_beside_decoding(tmp_path):
+    for i in range(2):
+        write_rgb(str(tmp_path / f"{i}.jpg"), np.full((60, 90, 3), 90 * i, np.uint8))
+    rows = measure_predict(root=[str(tmp_path)], images=2, side=32, objects=[0, 4], batch=None,
+                           repeats=1, seed=0)  # fmt: skip
+    ways = ["decoding", "input", "save=[json]", "save=[images,json]", "save=[csv]", "save=[yolo]",
+            "save=[crops]"]  # fmt: skip
+    assert [(row["objects"], row["way"]) for row in rows] == [(n, w) for n in (0, 4) for w in ways]
+    for row, decoding in zip(rows, rows[:1] * 7 + rows[7:8] * 7, strict=True):
+        assert row["of_decoding"] == pytest.approx(row["ms"] / decoding["ms"])
+    assert all(row["beyond_input"] == 0 for row in rows[1::7])
 
 
 def test_step_prints_each_model_beside_its_bare_network():
@@ -95,7 +111,10 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("part=los", "expected data or index or keys or loss or step; did you mean 'loss'?"),
+        (
+            "part=los",
+            "expected data or index or keys or loss or predict or step; did you mean 'loss'?",
+        ),
         ("batch=0", "batch=0: expected a whole number from 1"),
         ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
         (["part=step", "models=[resnet19]"], "model=resnet19: no such model; did you mean"),
