@@ -1,14 +1,23 @@
 """A small detector, exported by the real command, in the place of its checkpoint."""
 
 import json
+import runpy
 import shutil
+import threading
+import time
 from itertools import groupby
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import cv2
 import numpy as np
 import onnx
 import pytest
-from command_line import SHAPES, TINY, ended, metrics, run
+import uvicorn
+from command_line import ROOT, SHAPES, TINY, ended, metrics, run
 from onnx import numpy_helper
+
+from onelook import load
 
 EXPORT = ("-m", "engine.export")
 BEST = "checkpoint=run/checkpoints/best.pt"
@@ -59,19 +68,55 @@ def test_it_is_published_with_its_description_and_what_was_compared(exported):
     assert not list((exported / "out").glob("model.failed*"))
 
 
-def test_eval_and_predict_give_what_the_checkpoint_gives(exported):
-    for name, checkpoint in (("pt", "run/checkpoints/best.pt"), ("onnx", "out/model.onnx")):
-        for command, more in (("eval", ["report=false"]), ("predict", ["source=images"])):
-            if command == "predict" and not (exported / "images").exists():
-                run("-m", "engine.check", *SHAPES, "samples=2", "hydra.run.dir=check", cwd=exported)
-                shutil.copytree(exported / "check/images", exported / "images")
-            run(f"{command}.py", f"checkpoint={checkpoint}", "device=cpu", *more,
-                f"hydra.run.dir={command}_{name}", cwd=exported)  # fmt: skip
+@pytest.fixture(scope="module")
+def predicted(exported):
+    """The same folder, with what eval.py and predict.py make of the checkpoint and of the file."""
+    run("-m", "engine.check", *SHAPES, "samples=2", "hydra.run.dir=check", cwd=exported)
+    shutil.copytree(exported / "check/images", exported / "images")
+    for kind, name in (("pt", "run/checkpoints/best.pt"), ("onnx", "out/model.onnx")):
+        for command, more in (("eval", "report=false"), ("predict", "source=images")):
+            run(f"{command}.py", f"checkpoint={name}", "device=cpu", more,
+                f"hydra.run.dir={command}_{kind}", cwd=exported)  # fmt: skip
+    return exported
+
+
+def test_eval_and_predict_give_what_the_checkpoint_gives(predicted):
     for command in ("eval", "predict"):
-        assert_same_objects(found(exported / f"{command}_pt"), found(exported / f"{command}_onnx"))
-    a, b = metrics(exported / "eval_pt"), metrics(exported / "eval_onnx")
+        of_each = (found(predicted / f"{command}_{kind}") for kind in ("pt", "onnx"))
+        assert_same_objects(*of_each)
+    a, b = metrics(predicted / "eval_pt"), metrics(predicted / "eval_onnx")
     assert a["primary_value"] == pytest.approx(b["primary_value"], abs=1e-4)
     assert a["protocol"] == b["protocol"]
+
+
+def test_python_finds_what_predict_writes(predicted):
+    for name in ("run/checkpoints/best.pt", "out/model.onnx"):
+        kind = name.rpartition(".")[2]
+        rows = [row for found in load(predicted / name, device="cpu")(predicted / "images")
+                for row in found.to_coco()]  # fmt: skip
+        assert rows == json.loads((predicted / f"predict_{kind}/predictions.json").read_text())
+
+
+def test_the_server_of_the_docs_answers(predicted, monkeypatch):
+    monkeypatch.setenv("MODEL", str(predicted / "out/model.onnx"))
+    app = runpy.run_path(str(ROOT / "docs/server.py"))["app"]
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        image = next((predicted / "images").iterdir()).read_bytes()
+        answer = json.load(urlopen(f"http://127.0.0.1:{port}/", image, timeout=60))
+        with pytest.raises(HTTPError, match="400"):
+            urlopen(f"http://127.0.0.1:{port}/", b"no image", timeout=60)
+    finally:
+        server.should_exit = True
+        thread.join()
+    wanted = load(predicted / "out/model.onnx", device="cpu")(cv2.imdecode(
+        np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB))  # fmt: skip
+    assert answer["objects"] == wanted.to_dict()["objects"] and answer["objects"]
 
 
 def test_a_file_whose_weight_was_changed_fails(exported, tmp_path):
@@ -108,9 +153,9 @@ def test_a_file_whose_weight_was_changed_fails(exported, tmp_path):
         ("-m engine.export", [], "exported already"),
     ],
 )
-def test_what_a_file_cannot_do_is_one_line(exported, command, wrong, named):
+def test_what_a_file_cannot_do_is_one_line(predicted, command, wrong, named):
     source = ["source=images"] if command == "predict.py" else []
     command = command.split()
-    process = ended(*command, "checkpoint=out/model.onnx", *source, *wrong, cwd=exported)
+    process = ended(*command, "checkpoint=out/model.onnx", *source, *wrong, cwd=predicted)
     assert process.returncode == 2 and named in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
