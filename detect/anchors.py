@@ -70,7 +70,7 @@ def grid_anchors(
     cell = _cell_size(grid, image_size)
     centre = (_cell_indices(grid) + 0.5) * cell  # [cells, 1, 2]
     boxes = torch.cat([centre - sizes / 2, centre + sizes / 2], -1).reshape(-1, 4)
-    return boxes, cell.expand(len(boxes), 2)
+    return boxes, cell.expand(boxes.shape[0], 2)
 
 
 def corner_anchors(
@@ -84,7 +84,7 @@ def corner_anchors(
     step = torch.tensor([image_size[1] // grid[1], image_size[0] // grid[0]])
     corner, half = _cell_indices(grid) * step, (sizes / 2).round()
     boxes = torch.cat([corner - half, corner + half], -1).reshape(-1, 4)
-    return boxes, _cell_size(grid, image_size).expand(len(boxes), 2)
+    return boxes, _cell_size(grid, image_size).expand(boxes.shape[0], 2)
 
 
 def default_shapes(scales: Sequence[float], ratios: Sequence[Sequence[float]]) -> list[Tensor]:
@@ -118,4 +118,4 @@ def default_boxes(
     low, high = centre - 0.5 * sizes, centre + 0.5 * sizes
     image = torch.tensor([width, height])
     boxes = torch.cat([low * image, high * image], -1).reshape(-1, 4)
-    return boxes, _cell_size(grid, image_size).expand(len(boxes), 2)
+    return boxes, _cell_size(grid, image_size).expand(boxes.shape[0], 2)

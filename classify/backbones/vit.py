@@ -82,7 +82,8 @@ class ViT(nn.Module):
     def _positions(self, rows: int, columns: int) -> Tensor:
         """The token's and every cell's position [1, 1 + rows * columns, D]."""
         known = self.encoder.pos_embedding
-        if (rows, columns) == (self.side, self.side):
+        # a number only of the export's own: in a graph for any size, they are interpolated too
+        if type(rows) is int and (rows, columns) == (self.side, self.side):
             return known
         grid = known[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
         grid = F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)

@@ -87,7 +87,7 @@ class Anchored(nn.Module):
             cells=cells,
             coder=self.coder,
             size=image_size,
-            levels=tuple(len(level) for level, _ in anchors),
+            levels=tuple(level.shape[0] for level, _ in anchors),
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:

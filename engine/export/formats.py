@@ -1,9 +1,10 @@
 """Writes a graph in the format of an engine that runs it."""
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from engine.errors import UserError
 
 LARGEST = 2**31  # bytes of an ONNX file, a limit of protobuf
-TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "nncf")
 
 
 def write(program: Any, names: list[str], path: Path) -> None:
@@ -79,15 +79,11 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep notes of exporters to programmers of torch off the console."""
-    loggers = [logging.getLogger(name) for name in TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Keep what exporters tell programmers of their own off the console; errors are raised."""
+    logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)

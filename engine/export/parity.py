@@ -47,8 +47,8 @@ class Parity:
         """Compare raw outputs by name, relative to the largest value of each."""
         for name, values in wanted.items():
             largest = values.abs().max().clamp(min=1e-12)
-            apart = float((values - found[name].float()).abs().max() / largest)
-            self.raw[name] = max(self.raw.get(name, 0.0), apart)
+            apart = (values - found[name].float()).abs() / largest
+            self.raw[name] = max(self.raw.get(name, 0.0), _largest(apart))
 
     def add(self, wanted: Objects, found: Objects, meta: Sequence[Meta], true: Objects) -> None:
         """Compare the objects of a batch, in pixels of the network's input."""
@@ -61,8 +61,7 @@ class Parity:
         pairs = match(wanted, found)
         lost = len(wanted) + len(found) - 2 * len(pairs)
         a, b = wanted.select(pairs[:, 0]), found.select(pairs[:, 1])
-        box = float((a.boxes - b.boxes).abs().max()) if len(pairs) else 0.0
-        score = float((a.scores - b.scores).abs().max()) if len(pairs) else 0.0
+        box, score = _largest((a.boxes - b.boxes).abs()), _largest((a.scores - b.scores).abs())
         self.box, self.score = max(self.box, box), max(self.score, score)
         self.objects, self.unmatched = self.objects + len(wanted), self.unmatched + lost
         self.images += 1
@@ -98,6 +97,11 @@ class Parity:
             "checkpoint": before,
             "file": after,
         }
+
+
+def _largest(values: Tensor) -> float:
+    """The largest value, 0 of none; NaN counts as infinite."""
+    return float(values.nan_to_num(torch.inf).max()) if values.numel() else 0.0
 
 
 def _exceeds(value: float, bar: float | None) -> bool:

@@ -13,6 +13,7 @@ from engine.config.image_size import size_of
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.loader import Loader
+from engine.data.read_json import read_json
 from engine.errors import UserError
 from engine.export import compare, formats, int8
 from engine.export.graph import Graph, program
@@ -41,15 +42,25 @@ def export(cfg: DictConfig) -> bool:
     found = _compared(cfg, full, graph, path, loader)
     write_whole(folder / "parity.json", json.dumps(found, indent=1) + "\n")
     _print(found)
+    holds = not found["failed"] and not found.get("other_size", found)["failed"]
     if cfg.verify:
-        return not found["failed"]
-    if not found["failed"]:
+        return _is_described(path) and holds
+    if holds:
         path = _publish(path)
     content = describe(cfg, full, saved, graph, path)
     write_whole(exported.description_of(path), json.dumps(content, indent=1) + "\n")
     size = sum(part.stat().st_size for part in exported.files_of(path)) / 2**20
     info(f"{size:.1f} MB, parity.json and {exported.description_of(path).name}: {path}")
-    return not found["failed"]
+    return holds
+
+
+def _is_described(path: Path) -> bool:
+    """Whether a file is the one that its description is of, if it has one; else print that."""
+    beside = exported.description_of(path)
+    same = not beside.exists() or read_json(beside).get("sha256") == exported.sha256(path)
+    if not same:
+        info(f"does not hold: it is not the file that {beside.name} describes (another sha256)")
+    return same
 
 
 def _write(cfg: DictConfig, full: DictConfig, graph: Graph, folder: Path) -> Path:
@@ -59,9 +70,8 @@ def _write(cfg: DictConfig, full: DictConfig, graph: Graph, folder: Path) -> Pat
     with formats.quiet():
         formats.write(program(graph, size_of(full), cfg.dynamic), graph.names, path)
     if cfg.precision == "int8":
-        int8.quantize(
-            path, compare.images_of(full, "train", cfg.parity.images), cfg.dynamic == "none"
-        )
+        with formats.quiet():
+            int8.quantize(path, compare.images_of(full, "train", cfg.parity.images))
     return path
 
 
@@ -88,8 +98,7 @@ def _compared(
     if cfg.dynamic == "size":
         loader, parity = compare.other_size(full, loader, size_of(full)), _parity(full, loader)
         compare.compare(graph, file, loader, parity, compare.TRIED)
-        other = parity.report(bars, both_ways=exact)
-        found |= {"other_size": other, "failed": sorted({*found["failed"], *other["failed"]})}
+        found["other_size"] = parity.report(bars, both_ways=exact)
     return found
 
 
@@ -144,8 +153,11 @@ def _print(found: dict[str, Any]) -> None:
         f"processor time an image: {took['checkpoint']:.1f} ms of the checkpoint, "
         f"{took['file']:.1f} ms of the file",
     )
-    for key in found["failed"]:
-        info(
-            f"not published: {key} differs by {apart[key]:.2e}, expected at most "
-            f"{found['bars'][key]:.0e}; the worst image: {found['worst_image']}"
-        )
+    other = found.get("other_size", {"failed": []})
+    for where, report in (("", found), (" at another size", other)):
+        for key in report["failed"]:
+            info(
+                f"does not hold: {key} differs by {report['differences'][key]:.2e}{where}, "
+                f"expected at most {report['bars'][key]:.0e}; the worst image: "
+                f"{report['worst_image']}"
+            )

@@ -18,10 +18,11 @@ def session(path: Path, device: torch.device) -> Session:
     """Open an exported file on a device.
 
     Raises:
-        UserError: the engine that runs it is not installed, cannot read it, or not use the device.
+        UserError: the engine that runs it is not installed, cannot read it, or not use the device;
+            when it runs, it does not take these images.
     """
     try:
-        return FORMATS[path.suffix](path, device)
+        opened = FORMATS[path.suffix](path, device)
     except ImportError as error:
         extra = "openvino" if path.suffix == ".xml" else "export"
         raise UserError(
@@ -29,12 +30,23 @@ def session(path: Path, device: torch.device) -> Session:
             f'pip install "onelook[{extra}]"'
         ) from None
 
+    def run(images: np.ndarray) -> Tensors:
+        try:
+            return opened(images)
+        except Exception as error:  # of the engine's own kinds
+            raise UserError(
+                f"{path}: does not run on {len(images)} images of {images.shape[3]} x "
+                f"{images.shape[2]} pixels ({_reason(error)})"
+            ) from None
+
+    return run
+
 
 def _onnx(path: Path, device: torch.device) -> Session:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
     provider = CPU if device.type == "cpu" else f"{device.type.upper()}ExecutionProvider"
     if provider not in ort.get_available_providers():
         raise UserError(
@@ -82,7 +94,10 @@ FORMATS: dict[str, Callable[[Path, torch.device], Session]] = {".onnx": _onnx, "
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
     return UserError(
-        f"{path}: cannot be opened ({reason}); export it anew: python -m engine.export"
+        f"{path}: cannot be opened ({_reason(error)}); export it anew: python -m engine.export"
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
