@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.config.schema import Precision
+from engine.data import image_file
 from engine.data.ahead import Kept
 from engine.data.augment import Augment
 from engine.data.files import Files
@@ -165,3 +166,12 @@ def test_one_image_and_one_batch_of_windows_are_in_memory(monkeypatch):
         assert len(batch.images) <= 8
         made.append(data.reads)
     assert made == [1 + min(i * 8 + 7, 403) // 101 for i in range(51)]  # as late as can be
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_file_is_decoded_once_at_each_size(tmp_path, monkeypatch, workers):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((256, 256, 3), 255, np.uint8))
+    sizes, decode = [], image_file.decode
+    monkeypatch.setattr(image_file, "decode", lambda *x: sizes.append(x[-1]) or decode(*x))
+    found_in(Files(source=str(tmp_path / "a.png")), (64, 64), tile=64, overlap=0, workers=workers)
+    assert sorted(sizes) == [1, 4]  # 16 windows, and the whole at a quarter
