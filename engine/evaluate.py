@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
+from engine.builders.passes import several
 from engine.config.schema import plain
 from engine.console import info
 from engine.errors import UserError
@@ -55,10 +56,10 @@ def evaluate(cfg: DictConfig) -> float:
         count, rules = len(data), protocol.describe(metric, data)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
-        scores, predicted, slots = _run(network, full, data, metric, device)
+        scores, predicted, slots, how = _run(cfg, network, full, data, metric, device)
         used = [m for _, batch in predicted for m in batch]
         subset = protocol.subset(full.trainer)
-        count, rules = len(used), protocol.describe(metric, data, used, network.head, subset)
+        count, rules = len(used), protocol.describe(metric, data, used, network.head, subset, how)
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(full))))
         write_predictions(folder, data, predicted, cfg.draw, cfg.show)
         draw.charts(metric, folder / "images")
@@ -108,6 +109,9 @@ def _check(cfg: DictConfig) -> None:
             f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "
             "split=test; images alone are for predict.py source="
         )
+    if not cfg.checkpoint and (cfg.tile is not None or cfg.tta):
+        key = f"tile={cfg.tile}" if cfg.tile is not None else f"tta=[{','.join(cfg.tta)}]"
+        raise UserError(f"{key}: a network does this, and there is none without checkpoint=PATH")
     if cfg.truth and cfg.checkpoint:
         raise UserError(
             "truth= scores predictions=FILE, without a checkpoint; to evaluate one on a COCO file: "
@@ -131,14 +135,23 @@ def _ids(data: Dataset, used: Sequence[Meta] | None) -> list[str | int]:
 
 
 def _run(
-    network: Predictor, cfg: DictConfig, data: Dataset, metric: Metric, device: torch.device
-) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]], np.ndarray | None]:
-    """The metric's numbers, all predictions by batch, and for a report the network's anchors."""
-    loader, precision = parts.loader(cfg, data, device), resolve(cfg.trainer.precision, device)
+    cfg: DictConfig,
+    network: Predictor,
+    full: DictConfig,
+    data: Dataset,
+    metric: Metric,
+    device: torch.device,
+) -> tuple[dict[str, float], list[tuple[Objects, list[Meta]]], np.ndarray | None, str]:
+    """The metric's numbers, all predictions by batch, for a report the anchors, and the passes."""
+    found = several(cfg, full, network, device)
+    passes = found.passes.protocol if found else ""
+    loader = parts.loader(full, data, device, several=found)
+    precision = resolve(full.trainer.precision, device)
     scores, predicted = loop.evaluate_network(network, loader, metric, device, precision)
+    slots = None
     if cfg.report and isinstance(network, Network):  # an exported file has no slots
-        return scores, predicted, draw_anchors.slots(network, loader)
-    return scores, predicted, None
+        slots = draw_anchors.slots(network, parts.loader(full, data, device))
+    return scores, predicted, slots, passes
 
 
 def write_predictions(

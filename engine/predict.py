@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from engine.builders import from_checkpoint, parts
+from engine.builders.passes import several
 from engine.config.image_size import size_of
 from engine.console import info
 from engine.data.files import Files
@@ -24,6 +25,7 @@ from engine.data.source import open_source
 from engine.errors import UserError
 from engine.output import results, run_folder
 from engine.output.results import Results
+from engine.passes.cost import Timed
 from engine.protocols import HeadOptions
 from engine.structures import Objects
 from engine.training.loop import predict_batches
@@ -51,8 +53,10 @@ def predict(cfg: DictConfig) -> None:
     frames = not isinstance(data, Files)
     full.loader.workers = min(full.loader.workers, 1) if frames else full.loader.workers
     kept = results.kept_images(save=cfg.save, frames=frames)
+    passes = several(cfg, full, network, device)
     configure_worker_threads()
-    loader = parts.loader(full, data, device, kept=kept)
+    loader = parts.loader(full, data, device, kept=kept, several=passes)
+    timed = Timed(network) if passes else None
     folder = run_folder.shared(cfg)
 
     def image(index: int) -> np.ndarray:
@@ -65,9 +69,9 @@ def predict(cfg: DictConfig) -> None:
     )  # fmt: skip
     with writer, _stopping(data), _bar(loader) as bar:
         for objects, batch, _ in predict_batches(
-            network, loader, device, resolve(full.trainer.precision, device), losses=False
+            timed or network, loader, device, resolve(full.trainer.precision, device), losses=False
         ):
-            attention = HeadOptions.attention.of(network.head)
+            attention = None if passes else HeadOptions.attention.of(network.head)
             found = writer.add(objects, batch.meta, attention)
             show = cfg.show if has_boxes else 0
             has = "predictions.json has" if writer.json else "there are"
@@ -75,6 +79,8 @@ def predict(cfg: DictConfig) -> None:
             with bar.external_write_mode():
                 info(*(f"{m.path}: {text}" for m, text in zip(batch.meta, best, strict=True)))
             bar.update(len(found))
+    if passes and timed and writer.images:
+        info(f"{passes.passes.protocol}; {timed.cost(writer.images, size_of(full))}")
     _report(data, writer)
 
 

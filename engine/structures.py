@@ -30,6 +30,8 @@ class Meta(NamedTuple):
     size: tuple[int, int]  # (height, width) of the original image, upright
     matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
     turn: int = 1  # EXIF orientation of the annotation's pixels, see `engine.data.upright`
+    window: tuple[int, int, int, int] | None = None  # xyxy of the original that is seen; None: all
+    passes: int = 1  # through the network, that the image makes: see `engine.passes`
 
     @classmethod
     def of(cls, index: int, record: Record) -> Self:

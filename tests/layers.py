@@ -17,6 +17,7 @@ FLOORS = (  # of engine/, the top first
     ("report",),
     ("builders",),
     ("output", "training", "runtime"),
+    ("passes",),
     ("data", "weights"),
     ("distributed",),
     ("network",),

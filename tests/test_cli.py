@@ -96,6 +96,20 @@ def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):
     assert val == json.loads((tmp_path / "eval/predictions.json").read_text())
 
 
+def test_eval_and_predict_agree_on_tiles_and_views_and_say_so(trained, voc, tmp_path):
+    keys = [f"checkpoint={trained / 'checkpoints/last.pt'}", "tile=64", "tta=[flip]"]
+    run("eval.py", *keys, "report=false", f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path)
+    how = "tiles of 64 px, overlap 0.2, and the whole image, flipped views: merged"
+    assert how in metrics(tmp_path / "eval")["protocol"]
+    out = run("predict.py", *keys, f"source={voc / 'JPEGImages'}", "loader.batch_size=7",
+              "loader.workers=2", f"hydra.run.dir={tmp_path}/pred", cwd=tmp_path)  # fmt: skip
+    # 4 windows and the whole, flipped or not: 80 of 8 images are 12 batches of 7, or 84
+    assert how in out and "the network ran 10.5 times an image" in out
+    rows = json.loads((tmp_path / "pred/predictions.json").read_text())
+    val = [r for r in rows if r["image_id"] in ("p5", "p6", "p7")]
+    assert val and val == json.loads((tmp_path / "eval/predictions.json").read_text())
+
+
 def test_predict_reads_and_writes_video(trained, tmp_path):
     path = str(tmp_path / "film.avi")
     film = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))

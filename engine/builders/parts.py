@@ -1,6 +1,7 @@
 """Builds the parts of a configuration and its network, checked before data is read."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import compatibility
 from engine.builders.instantiate import check, part
+from engine.builders.passes import Several
 from engine.config.check import check_ranges
 from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.schema import plain
@@ -16,6 +18,7 @@ from engine.data.ahead import Kept
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
+from engine.passes.loader import PassLoader
 from engine.protocols import BackboneOptions, Dataset, Metric
 from engine.structures import Preprocessing
 from engine.weights.pretrained import fill, require_complete
@@ -56,12 +59,18 @@ def loader(
     device: torch.device,
     shuffle: bool = False,
     kept: Kept | None = None,
+    several: Several | None = None,
 ) -> Loader:
     """Batches of a dataset, with `shuffle` shuffled and augmented, else neither.
 
-    With `kept` they are made by threads, and the decoded images wait there to be drawn.
+    With `kept` they are made by threads, and the decoded images wait there to be drawn. With
+    `several` each image makes several passes.
     """
-    return Loader(
+    make: Any = Loader
+    if several is not None:
+        make = partial(PassLoader, passes=several.passes, merge=several.merge)
+        kept = Kept(most=0) if kept is None else kept
+    return make(
         dataset=data,
         augment=part(cfg.augment, "augment"),
         size=size_of(cfg),

@@ -124,7 +124,16 @@ def changes() -> Any:
 
 
 @dataclass
-class SourceConfig:
+class PassesConfig:
+    """Several passes of an image through the network, whose objects are merged."""
+
+    tile: Annotated[int, Range(32, 100_000)] | None = None  # cut larger images into such windows
+    overlap: Annotated[float, Range(0, 0.9)] = 0.2  # share of a window that its neighbour sees too
+    tta: list[str] = field(default_factory=list)  # flip, scales: merge what such views find too
+
+
+@dataclass
+class SourceConfig(PassesConfig):
     """What `predict.py` reads and writes; `eval.py` knows some of it."""
 
     source: str | None = None  # file, folder, glob, video, rtsp:// or http://, a camera: 0

@@ -47,6 +47,8 @@ class Given:
         batch_size: the largest batch.
     """
 
+    merge: Any = None  # an image passes the network once
+
     def __init__(
         self,
         datasets: Iterable[Any],

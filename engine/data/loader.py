@@ -3,7 +3,7 @@
 import atexit
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from engine.data.ahead import Kept, Threads
 from engine.data.augment import Augment
 from engine.data.cache import Cache
 from engine.data.image_file import UnreadableImage
-from engine.data.sampler import Batches, Key
+from engine.data.sampler import Batches
 from engine.data.samples import Samples
 from engine.distributed import collectives
 from engine.errors import UserError
@@ -40,11 +40,11 @@ def _collate(
     return collate(good) if good else None, [s for s in samples if isinstance(s, UnreadableImage)]
 
 
-def _make(
-    samples: Samples, pin_memory: bool, keys: list[Key]
+def make_batch(
+    make: Callable[[list[Any]], list[Sample | UnreadableImage]], pin_memory: bool, keys: list[Any]
 ) -> tuple[Batch | None, list[UnreadableImage]]:
-    """As a worker process of `_loader` makes it."""
-    batch, errors = _collate(samples.__getitems__(keys), fill=False)
+    """The batch of the samples that `make` makes by key, and the errors of those it cannot."""
+    batch, errors = _collate(make(keys), fill=False)
     return batch.pin_memory() if batch and pin_memory else batch, errors
 
 
@@ -75,6 +75,8 @@ class Loader:
     out and listed in `dataset.report`; others of a training batch are repeated in its place.
     With `kept` the workers are threads, and the decoded images wait there for who draws them.
     """
+
+    merge: Any = None  # of batches of passes, how an image's are made one: `engine.passes.merge`
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class Loader:
             limit=limit,
         )
         self.position = 0  # batches of the epoch so far, those without a readable image included
-        samples = Samples(
+        self.samples = Samples(
             dataset=dataset,
             augment=augment,
             size=size,
@@ -122,9 +124,9 @@ class Loader:
         )
         self.loader: Any  # of pairs as of `_collate`
         if kept is None:
-            self.loader = _loader(samples, self.sampler, train, workers, prefetch, pin_memory)
+            self.loader = _loader(self.samples, self.sampler, train, workers, prefetch, pin_memory)
         else:
-            make = partial(_make, samples, pin_memory)
+            make = partial(make_batch, self.samples.__getitems__, pin_memory)
             self.loader = Threads(make, self.sampler, workers=workers, prefetch=prefetch)
 
     def __len__(self) -> int:
@@ -148,10 +150,13 @@ class Loader:
                 raise UserError(
                     f"{errors[0].args[1]}, nor any other of a process's share of a batch"
                 )
-            if len(self.dataset) < self.images:  # a video ends before the length that it stated
+            if self._has_ended():
                 break
         if unread and not read:
             raise UserError(f"not one image could be read; the first: {unread}")
+
+    def _has_ended(self) -> bool:
+        return len(self.dataset) < self.images  # a video, before the length that it stated
 
 
 def configure_worker_threads() -> None:

@@ -83,14 +83,19 @@ class Samples(torch.utils.data.Dataset):
 
     def _full(self, index: int, size: tuple[int, int]) -> LazySample:
         """The image for evaluation and prediction, without augmentation."""
-        image = ImageFile(self.dataset, index, self.cache)
-        return self._view(image, self.augment.full_viewport(image.size, size), size)
+        image = self.image_file(index)
+        return self.view(image, self.augment.full_viewport(image.size, size), size)
 
-    def _view(
-        self, image: ImageFile, viewport: Viewport, size: tuple[int, int], cut_out: bool = True
+    def image_file(self, index: int) -> ImageFile:
+        """The image of this index; raises as `ImageFile`."""
+        return ImageFile(self.dataset, index, self.cache)
+
+    def view(
+        self, image: Any, viewport: Viewport, size: tuple[int, int], cut_out: bool = True
     ) -> LazySample:
         """The image in a view of (height, width); in training and in evaluation by the same way.
 
+        `image` is an `ImageFile`, or has what is read of one here and in `_warped`.
         `cut_out` makes a crop as torchvision's preprocessing does, to the pixel.
         """
         augment = self.augment
@@ -134,17 +139,17 @@ class Samples(torch.utils.data.Dataset):
         self, rng: np.random.Generator, index: int, size: tuple[int, int], window: tuple[int, int]
     ) -> LazySample:
         """A part of (height, width) `window` of a random viewport for `size`, at the same scale."""
-        image = ImageFile(self.dataset, index, self.cache)
+        image = self.image_file(index)
         viewport = self.augment.random_viewport(rng, image.size, size, image.truth.boxes)
         full = viewport == self.augment.full_viewport(image.size, size) and window == size
         if window != size:
             viewport = viewport.part(
                 (window[1] / size[1], window[0] / size[0]), rng.uniform(-1, 1, 2)
             )
-        return self._view(image, viewport, window, cut_out=full)
+        return self.view(image, viewport, window, cut_out=full)
 
     def _warped(
-        self, image: ImageFile, viewport: Viewport, size: tuple[int, int], step: int
+        self, image: Any, viewport: Viewport, size: tuple[int, int], step: int
     ) -> LazySample:
         """The image, decoded at 1 / step, in a view of (height, width)."""
         augment, matrix = self.augment, viewport.matrix(size)

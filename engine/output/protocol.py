@@ -16,6 +16,7 @@ def describe(
     images: Iterable[Meta] | None = None,
     head: Any = None,
     subset: str = "",
+    passes: str = "",
 ) -> str:
     """Return the protocol in one line.
 
@@ -25,6 +26,7 @@ def describe(
         images: of the data that were used; None: all.
         head: of the network that it is of; its threshold and limits are named.
         subset: what picked `images`, see `subset`.
+        passes: of each image through the network, where there are several.
     """
     uncounted = count_uncounted(data, images)
     boxes = f"{uncounted} box{'es' * (uncounted != 1)} without area or outside their image"
@@ -33,7 +35,9 @@ def describe(
         if uncounted
         else ""
     )
-    return "; ".join(filter(None, (metric.protocol, HeadOptions.protocol.of(head), subset, rule)))
+    return "; ".join(
+        filter(None, (metric.protocol, HeadOptions.protocol.of(head), passes, subset, rule))
+    )
 
 
 def subset(trainer: Any) -> str:

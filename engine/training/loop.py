@@ -14,6 +14,7 @@ from engine.data.loader import Loader
 from engine.data.upright import upright
 from engine.distributed import collectives
 from engine.network import Predictor, refuse_nan_output
+from engine.passes.merge import merged
 from engine.protocols import Metric
 from engine.structures import Batch, Meta, Objects, refuse_nan, to_original
 from engine.training.precision import autocast
@@ -107,7 +108,6 @@ def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
     return min(accumulate, batches - before)
 
 
-@torch.inference_mode()
 def predict_batches(
     network: Predictor,
     loader: Loader | Given,
@@ -119,12 +119,28 @@ def predict_batches(
     """Run the network on every batch of a loader, in evaluation mode.
 
     Smaller batches are padded to the loader's batch size, so that the scores of an image are the
-    same to the last bit in whichever batch it is. `answers` gets every output.
+    same to the last bit in whichever batch it is. `answers` gets every output. Where images make
+    several passes (`engine.passes`), these are merged, and there are no losses.
 
     Yields:
         the predicted objects in pixels of the original images, on the CPU; the batch; the losses,
         none without `losses`.
     """
+    if loader.merge is None:
+        return _predict_batches(network, loader, device, precision, answers, losses)
+    passes = _predict_batches(network, loader, device, precision, answers, losses=False)
+    return merged(passes, loader.merge, loader.batch_size)
+
+
+@torch.inference_mode()
+def _predict_batches(
+    network: Predictor,
+    loader: Loader | Given,
+    device: torch.device,
+    precision: Precision,
+    answers: SameAnswer | None,
+    losses: bool,
+) -> Iterator[tuple[Objects, Batch, dict[str, Tensor]]]:
     network.eval()
     for batch in loader:
         count = len(batch.meta)

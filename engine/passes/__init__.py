@@ -1,0 +1,1 @@
+"""Several passes of an image through a network, merged: of its windows, flipped, at other sizes."""
