@@ -42,7 +42,9 @@ def datasets(images: Iterable[Any]) -> Iterator[Files | Pixels]:
         elif is_image(image):
             yield Files(source=fspath(image))
         else:
-            raise UserError(f"{fspath(image)}: no such file of one image")
+            exists = Path(fspath(image)).exists()
+            why = "has several images: give it alone, not in a list" if exists else "no such file"
+            raise UserError(f"{fspath(image)}: {why}")
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -40,6 +40,9 @@ def export(cfg: DictConfig) -> bool:
     folder = run_folder.shared(cfg)
     loader = compare.images_of(full, cfg.split, cfg.parity.images)
     path = Path(cfg.verify) if cfg.verify else _write(cfg, full, graph, folder)
+    if cfg.verify and exported.description_of(path).exists():
+        about = read_json(exported.description_of(path))
+        cfg.dynamic, cfg.precision = about.get("dynamic"), about.get("precision")
     found = _compared(cfg, full, graph, path, loader)
     write_whole(folder / "parity.json", json.dumps(found, indent=1) + "\n")
     _print(found)

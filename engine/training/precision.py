@@ -24,9 +24,9 @@ def resolve(wanted: Precision, device: torch.device) -> Precision:
         raise UserError("trainer.precision=fp16: not on the cpu; use bf16, fp32 or auto")
     if wanted is Precision.tf32 and device.type != "cuda":
         raise UserError(f"trainer.precision=tf32: not on {device.type}; use fp32, bf16 or auto")
-    mode = "tf32" if wanted is Precision.tf32 else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    # torch.export reads these older switches, and fails once one of the newer ones was set
+    torch.backends.cuda.matmul.allow_tf32 = wanted is Precision.tf32
+    torch.backends.cudnn.allow_tf32 = wanted is Precision.tf32
     if wanted is not Precision.auto:
         return wanted
     if device.type == "cuda":

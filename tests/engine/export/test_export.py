@@ -109,8 +109,9 @@ def test_the_server_of_the_docs_answers(predicted, monkeypatch):
         port = server.servers[0].sockets[0].getsockname()[1]
         image = next((predicted / "images").iterdir()).read_bytes()
         answer = json.load(urlopen(f"http://127.0.0.1:{port}/", image, timeout=60))
-        with pytest.raises(HTTPError, match="400"):
-            urlopen(f"http://127.0.0.1:{port}/", b"no image", timeout=60)
+        for wrong in (b"no image", b""):
+            with pytest.raises(HTTPError, match="400"):
+                urlopen(f"http://127.0.0.1:{port}/", wrong, timeout=60)
     finally:
         server.should_exit = True
         thread.join()

@@ -42,12 +42,12 @@ def test_tf32_is_of_cuda_alone(device):
         resolve(Precision.tf32, torch.device(device))
 
 
-@pytest.mark.parametrize(("wanted", "rounded"), [("tf32", "tf32"), ("fp32", "ieee")])
+@pytest.mark.parametrize(("wanted", "rounded"), [("tf32", True), ("fp32", False)])
 def test_products_are_rounded_for_tf32_alone(wanted, rounded):
     cuda = torch.device("cuda")
     assert resolve(Precision[wanted], cuda) is Precision[wanted]
-    assert torch.backends.cuda.matmul.fp32_precision == rounded
-    assert torch.backends.cudnn.conv.fp32_precision == rounded
+    assert torch.backends.cuda.matmul.allow_tf32 is rounded
+    assert torch.backends.cudnn.allow_tf32 is rounded
     assert not autocast(Precision[wanted], CPU)._enabled
 
 
