@@ -37,9 +37,9 @@ def wrong_ends(count: int, seed: int, checkpoint: str, folder: Path) -> list[str
     return found
 
 
-def test_100_wrong_values_are_a_line_each(checkpoint, tmp_path, monkeypatch):
+def test_60_wrong_values_are_a_line_each(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert wrong_ends(100, 0, checkpoint, tmp_path) == []
+    assert wrong_ends(60, 0, checkpoint, tmp_path) == []
 
 
 @pytest.mark.slow

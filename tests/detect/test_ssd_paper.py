@@ -51,7 +51,10 @@ def build_pair(kind, folder, images=None):
     return net.eval(), torchvisions.network(ours, made, make("loss", "multibox")), side
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(k, marks=pytest.mark.slow) if k == "ssd300" else k for k in KINDS],
+)
 def pair(request, tmp_path_factory):
     return build_pair(request.param, tmp_path_factory.mktemp("w"))
 

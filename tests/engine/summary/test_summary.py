@@ -188,6 +188,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, typo, hint):
     assert hint in err and err.count("\n") == 1 and err.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_second_stage_is_counted_too():
     # torchvision's FasterRCNN_ResNet50_FPN at 800 x 800: 134.38 GMACs and 41,755,286 parameters,
     # which do not count the 2 * 26,560 of its frozen batch normalisation. 90 classes of COCO.

@@ -68,6 +68,7 @@ def test_fast_runs_everything_once_and_says_so(tmp_path):
     assert sum(shares.values()) == pytest.approx(100, abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_resumed_run_can_be_profiled_or_no_longer(tmp_path):
     last = tmp_path / "checkpoints/last.pt"
     run("train.py", *SMALL, "trainer=debug/fast", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
