@@ -58,7 +58,7 @@ def _onnx(program: Any, names: list[str], path: Path) -> None:
 
 
 def _openvino(program: Any, names: list[str], path: Path) -> None:
-    import openvino as ov
+    import openvino as ov  # pyright: ignore[reportMissingImports]
 
     between = path.with_suffix(".onnx")
     _onnx(program, names, between)

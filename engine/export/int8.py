@@ -94,8 +94,8 @@ def _onnx(path: Path, images: Loader) -> None:
 
 
 def _openvino(path: Path, images: Loader) -> None:
-    import nncf
-    import openvino as ov
+    import nncf  # pyright: ignore[reportMissingImports]
+    import openvino as ov  # pyright: ignore[reportMissingImports]
 
     model = ov.Core().read_model(str(path))
     results = [r for r in model.get_results() if _name(r.input_value(0)).startswith(RAW)]

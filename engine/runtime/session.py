@@ -68,7 +68,7 @@ def _onnx(path: Path, device: torch.device) -> Session:
 
 
 def _openvino(path: Path, device: torch.device) -> Session:
-    import openvino as ov
+    import openvino as ov  # pyright: ignore[reportMissingImports]
 
     if device.type != "cpu":
         raise UserError(f"device={device}: OpenVINO's files run on device=cpu here")
