@@ -18,7 +18,7 @@ from engine.data.image import on_white, open_image, read_header
 from engine.errors import UserError
 from engine.structures import Record
 
-# What FFmpeg says of a lost stream is said here; -8 is its AV_LOG_QUIET.
+# A lost stream is reported by this module, not by FFmpeg; -8 is its AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 RATE = 25.0  # frames a second, of a source that states none

@@ -15,7 +15,7 @@ from engine.export.graph import RAW, Graph
 from engine.export.parity import Parity
 from engine.network import refuse_nan_output
 from engine.protocols import Dataset
-from engine.runtime.exported import ExportedNetwork
+from engine.runtime.exported import ExportedNetwork, boxes_of
 from engine.runtime.session import Session, session
 from engine.structures import Batch, Fixed, Objects, Record
 from engine.training.loop import true_objects
@@ -102,10 +102,7 @@ def compare(
 
 def _objects(graph: Graph, tensors: dict[str, torch.Tensor], batch: Batch) -> Objects:
     """The objects of a file's outputs."""
-    scores = tensors["scores"]
-    height, width = batch.images.shape[2:]
-    whole = torch.tensor([0.0, 0.0, width, height])
-    boxes = tensors.get("boxes", whole.expand(*scores.shape[:2], 4))
+    boxes, scores = boxes_of(tensors, batch.images), tensors["scores"]
     if graph.nms:
         return Fixed(boxes, scores, tensors["labels"]).objects()
     return graph.network.head.postprocess(boxes, scores)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from engine.errors import UserError
+from engine.runtime.session import extra_of
 
 LARGEST = 2**31  # bytes of an ONNX file, a limit of protobuf
 
@@ -21,14 +22,8 @@ def write(program: Any, names: list[str], path: Path) -> None:
     Raises:
         UserError: a package is missing, or the format cannot hold the graph.
     """
-    try:
+    with extra_of(path.suffix, f"writes {path.suffix} files"):
         WRITERS[path.suffix](program, names, path)
-    except ImportError as error:
-        extra = "openvino" if path.suffix == ".xml" else "export"
-        raise UserError(
-            f"{error.name} is not installed, which writes {path.suffix} files: "
-            f'pip install "onelook[{extra}]"'
-        ) from None
 
 
 def _pt2(program: Any, names: list[str], path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from engine.data.loader import Loader
-from engine.errors import UserError
 from engine.export.graph import RAW
+from engine.runtime.session import extra_of
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution"}
 
@@ -23,14 +23,8 @@ def quantize(path: Path, images: Loader) -> None:
     Raises:
         UserError: the package that does it is not installed.
     """
-    try:
+    with extra_of(path.suffix, "precision=int8 needs"):
         (_openvino if path.suffix == ".xml" else _onnx)(path, images)
-    except ImportError as error:
-        extra = "openvino" if path.suffix == ".xml" else "export"
-        raise UserError(
-            f"{error.name} is not installed, which precision=int8 needs: "
-            f'pip install "onelook[{extra}]"'
-        ) from None
 
 
 def _pixels(images: Loader) -> Iterator[dict[str, np.ndarray]]:

@@ -129,9 +129,7 @@ class ExportedNetwork:
     def __call__(self, images: Tensor) -> Fixed:
         """The objects of images [B, 3, H, W] uint8 RGB, in their pixels."""
         found = self.tensors(images)
-        scores, labels = found["scores"], found["labels"]
-        whole = torch.tensor([0.0, 0.0, *images.shape[:1:-1]])
-        return Fixed(found.get("boxes", whole.expand(*scores.shape, 4)), scores, labels)
+        return Fixed(boxes_of(found, images), found["scores"], found["labels"])
 
     def decode(self, output: Fixed) -> Objects:
         """The objects as a batch."""
@@ -140,6 +138,12 @@ class ExportedNetwork:
     def losses(self, output: Fixed, objects: Objects) -> dict[str, Tensor]:
         """None."""
         return {}
+
+
+def boxes_of(found: dict[str, Tensor], images: Tensor) -> Tensor:
+    """The boxes of a file's outputs; of one without boxes, the whole of its images."""
+    whole = torch.tensor([0.0, 0.0, *images.shape[:1:-1]])
+    return found.get("boxes", whole.expand(*found["scores"].shape[:2], 4))
 
 
 def network(

@@ -1,6 +1,7 @@
 """Runs exported files: ONNX by onnxruntime, OpenVINO's by OpenVINO."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,23 @@ Session = Callable[[np.ndarray], Tensors]  # of images [B, 3, H, W] uint8 RGB
 CPU = "CPUExecutionProvider"
 
 
+@contextmanager
+def extra_of(suffix: str, use: str) -> Iterator[None]:
+    """Inside the `with` block, a package that is missing is a UserError that names its extra.
+
+    Args:
+        suffix: of the exported file.
+        use: what the package does, as in "runs model.onnx".
+    """
+    try:
+        yield
+    except ImportError as error:
+        extra = "openvino" if suffix == ".xml" else "export"
+        raise UserError(
+            f'{error.name} is not installed, which {use}: pip install "onelook[{extra}]"'
+        ) from None
+
+
 def session(path: Path, device: torch.device) -> Session:
     """Open an exported file on a device.
 
@@ -21,14 +39,8 @@ def session(path: Path, device: torch.device) -> Session:
         UserError: the engine that runs it is not installed, cannot read it, or not use the device;
             when it runs, it does not take these images.
     """
-    try:
+    with extra_of(path.suffix, f"runs {path.name}"):
         opened = FORMATS[path.suffix](path, device)
-    except ImportError as error:
-        extra = "openvino" if path.suffix == ".xml" else "export"
-        raise UserError(
-            f"{path}: {error.name} is not installed, which runs {path.suffix} files: "
-            f'pip install "onelook[{extra}]"'
-        ) from None
 
     def run(images: np.ndarray) -> Tensors:
         try:

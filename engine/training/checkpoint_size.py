@@ -1,4 +1,4 @@
-"""How large the checkpoints of a run will be, said before it trains, and whether the disk has room.
+"""How large the checkpoints of a run will be, known before it trains; whether the disk has room.
 
 The moments of an optimizer do not exist before its first step: a trial on a tiny parameter of the
 same number of dimensions tells how many there are, and of which shapes.
