@@ -17,6 +17,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -29,7 +30,7 @@ from engine.config.check import check_resolves, check_values
 from engine.config.describe import help_text, refuse_unread
 from engine.config.explain import explain
 from engine.config.schema import CONFIGS
-from engine.errors import Stopped, UserError
+from engine.errors import JobFailed, Stopped, UserError
 
 # Under torchrun only rank 0 writes the run folder's files and the console.
 SILENT = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]",
@@ -129,53 +130,47 @@ def _hard_exit_under_torchrun(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def command(
-    name: str, after_sweep: Callable[[Path], None] = lambda folder: None
+    name: str, after_sweep: Callable[[], int] = lambda: 0
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorator: makes a function of the configuration `configs/<name>.yaml` a command.
 
-    A mistake of the user ends it with one line on standard error and exit code 2. A job of a sweep
-    that fails returns nan; the others go on, and the sweep exits with the first failure's code.
+    A mistake of the user ends it with one line on standard error and exit code 2. A sweep's job
+    that fails raises JobFailed; the others go on, and the sweep exits with the first one's code.
 
     Args:
         name: of the command and its configuration.
-        after_sweep: called with a sweep's folder after its last job.
+        after_sweep: called after the last job of a sweep; returns the exit code of one that failed.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        exit_codes: list[int] = []  # of failed jobs
-        sweeps: set[str] = set()  # the folder, if there is one
-
         def job(cfg: DictConfig) -> Any:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                sweeps.add(HydraConfig.get().sweep.dir)
             try:
                 check_resolves(cfg)
                 check_values(cfg)
                 return task(cfg)
             except UserError as error:
-                exit_codes.append(_print_error(str(error)))
+                code, message = 2, str(error)
             except (HydraException, OmegaConfBaseException) as error:
-                exit_codes.append(_print_error(explain(error, name, sys.argv[1:])))
+                code, message = 2, explain(error, name, sys.argv[1:])
             except Exception:
-                console.error(*traceback.format_exc().strip().split("\n"))
-                exit_codes.append(1)
+                code, message = 1, traceback.format_exc().strip()
+            _print_error(message, code)
             if HydraConfig.get().mode != RunMode.MULTIRUN:
-                sys.exit(exit_codes[0])
-            return float("nan")
+                sys.exit(code)
+            raise JobFailed(code, message.split("\n")[-1])
 
         job.__module__ = name  # Hydra names the log after it: check.log, not __main__.log
 
         def main() -> None:
-            code = _run(name, job, lambda: [after_sweep(Path(folder)) for folder in sweeps])
-            sys.exit(code or (exit_codes[0] if exit_codes else 0))
+            sys.exit(_run(name, job, after_sweep))
 
         return _hard_exit_under_torchrun(main)
 
     return decorate
 
 
-def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) -> int:
-    """Compose the configuration, run the jobs, then `after`, and return the exit code."""
+def _run(name: str, job: Callable[[DictConfig], Any], after_sweep: Callable[[], int]) -> int:
+    """Compose the configuration, run the jobs, and return the exit code."""
     console.escape_unencodable()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
@@ -191,9 +186,10 @@ def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) 
             refuse_unread(name, config_name, given)
         check_torchrun(name)
         warnings.filterwarnings("ignore", module="hydra")  # what matters of them is refused above
-        hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
-        after()
+        _replace_sweeper()
+        code = _launch(config_name, job, after_sweep)
         sys.stdout.flush()
+        return code
     except UserError as error:
         return _rank_zero_error(str(error))
     except Stopped as stopped:
@@ -209,6 +205,27 @@ def _run(name: str, job: Callable[[DictConfig], Any], after: Callable[[], Any]) 
     except Exception as error:  # of composing: a job prints its own
         return _rank_zero_error(explain(error, config_name, sys.argv[1:]))
     return 0
+
+
+def _replace_sweeper() -> None:
+    """Put `engine.grid` in the place of Hydra's sweeper, which every configuration has."""
+    plugins = Plugins.instance()  # imports Hydra's own anew: ours can be derived from them then
+    from engine.grid import Grid
+
+    basic = Grid.__mro__[1]
+    plugins.class_name_to_class[f"{basic.__module__}.{basic.__name__}"] = Grid
+
+
+def _launch(config_name: str, job: Callable[[DictConfig], Any], after: Callable[[], int]) -> int:
+    """Let Hydra run the jobs, then call `after`; the exit code of a job that failed, or 0."""
+    code = 0
+    try:
+        hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+    except JobFailed as failed:
+        code = failed.code
+    finally:
+        code = after() or code
+    return code
 
 
 def _print_error(message: str, code: int = 2) -> int:

@@ -3,10 +3,21 @@
 from typing import Any
 
 from engine.cli import command
-from engine.output import sweep
+from engine.output import leaderboard
+from engine.output.sweep import Jobs, end
 
 
-@command("train", after_sweep=sweep.show_end)
+def _after_sweep() -> int:
+    """Print and draw the jobs of the sweep, if this was one; return the code of a failed job."""
+    code = end()
+    if Jobs.folder and any(row["state"] == "done" for row in leaderboard.read(Jobs.folder)):
+        from engine.report import sweep
+
+        sweep.write(str(Jobs.folder))
+    return code
+
+
+@command("train", after_sweep=_after_sweep)
 def train(cfg: Any) -> float:
     """Train, and return the best value of the primary metric."""
     from engine import train
@@ -14,7 +25,7 @@ def train(cfg: Any) -> float:
     return train.train(cfg)
 
 
-@command("eval")
+@command("eval", after_sweep=_after_sweep)
 def evaluate(cfg: Any) -> float:
     """Evaluate, and return the value of the primary metric."""
     from engine import evaluate
@@ -22,7 +33,7 @@ def evaluate(cfg: Any) -> float:
     return evaluate.evaluate(cfg)
 
 
-@command("predict")
+@command("predict", after_sweep=_after_sweep)
 def predict(cfg: Any) -> None:
     """Write annotated images and predictions.json."""
     from engine import predict

@@ -19,6 +19,18 @@ class Stopped(BaseException):
     """A signal ended the run between two steps; its arguments are the signal and a message."""
 
 
+class JobFailed(Exception):
+    """A job of a sweep failed; its arguments are the exit code and the message that it printed."""
+
+    @property
+    def code(self) -> int:
+        """The exit code that the job alone would have had."""
+        return self.args[0]
+
+    def __str__(self) -> str:
+        return self.args[1]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint such as "; did you mean 'focal'?", or "" if no known word is similar."""
     similar = get_close_matches(word, list(known), n=1, cutoff=0.5)

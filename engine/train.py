@@ -25,7 +25,6 @@ from engine.output import (
     predictions,
     run_folder,
     run_summary,
-    sweep,
     trackers,
 )
 from engine.output.run_folder import RunFolder
@@ -49,18 +48,12 @@ TENSORBOARD_IMAGES = 4  # the first of them, which TensorBoard gets too
 
 def train(cfg: DictConfig) -> float:
     """Train, and return the best value of the primary metric, which a sweeper reads."""
-    try:
-        device = collectives.local_device(_device(cfg))
-        with (
-            collectives.process_group(device),
-            run_folder.claimed(cfg.resume, cfg.overwrite) as folder,
-        ):
-            value = _train(cfg, device, folder)
-    except Exception as error:
-        sweep.report(str(error) or type(error).__name__)
-        raise
-    sweep.report(None)
-    return value
+    device = collectives.local_device(_device(cfg))
+    with (
+        collectives.process_group(device),
+        run_folder.claimed(cfg.resume, cfg.overwrite) as folder,
+    ):
+        return _train(cfg, device, folder)
 
 
 def _device(cfg: DictConfig) -> torch.device:
@@ -248,7 +241,8 @@ def validate(
     for image, meta in draw.samples(loader.dataset, predicted, TENSORBOARD_IMAGES):
         log.board_image(image, meta, run.clock.step)
     log.curves(MetricOptions.ranked.of(metric)(), run.clock.step)
-    return {f"val/{key}": value for key, value in scores.items()}, predicted
+    first = {metric.primary: scores[metric.primary]}  # of the columns of metrics.csv
+    return {f"val/{key}": value for key, value in (first | scores).items()}, predicted
 
 
 @collectives.rank_zero_only

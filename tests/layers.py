@@ -22,6 +22,7 @@ FLOORS = (  # of engine/, the top first
     ("distributed",),
     ("network",),
     ("protocols", "cli"),
+    ("grid",),
     ("structures", "config", "whole_file"),
     ("objects",),
     ("record", "console", "errors", "regular_file", "option"),

@@ -227,7 +227,9 @@ def test_a_failed_job_does_not_end_a_sweep(tmp_path):
                     f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2 and "optimizer.lr=abc" in err
-    assert len(table(tmp_path / "sweep/leaderboard.csv")) == 1
+    rows = table(tmp_path / "sweep/leaderboard.csv")
+    assert [(row["job"], row["state"], row["code"]) for row in rows] == [
+        ("1", "done", "0"), ("0", "failed", "2")]  # fmt: skip
 
 
 class Payload:

@@ -251,25 +251,22 @@ def test_a_file_that_is_all_of_a_result_ends_its_command_in_one_line(name, finis
 
 
 def test_a_sweep_lists_the_jobs_that_failed(tmp_path):
-    swept = ended("train.py", "-m", "optimizer.lr=abc,def", *RUN[1:],
-                  f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
+    folder, file = f"hydra.sweep.dir={tmp_path}/sweep", tmp_path / "sweep/leaderboard.csv"
+    subdir = "hydra.sweep.subdir=of/${optimizer.lr}"
+    swept = ended("train.py", "-m", "optimizer.lr=abc,def", *RUN[1:], folder, subdir, cwd=tmp_path)
     assert swept.returncode == 2
-    assert table(tmp_path / "sweep/leaderboard.csv") == []
-    failed = table(tmp_path / "sweep/failed.csv")
-    assert [row["job"] for row in failed] == ["0", "1"]
-    assert "optimizer.lr=abc" in failed[0]["overrides"] and "abc" in failed[0]["reason"]
-    assert "0 jobs done" in swept.stdout and "0 done, best first; 2 failed\n" in swept.stdout
+    failed = table(file)
+    assert [(row["job"], row["state"]) for row in failed] == [
+        ("of/abc", "failed"), ("of/def", "failed")]  # fmt: skip
+    assert "abc" in failed[0]["reason"] and failed[0]["optimizer.lr"] == "abc"
     last = swept.stdout.splitlines()[-1]
-    assert last.startswith("failed: job 1 (") and "optimizer.lr=def" in last
-    swept = ended("train.py", "-m", "optimizer.lr=abc,1e-3", *RUN[1:],
-                  f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
-    assert [row["job"] for row in table(tmp_path / "sweep/leaderboard.csv")] == ["1"]
-    assert [row["job"] for row in table(tmp_path / "sweep/failed.csv")] == ["0"]
-    assert "1 job done" in swept.stdout and "1 done, best first; 1 failed\n" in swept.stdout
-    header, job, failed = swept.stdout.splitlines()[-3:]  # the table ends a sweep
+    assert last.startswith("failed: job of/def (optimizer.lr=def): ")
+    swept = ended("train.py", "-m", "optimizer.lr=abc,1e-3", *RUN[1:], folder, cwd=tmp_path)
+    assert swept.returncode == 2
+    assert [(row["job"], row["state"]) for row in table(file)] == [("1", "done"), ("0", "failed")]
+    assert "1 done, 1 failed\n" in swept.stdout and (tmp_path / "sweep/report.html").exists()
+    header, job, failed = swept.stdout.splitlines()[-4:-1]  # the table, then the page
     assert header.split()[:2] == ["job", "mAP"] and job.split()[0] == "1"
     assert failed.startswith("failed: job 0 (")
-    ended("train.py", "-m", "optimizer.lr=1e-3", *RUN[1:], f"hydra.sweep.dir={tmp_path}/sweep",
-          cwd=tmp_path)  # fmt: skip
-    rows = table(tmp_path / "sweep/leaderboard.csv")
-    assert [row["job"] for row in rows] == ["0"]  # that of the older sweep is no job of this one
+    ended("train.py", "-m", "optimizer.lr=1e-3", *RUN[1:], folder, cwd=tmp_path)
+    assert [row["job"] for row in table(file)] == ["0"]  # those of the older sweep are forgotten

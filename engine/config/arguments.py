@@ -67,6 +67,10 @@ def check_arguments(name: str, config_name: str) -> Namespace:
         override = _read(text)
         if override.is_sweep_override() and not sweep:
             _refuse_sweep(override, text, name)
+        if override.key_or_group.startswith(("hydra/sweeper", "hydra.sweeper")) and not sweep:
+            raise UserError(f"{text}: of a sweep, which begins with {start(name)} -m")
+        if sweep and override.is_sweep_override() and not override.is_discrete_sweep():
+            _check_searched(text, given.overrides)
         if override.key_or_group in keys.groups() and not override.is_sweep_override():
             check_choice(override, text, config_name)
         if override.key_or_group == "hydra.searchpath":
@@ -184,6 +188,12 @@ def _as_setting(word: str, name: str) -> str:
         if word and path.is_dir()
         else ""
     )
+
+
+def _check_searched(text: str, overrides: list[str]) -> None:
+    """Refuse an interval, which is no list, where no sweeper draws values from it."""
+    if not any(other.startswith("hydra/sweeper=") for other in overrides):
+        raise UserError(f"{text}: an interval is for a search: add hydra/sweeper=study")
 
 
 def _refuse_sweep(override: Override, text: str, name: str) -> NoReturn:

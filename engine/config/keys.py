@@ -25,7 +25,8 @@ def keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 def groups() -> list[str]:
     """The groups of which the command line chooses an option, such as `loss` and `loss/box`."""
-    return sorted([*(p.name for p in CONFIGS.iterdir() if p.is_dir()), *NESTED])
+    ours = [p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "hydra"]
+    return sorted([*ours, *NESTED])
 
 
 def options(group: str) -> list[str]:
@@ -52,7 +53,7 @@ def own_keys(group: str, option: str) -> frozenset[str]:
 def options_with(key: str) -> list[str]:
     """The options of the key's group that have it: of `head.anchors` yolo_v2 and yolo_v3."""
     group = key.partition(".")[0]
-    if not (CONFIGS / group).is_dir() or group in PRESETS:
+    if group not in groups() or group in PRESETS:
         return []
     return [option for option in options(group) if key in own_keys(group, option)]
 

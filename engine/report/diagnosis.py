@@ -51,17 +51,18 @@ class Table(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Lines, bars or steps over one axis, or both; `lines` has x [P] and y [P] of each name."""
+    """Lines, bars or points over one axis; `lines` has x [P] and y [P] of each name."""
 
     title: str
     note: str
     x: str
     y: str
     lines: Mapping[str, tuple[Any, Any]]
-    kind: str = "line"  # or bar
+    kind: str = "line"  # or bar, points
     diagonal: bool = False  # draw y = x
     mark: float | None = None  # a vertical line at this x
     ticks: Sequence[str] = ()  # names of x = 0, 1, ...
+    log: bool = False  # x by its logarithm
 
 
 @dataclass

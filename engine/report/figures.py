@@ -35,6 +35,8 @@ def draw(chart: Chart) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         if chart.ticks:
             axes.set_xticks(range(len(chart.ticks)), chart.ticks)
+        if chart.log:
+            axes.set_xscale("log")
         if chart.diagonal:
             axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
         if chart.mark is not None:
@@ -56,6 +58,9 @@ def _draw_lines(axes: Any, chart: Chart) -> None:
             step = float(np.diff(x).min()) if len(x) > 1 else 1.0
             axes.bar(x + (i + 0.5 - len(chart.lines) / 2) * width * step, y, width * step,
                      color=colour, label=name)  # fmt: skip
+            continue
+        if chart.kind == "points":
+            axes.plot(x, y, color=colour, label=name, linestyle="", marker="o", markersize=3)
             continue
         keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))
         marker = "o" if len(x) <= 12 else None

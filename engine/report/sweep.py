@@ -1,64 +1,114 @@
-"""A sweep's jobs: the leaderboard, all keys beside the metric, and what each key is worth."""
+"""A sweep's jobs: the leaderboard, its history, all keys beside the metric, what each is worth."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from engine.config.arguments import start
-from engine.console import info, short
+from engine.console import short, show
 from engine.errors import UserError
+from engine.output import leaderboard
 from engine.report import page, stored
 from engine.report.diagnosis import Chart, Table
 from engine.whole_file import write_whole
 
 Rows = list[dict[str, str]]
+FEW = 6  # values of a key that are compared one by one, or more if jobs share them
 
 
 def write(folder: str) -> None:
     """Write report.html into the folder of a sweep.
 
     Raises:
-        UserError: it has no leaderboard.csv, or no job in it.
+        UserError: it has no leaderboard.csv, or no job in it that is done.
     """
     rows = _read(Path(folder))
-    primary = list(rows[0])[1]
-    keys = [key for key in rows[0] if key not in ("job", primary, "seconds")]
-    failed = _failed(Path(folder))
-    best = rows[0]
-    command = " ".join([start("train"), *(f"{key}={best[key]}" for key in keys if best[key])])
+    done = [row for row in rows if row["state"] == "done"]
+    failed = [row for row in rows if row["state"] == "failed"]
+    if not done:
+        raise UserError(f"{folder}: no job is done; {leaderboard.NAME} has the reasons")
+    primary, keys = list(rows[0])[2], leaderboard.keys(rows)
+    best = done[0]
+    command = " ".join(
+        [start("train"), *(quote(f"{key}={best[key]}") for key in keys if best[key])]
+    )
     title = f"Sweep {Path(folder).resolve().name}"
+    varied = [key for key in keys if len({row[key] for row in rows}) > 1]
     sections = [
-        page.head(title, primary, _number(best[primary]),
-                  f"best of {len(rows)} jobs, {len(failed)} failed",
+        page.head(title, primary, _number(best[primary]), f"best of {leaderboard.counts(rows)}",
                   f"the best job: {command}", {}),
-        page.section("Jobs", [page.table_panel(_leaderboard(rows))]),
-        page.section("Keys", [*_coordinates(rows, keys, primary), *_worth(rows, keys, primary)]),
+        page.section("Jobs", [page.table_panel(_leaderboard(rows)), *_history(rows, primary)]),
+        page.section("Keys", [*_coordinates(done, varied, primary), *_importance(Path(folder)),
+                              *_worth(done, varied, primary), *_slices(rows, varied, primary)]),
         page.section("Failed", [page.table_panel(failed_table(failed))]) if failed else "",
     ]  # fmt: skip
     path = Path(folder) / "report.html"
     write_whole(path, page.page(title, sections))
-    info(f"report: {path}")
+    show(f"report: {path}")
 
 
 def _read(folder: Path) -> Rows:
-    path = folder / "leaderboard.csv"
+    path = folder / leaderboard.NAME
     if not path.is_file():
-        raise UserError(f"sweep={folder}: no leaderboard.csv there; expected hydra.sweep.dir")
+        raise UserError(f"sweep={folder}: no {path.name} there; expected hydra.sweep.dir")
     rows = stored.rows(path)
-    if not rows:
-        raise UserError(f"{path}: no job ended; failed.csv beside it has the reasons")
+    if rows and not {"job", "state", "reason"} <= rows[0].keys():
+        raise UserError(f"{path}: no column state or reason; expected it as a sweep writes it")
     return rows
-
-
-def _failed(folder: Path) -> Rows:
-    path = folder / "failed.csv"
-    return stored.rows(path) if path.is_file() else []
 
 
 def failed_table(rows: Rows) -> Table:
     """Return the jobs that failed, with the reason of each."""
     return Table("Jobs that failed", "", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _history(rows: Rows, primary: str) -> list[str]:
+    """What each job reached, in the order of the jobs, and the best until then."""
+    jobs = {row["job"]: _number(row[primary]) for row in rows if row["state"] == "done"}
+    ended = {int(job): value for job, value in jobs.items() if job.isdigit() and value is not None}
+    x = sorted(ended)
+    if len(x) < 2:
+        return []
+    y = [ended[job] for job in x]
+    pruned = {int(row["job"]): _number(row[primary]) for row in rows if row["state"] == "pruned"}
+    at = sorted(job for job, value in pruned.items() if value is not None)
+    lines = {"done": (x, y), "pruned": (at, [pruned[job] for job in at])}
+    points = {name: line for name, line in lines.items() if len(line[0])}
+    note = "Of jobs that were pruned, what they had reached by then."
+    values = Chart("What each job reached", note, "job", primary, points, kind="points")
+    best = Chart("The best until then", "", "job", primary,
+                 {"best": (x, np.fmax.accumulate(np.array(y)))})  # fmt: skip
+    return [page.chart_panel(values), page.chart_panel(best)]
+
+
+def _importance(folder: Path) -> list[str]:
+    """What Optuna takes each key to be responsible for, where a search wrote it."""
+    path = folder / "importance.csv"
+    if not path.is_file():
+        return []
+    rows = stored.rows(path)
+    x, y = range(len(rows)), [float(row["importance"]) for row in rows]
+    note = "Each key's share in how much good jobs differ from others (PED-ANOVA, by Optuna)."
+    chart = Chart("Importance", note, "", "share", {"share": (x, y)}, kind="bar",
+                  ticks=[row["key"] for row in rows])  # fmt: skip
+    return [page.chart_panel(chart)]
+
+
+def _slices(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:
+    """The metric over each key that has numbers."""
+    charts = []
+    for key in keys:
+        pairs = [(_number(row[key]), _number(row[primary])) for row in rows]
+        found = sorted((x, y) for x, y in pairs if x is not None and y is not None)
+        if len({x for x, _ in found}) > 2:
+            x, y = map(list, zip(*found, strict=True))
+            is_log = min(x) > 0 and max(x) / min(x) > 50
+            title = f"{primary} by {key}"
+            line = {key: (x, y)}
+            charts.append(Chart(title, "", key, primary, line, kind="points", log=is_log))
+    return [page.chart_panel(chart) for chart in charts]
 
 
 def _number(text: str) -> float | None:
@@ -69,7 +119,8 @@ def _number(text: str) -> float | None:
 
 
 def _leaderboard(rows: Rows) -> Table:
-    return Table("Leaderboard", "Best first.", list(rows[0]), [list(r.values()) for r in rows])
+    note = "Best first; then those that were pruned, or failed."
+    return Table("Leaderboard", note, list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _positions(values: Sequence[str]) -> np.ndarray:
@@ -118,7 +169,7 @@ def _worth(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:
             if (value := _number(row[primary])) is not None:
                 means.setdefault(row[key], []).append(value)
         averages = {value: float(np.mean(found)) for value, found in means.items()}
-        if len(averages) > 1:
+        if 1 < len(averages) <= max(FEW, len(rows) // 2):
             best = max(averages, key=lambda value: averages[value])
             worth = averages[best] - min(averages.values())
             table.append((key, worth, best, averages[best], len(averages)))

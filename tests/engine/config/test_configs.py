@@ -13,7 +13,7 @@ from engine.config.inherit import inherit
 from engine.errors import UserError
 
 CONFIGS = schema.CONFIGS
-GROUPS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir())
+GROUPS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "hydra")
 BOXES = sorted(path.stem for path in (CONFIGS / "loss" / "box").glob("*.yaml"))
 BASES = sorted(CONFIGS.rglob("_base/*.yaml"))
 # Every YAML of every group, in subfolders too, but for what others include.

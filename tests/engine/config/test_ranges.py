@@ -28,6 +28,7 @@ NAMED = sorted(
     {
         name
         for path in schema.CONFIGS.rglob("*.yaml")
+        if "hydra" not in path.parts
         for name in re.findall(r"_target_: *([a-z][\w.]+\.\w+)", path.read_text(encoding="utf-8"))
     }
 )

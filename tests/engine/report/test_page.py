@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import SHAPES, TINY, ended, metrics, run
 
+from engine.errors import UserError
 from engine.report import figures, sweep
 from engine.report.diagnosis import Chart, Mark
 from engine.report.pictures import CAP, figure
@@ -169,16 +170,31 @@ def test_a_classifier_with_odd_names_and_a_wrong_label(tmp_path):
 
 def test_a_sweep_says_what_each_key_is_worth(tmp_path):
     (tmp_path / "leaderboard.csv").write_text(
-        "job,mAP,optimizer.lr,loss,seconds\n2,0.6,0.1,focal,9\n0,0.5,0.01,focal,8\n1,0.2,0.1,bce,7\n"
+        "job,state,mAP,epochs,seconds,code,reason,optimizer.lr,loss,seed\n"
+        "2,done,0.6,3,9,0,,0.1,focal,7\n0,done,0.5,3,8,0,,0.01,focal,7\n"
+        "1,done,0.2,3,7,0,,0.1,bce,7\n4,pruned,0.1,1,2,143,,0.001,bce,7\n"
+        "3,failed,,,,2,no such loss,0.1,bad,7\n"
     )
-    (tmp_path / "failed.csv").write_text("job,overrides,reason\n3,loss=bad,no such loss\n")
+    (tmp_path / "importance.csv").write_text("key,importance\nloss,0.75\noptimizer.lr,0.25\n")
     sweep.write(str(tmp_path))
     text, page = read(tmp_path)
     worth = {row[0]: row[1:] for row in page.tables["What each key is worth"][1:]}
     assert float(worth["loss"][0]) == pytest.approx(0.55 - 0.2) and worth["loss"][1] == "focal"
     assert float(worth["optimizer.lr"][0]) == pytest.approx(0.5 - 0.4)
-    assert "python train.py optimizer.lr=0.1 loss=focal" in text
-    assert page.tables["Jobs that failed"][1] == ["3", "loss=bad", "no such loss"]
+    assert "seed" not in worth  # all jobs have the same
+    assert "python train.py optimizer.lr=0.1 loss=focal seed=7" in text
+    assert "best of 3 done, 1 pruned, 1 failed" in text
+    for title in ("What each job reached", "The best until then", "Importance",
+                  "mAP by optimizer.lr"):  # fmt: skip
+        assert title in text
+    assert page.tables["Jobs that failed"][1][:2] == ["3", "failed"]
+    assert "no such loss" in page.tables["Jobs that failed"][1]
+
+
+def test_a_table_that_no_sweep_wrote_is_refused(tmp_path):
+    (tmp_path / "leaderboard.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column state or reason"):
+        sweep.write(str(tmp_path))
 
 
 def test_a_chart_takes_names_that_its_font_cannot_write():
