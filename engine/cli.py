@@ -208,9 +208,9 @@ def _run(name: str, job: Callable[[DictConfig], Any], after_sweep: Callable[[], 
 
 
 def _replace_sweeper() -> None:
-    """Put `engine.grid` in the place of Hydra's sweeper, which every configuration has."""
+    """Put `engine.config.grid` in the place of Hydra's sweeper, which every configuration has."""
     plugins = Plugins.instance()  # imports Hydra's own anew: ours can be derived from them then
-    from engine.grid import Grid
+    from engine.config.grid import Grid
 
     basic = Grid.__mro__[1]
     plugins.class_name_to_class[f"{basic.__module__}.{basic.__name__}"] = Grid

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from engine import sweep
 from engine.cli import command
 from engine.output import leaderboard
 from engine.output.sweep import Jobs, end
+
+sweep.register()
 
 
 def _after_sweep() -> int:

@@ -13,7 +13,7 @@ PACKAGES = ("onelook", "detect", "classify", "engine")
 ALLOWED = {"detect": ("classify", "engine"), "engine": ()}  # imports of packages; others engine
 FLOORS = (  # of engine/, the top first
     ("commands",),
-    ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench", "export"),
+    ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench", "export", "sweep"),
     ("report",),
     ("builders",),
     ("output", "training", "runtime"),
@@ -22,7 +22,6 @@ FLOORS = (  # of engine/, the top first
     ("distributed",),
     ("network",),
     ("protocols", "cli"),
-    ("grid",),
     ("structures", "config", "whole_file"),
     ("objects",),
     ("record", "console", "errors", "regular_file", "option"),
