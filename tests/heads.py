@@ -8,6 +8,7 @@ from detect.heads.ssd_paper import SSDPaper
 from detect.heads.yolo_v1 import YOLOv1
 from detect.heads.yolo_v2 import YOLOv2
 from detect.heads.yolo_v3 import YOLOv3
+from detect.heads.yolo_v3_tiny import YOLOv3Tiny
 
 CLASSES, CHANNELS, STRIDES = 5, (8, 8, 16, 16), (4, 8, 16, 32)
 ANCHORS = [  # arXiv 1804.02767, 2.3
@@ -41,6 +42,7 @@ HEADS = {
     "yolo_v2, linear": (YOLOv2, {"activation": "linear", "anchors": PRIORS, "conv_channels": 8}),
     "yolo_v3": (YOLOv3, {"activation": "sigmoid", "anchors": ANCHORS}),
     "yolo_v3, softmax": (YOLOv3, {"activation": "softmax", "anchors": ANCHORS}),
+    "yolo_v3_tiny": (YOLOv3Tiny, {"activation": "sigmoid"}),
 }
 SIZE = (128, 160)  # height, width
 

@@ -1,4 +1,4 @@
-"""Darknet-19 (arXiv 1612.08242, table 6) and Darknet-53 (arXiv 1804.02767, table 1).
+"""Darknet-19 (arXiv 1612.08242, table 6), Darknet-53 (arXiv 1804.02767, table 1) and a tiny one.
 
 Leaky rectifiers of slope .1; modules stand in running order, by which Darknet's .weights files are
 read (`engine.weights.darknet`). Darknet-19 ends in a 1x1 convolution to the classes and then the
@@ -7,9 +7,11 @@ mean over the map: that equals the mean first and a linear head, so it is left t
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from classify.backbones.block import conv_block
 from classify.backbones.sequential import SequentialBackbone
@@ -27,6 +29,7 @@ TABLE_6 = tuple(  # (kernel, width): 3x3 and 1x1 take turns
     )
 )
 TABLE_1 = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # width, residual blocks of a stage
+TINY = (16, 32, 64, 128, 256, 512, 1024)  # widths of yolov3-tiny.cfg, each 3x3
 LEAKY = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
@@ -122,3 +125,52 @@ class Darknet53(SequentialBackbone):
             self.add_module(f"stage{i}", nn.Sequential(block(channels, width, 3, stride=2), *stage))
             channels = width
         self.pretrain(weights)
+
+
+class PoolAhead(nn.Module):
+    """The highest of a cell and those right of it, below it and both; the size is kept.
+
+    Darknet's maxpool of size 2 and stride 1, which pads the right and the bottom.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> the same size."""
+        return F.max_pool2d(x, 2, stride=1, padding=1)[..., 1:, 1:]
+
+
+class DarknetTiny(SequentialBackbone):
+    """The backbone of yolov3-tiny.cfg (https://github.com/pjreddie/darknet): 3x3 and poolings by 2.
+
+    Maps before the poolings at strides 4, 8 and 16, and the last one, stride 32, behind a pooling
+    that keeps the size. A map's sides are rounded up, as in Darknet.
+
+    Args:
+        order, dropout, bias: see `classify.backbones.block.conv_block`.
+        weights: None or a file, Darknet's own included (`engine.weights.pretrained`).
+    """
+
+    channels = (64, 128, 256, 1024)
+    strides = (4, 8, 16, 32)
+    taps = (4, 6, 8, 12)
+
+    def __init__(
+        self,
+        *,
+        order: str = "conv-bn-act",
+        dropout: PartialShare = 0.0,
+        bias: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        block = partial(conv_block, activation=LEAKY, order=order, dropout=dropout, bias=bias)
+        layers: list[nn.Module] = [block(3, TINY[0], 3)]
+        for channels, width in pairwise(TINY):
+            last = width == TINY[-1]
+            layers.append(PoolAhead() if last else nn.MaxPool2d(2, ceil_mode=True))
+            layers.append(block(channels, width, 3))
+        self.features = nn.Sequential(*layers)
+        self.pretrain(weights)
+
+    def layers(self) -> Iterable[nn.Module]:
+        """Convolution blocks and poolings."""
+        return self.features

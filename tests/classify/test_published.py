@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from classify.backbones.alexnet import AlexNet
-from classify.backbones.darknet import Darknet19, Darknet53
+from classify.backbones.darknet import Darknet19, Darknet53, DarknetTiny
 from classify.backbones.googlenet import GoogLeNet
 from classify.backbones.mobilenet import MobileNetV1
 from classify.backbones.vit import ViT
@@ -86,6 +86,8 @@ def test_number_of_parameters(name, classes, expected):
 def test_number_of_parameters_of_parts():
     with torch.device("meta"):
         assert count(Darknet53()) == 40_584_928
+        # of the file's 8,858,734 numbers 2,560,254 are the head's, 4,064 means and variances
+        assert count(DarknetTiny()) == 8_858_734 - 2_560_254 - 4_064
         auxiliary = [  # table 1 and section 5: 1x1 convolution with normalisation, two layers
             (nn.Conv2d(width, 128, 1, bias=False), nn.BatchNorm2d(128), nn.Linear(2048, 1024),
              nn.Linear(1024, 1000)) for width in GoogLeNet.channels[2:4]

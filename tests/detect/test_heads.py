@@ -192,6 +192,8 @@ def test_slots_of_an_ignored_object_are_left_out(name):
         ("yolo_v3", (416, 416), 10647),  # (52 * 52 + 26 * 26 + 13 * 13) * 3, the published count
         ("yolo_v3", (608, 608), 22743),
         ("yolo_v3", (97, 131), 912),  # (221 + 63 + 20) * 3
+        ("yolo_v3_tiny", (416, 416), 2535),  # (26 * 26 + 13 * 13) * 3
+        ("yolo_v3_tiny", (97, 131), 249),  # (63 + 20) * 3
         ("yolo_v1, linear", (448, 448), 98),  # 7 * 7 * 2
         ("yolo_v1, linear", (97, 131), 98),
         ("yolo_v2", (416, 416), 676),  # 13 * 13 * 4; with the paper's fifth prior 845
@@ -234,8 +236,8 @@ def test_ssd_anchors_by_hand():
     torch.testing.assert_close(slots[0], torch.tensor([0.0, -12.0, 161 / 21, 20.0]))
 
 
-# A pyramid's slots look further; YOLO's first two read the whole map, or a coarse one.
-@pytest.mark.parametrize("name", [n for n in HEADS if n.startswith(("ssd, ", "yolo_v3"))])
+# A pyramid's slots look further; YOLO's first two and the tiny one read no map of stride 8.
+@pytest.mark.parametrize("name", ["ssd, softmax", "ssd, sigmoid", "yolo_v3", "yolo_v3, softmax"])
 def test_a_slot_depends_on_its_own_cell(name):
     head = make(name).eval()
     quiet, loud = features(fill=torch.zeros), features(fill=torch.zeros)
@@ -298,6 +300,7 @@ FITTING = [
     ("retina, v2", Focal(box=SmoothL1())),
     ("retina, light, softmax", Multibox(negatives=1e6)),
     ("yolo_v3", YOLOv3Loss()),
+    ("yolo_v3_tiny", YOLOv3Loss()),
     ("yolo_v1, softmax", YOLOv2Loss()),  # any with any
     ("yolo_v2, linear", YOLOv1Loss()),
     ("yolo_v3, softmax", YOLOv2Loss()),

@@ -1,0 +1,119 @@
+"""What YOLOv3's heads share: anchors of several maps with objectness, coarse to fine."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from detect.anchors import grid_anchors, last_map_per_stride
+from detect.coder import YOLOCoder
+from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
+from detect.postprocess import Postprocess
+from engine.config.ranges import Range
+from engine.errors import UserError
+from engine.structures import Assigned, Objects, Output
+
+Pixels = Annotated[float, Range(0, 10_000, "(]")]
+
+
+class YOLOScales(nn.Module):
+    """Box, objectness and class of every anchor of several maps.
+
+    A subclass makes `predictors`, and `maps` of the backbone's features.
+
+    Args:
+        name: the subclass's in configs/head, for messages.
+        scales: the strides of the maps, fine to coarse.
+        anchors: (width, height) in pixels, small to large: as many for each map, fine to coarse.
+        anchors_at: the side of the input in whose pixels they are, with which they scale; None:
+            pixels of any input, as in Darknet.
+        ignore: a slot whose predicted box has an IoU above this with an object is no negative.
+    """
+
+    outputs = frozenset({"logits", "boxes", "objectness"})
+    sizes: Tensor
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        scales: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        activation: str,
+        anchors: Sequence[tuple[float, float]],
+        anchors_at: int | None,
+        ignore: float,
+        postprocess: Postprocess | None,
+    ) -> None:
+        super().__init__()
+        if missing := set(scales) - set(strides):
+            wanted = f"{', '.join(map(str, scales[:-1]))} and {scales[-1]}"
+            raise UserError(
+                f"head {name} needs maps of stride {wanted}; {sorted(missing)} are missing: pick "
+                "another backbone="
+            )
+        count = len(scales)
+        if not anchors or len(anchors) % count or any(len(sides) != 2 for sides in anchors):
+            words = {2: "two", 3: "three"}[count]
+            raise UserError(
+                f"head.anchors={anchors}: expected [width, height] of {words} anchors or a "
+                f"multiple, in pixels of an input{f' of {anchors_at}' if anchors_at else ''}"
+            )
+        self.activation, self.ignore = activation, ignore
+        self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
+        self.protocol = self.postprocess.protocol
+        self.fixed_anchors = anchors_at is None
+        sizes = torch.tensor(anchors, dtype=torch.float32).view(count, -1, 2)  # [scales, n, 2]
+        self.register_buffer("sizes", sizes / (anchors_at or 1), persistent=False)
+        self.levels = [i for i in last_map_per_stride(strides) if strides[i] in scales]
+        self.num_classes = num_classes
+
+    def predictor(self, channels: int, width: int, prior: float) -> nn.Sequential:
+        """A 3x3 convolution and the outputs of each cell; objectness starts at `prior`."""
+        anchors, outputs = self.sizes.shape[1], 5 + self.num_classes
+        last = nn.Conv2d(width, anchors * outputs, 1)
+        nn.init.normal_(last.weight, std=0.01)
+        bias = torch.zeros(anchors, outputs)
+        bias[:, 4] = objectness_bias(prior, self.activation)
+        last.bias = nn.Parameter(bias.flatten())
+        return nn.Sequential(conv(channels, width, 3), last)
+
+    def maps(self, features: list[Tensor]) -> list[Tensor]:
+        """The outputs [B, n * (5 + K), h, w] of each map, the coarsest first."""
+        raise NotImplementedError
+
+    def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
+        """Slots are anchors, those of the coarsest map first."""
+        outputs, slots, cells = [], [], []
+        for i, found in enumerate(self.maps(features)):
+            y = found.permute(0, 2, 3, 1)  # [B, h, w, n * (5 + K)]
+            outputs.append(y.reshape(y.shape[0], -1, 5 + self.num_classes))
+            sides = self.sizes[-1 - i].cpu()
+            if not self.fixed_anchors:
+                sides = sides * torch.tensor(image_size[::-1])
+            boxes, cell = grid_anchors((found.shape[2], found.shape[3]), sides, image_size)
+            slots.append(boxes.to(y.device))
+            cells.append(cell.to(y.device))
+        y = torch.cat(outputs, 1)  # [B, A, 5 + K]
+        slots, cells = torch.cat(slots), torch.cat(cells)
+        return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
+
+    def assign(self, output: Output, objects: Objects) -> Assigned:
+        """See `detect.heads.yolo_slots.assign_best_anchor`."""
+        return assign_best_anchor(output, objects, self.ignore)
+
+    def candidates(self, output: Output) -> tuple[Tensor, Tensor]:
+        """Boxes [B, A, 4] and scores [B, A, K] of all slots: objectness times class score."""
+        return output.decoded(output.boxes), class_scores(output, self.activation)
+
+    def decode(self, output: Output) -> Objects:
+        """Detections: the candidates after NMS."""
+        return self.postprocess(*self.candidates(output))
+
+
+def upsampled(coarse: Tensor, fine: Tensor) -> Tensor:
+    """[B, C, ..] and [B, D, h, w] -> [B, C + D, h, w]: cells repeated to the size of the finer."""
+    up = nn.functional.interpolate(coarse, size=fine.shape[2:], mode="nearest")
+    return torch.cat([up, fine], 1)
