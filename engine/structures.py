@@ -5,7 +5,7 @@ Boxes are xyxy. Between the loader and the head they are in pixels of the networ
 `Record`, a metric and a predictions file hold them in pixels of the original image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -135,6 +135,8 @@ class Pretrained(NamedTuple):
     classes: list[str] | None  # names of the head's outputs, where they are known
     missing: Sequence[str] = ()  # tensors that stayed random
     path: str = ""  # the file's, for messages
+    head: Mapping[str, Any] = {}  # arguments that a head for these weights has, where null
+    boxes: Mapping[str, Any] = {}  # alike, of one for all of them, the outputs included
 
 
 class Output(NamedTuple):

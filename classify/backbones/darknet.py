@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classify.backbones.block import conv_block
+from classify.backbones.darknet_detectors import YOLO_V2, YOLO_V3, YOLO_V3_TINY
 from classify.backbones.sequential import SequentialBackbone
 from engine.config.ranges import PartialShare
 
@@ -81,6 +82,7 @@ class Darknet19(DarknetStages):
     """Table 6 but for its last convolution."""
 
     table = TABLE_6
+    darknets = YOLO_V2
 
 
 class Residual(nn.Module):
@@ -107,6 +109,7 @@ class Darknet53(SequentialBackbone):
     channels = (128, 256, 512, 1024)
     strides = (4, 8, 16, 32)
     taps = (2, 3, 4, 5)
+    darknets = YOLO_V3
 
     def __init__(
         self,
@@ -152,6 +155,7 @@ class DarknetTiny(SequentialBackbone):
     channels = (64, 128, 256, 1024)
     strides = (4, 8, 16, 32)
     taps = (4, 6, 8, 12)
+    darknets = YOLO_V3_TINY
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from engine.weights.darknet_detector import Detector
 from engine.weights.pretrained import Pretrained, load
 from engine.weights.translate import Family
 
@@ -21,6 +22,7 @@ class SequentialBackbone(nn.Module):
     strides: Sequence[int]
     taps: Sequence[int]
     detectors: ClassVar[tuple[Family, ...]] = ()  # on this backbone, whose weights load too
+    darknets: ClassVar[Detector | None] = None  # Darknet's on this backbone, alike
     pretrained: Pretrained | None = None  # what `weights` held, until the network is built
 
     def layers(self) -> Iterable[nn.Module]:
@@ -43,4 +45,4 @@ class SequentialBackbone(nn.Module):
 
     def pretrain(self, weights: str | None, published: str | None = None) -> None:
         """Start from `weights`, see `engine.weights.pretrained`; `published`: its name there."""
-        self.pretrained = load(self, weights, published, self.detectors)
+        self.pretrained = load(self, weights, published, self.detectors, darknets=self.darknets)

@@ -1,6 +1,6 @@
 """Builds the parts of a configuration and its network, checked before data is read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from engine.errors import UserError
 from engine.network import Network
 from engine.passes.loader import PassLoader
 from engine.protocols import BackboneOptions, Dataset, Metric
-from engine.structures import Preprocessing
+from engine.structures import Preprocessing, Pretrained
 from engine.weights.pretrained import fill, require_complete
 
 # Arguments that the engine passes to the constructors that name them.
@@ -132,18 +132,32 @@ def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
     return made
 
 
-def _fill_in(node: DictConfig, values: dict[str, Any]) -> None:
-    for key, value in values.items():
-        if key in node and node[key] is None:
-            node[key] = list(value) if isinstance(value, tuple) else value
+def _fill_in(node: DictConfig, values: Mapping[str, Any]) -> list[str]:
+    """Set the keys of these that the node has as null; returns them."""
+    empty = [key for key in values if key in node and node[key] is None]
+    for key in empty:
+        node[key] = list(values[key]) if isinstance(values[key], tuple) else values[key]
+    return empty
+
+
+def _fill_in_head(node: DictConfig, pretrained: Pretrained, num_classes: int) -> None:
+    """Set what the head's weights in a file need; of outputs only where these load too."""
+    same = pretrained.classes is None or len(pretrained.classes) == num_classes
+    filled = _fill_in(node, {**pretrained.head, **(pretrained.boxes if same else {})})
+    if filled:
+        info(f"weights: {', '.join(f'head.{key}={node[key]}' for key in filled)} as they need")
 
 
 def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = False) -> Network:
     """The configured network on a backbone, on the CPU.
 
-    With `complete`, weights that leave a tensor of it random are refused.
+    Keys of the head that are null are filled in as the weights need. With `complete`, weights that
+    leave a tensor of it random are refused.
     """
     criterion = part(cfg.loss, "loss")
+    pretrained = BackboneOptions.pretrained.of(backbone)
+    if pretrained:
+        _fill_in_head(cfg.head, pretrained, num_classes)
     head = part(
         cfg.head,
         "head",
@@ -152,7 +166,7 @@ def network(cfg: DictConfig, num_classes: int, backbone: Any, complete: bool = F
         num_classes=num_classes,
         activation=criterion.activation,
     )
-    if pretrained := BackboneOptions.pretrained.of(backbone):
+    if pretrained:
         backbone.pretrained = None  # a large head left over would be copied with the network
         if complete:
             require_complete(head, pretrained)

@@ -2,10 +2,15 @@
 
 A convolution with batch normalisation holds shift, scale, mean, variance, weights; one without
 holds bias, weights (https://pjreddie.com/darknet, parser.c). The file has no names, so only the
-same network reads it right.
+same network reads it right: a backbone, which may be followed by its classifier, or by the detector
+that Darknet has on it. A backbone lists that detector as data, a `Detector`.
 """
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from math import prod
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,38 +19,83 @@ from torch import Tensor, nn
 from engine.console import info
 from engine.errors import UserError
 from engine.structures import Preprocessing
+from engine.weights.darknet_detector import NORM, Behind, Detector, Order
 
 PREPROCESSING = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # RGB in 0..1
-NORM = ("bias", "weight", "running_mean", "running_var")
 
 
-def parse(data: bytes, path: Path, backbone: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a backbone by name, and of a classifier if the rest of the file has its size.
+class Parsed(NamedTuple):
+    """The tensors of a file by name, and what they say of a detector."""
+
+    state: dict[str, Tensor]
+    preprocessing: Preprocessing | None = None  # that of a detector
+    classes: list[str] | None = None
+    head: Mapping[str, Any] = {}  # arguments of our head, and those that its outputs need
+    boxes: Mapping[str, Any] = {}
+
+
+def parse(data: bytes, path: Path, backbone: nn.Module, detector: Detector | None = None) -> Parsed:
+    """The tensors of a backbone by name, and of a detector or a classifier if they follow.
 
     Args:
         data: the bytes of the file.
         path: its name, for messages.
         backbone: gives the names, shapes and order of the tensors.
+        detector: what may follow.
 
     Raises:
-        UserError: the file is shorter than the backbone, cut short, or its header not Darknet's.
+        UserError: the file is shorter than the backbone, cut short, of another network, or its
+            header not Darknet's.
     """
     numbers = _numbers(data, path)
-    state, used = {}, 0
-    for key, tensor in _order(backbone):
-        piece = numbers[used : used + tensor.numel()]
-        if len(piece) < tensor.numel():
-            raise UserError(
-                f"{path}: ends in {key}: {len(numbers)} numbers, this backbone needs more; it is "
-                "cut short, or of another network"
-            )
-        state[key] = torch.from_numpy(piece.copy()).view(tensor.shape)
-        used += tensor.numel()
-    rest = numbers[used:]
-    classifier = _classifier(rest, list(backbone.channels)[-1])  # type: ignore[arg-type]
+    order = [(key, tuple(tensor.shape)) for key, tensor in _order(backbone)]
+    channels: Sequence[int] = list(backbone.channels)  # type: ignore[arg-type]
+    behind = Behind(path, len(numbers), _count(order), channels, detector)
+    behind.check_known()
+    if len(numbers) < behind.backbone:
+        raise UserError(f"{path}: ends in {_end(order, len(numbers))}: {behind.problem()}")
+    state = _read(numbers, order, path)
+    rest = numbers[behind.backbone :]
+    if detector and (outputs := behind.outputs(len(rest))):
+        state |= _read(rest, behind.order(outputs), path)
+        known = behind.classes(outputs)
+        return Parsed(
+            state,
+            detector.preprocessing,
+            list(known.classes) or None,
+            detector.head,
+            {**detector.boxes, **known.boxes},
+        )
+    classifier = _classifier(rest, channels[-1])
     if len(rest) and not classifier:
+        behind.check_left_over(len(rest))
         info(f"weights: {path}: {len(rest)} numbers behind the backbone's layers left over")
-    return state | classifier
+    return Parsed(state | classifier)
+
+
+def _count(order: Order) -> int:
+    return sum(prod(shape) for _, shape in order)
+
+
+def _end(order: Order, numbers: int) -> str:
+    """The tensor in which a file of so many numbers ends."""
+    ends = accumulate(prod(shape) for _, shape in order)
+    return next(key for (key, _), end in zip(order, ends, strict=True) if end > numbers)
+
+
+def _read(numbers: np.ndarray, order: Order, path: Path) -> dict[str, Tensor]:
+    """The tensors at the start of the numbers."""
+    state, used = {}, 0
+    for key, shape in order:
+        piece = numbers[used : used + prod(shape)]
+        if key.endswith("running_var") and (piece < 0).any():
+            raise UserError(
+                f"{path}: {key}: {int((piece < 0).sum())} of {len(piece)} variances are below 0, "
+                "expected none: the file is of another network, or damaged"
+            )
+        state[key] = torch.from_numpy(piece.copy()).view(shape)
+        used += len(piece)
+    return state
 
 
 def _numbers(data: bytes, path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from engine.console import info
 from engine.errors import UserError, did_you_mean
 from engine.protocols import BackboneOptions, Pretrained
 from engine.weights import weights_file
+from engine.weights.darknet_detector import Detector
 from engine.weights.match import match, require_fit, without_unread
 from engine.weights.tensors import check_numbers
 from engine.weights.translate import Family
@@ -23,6 +24,7 @@ def load(
     published: str | None,
     detectors: Sequence[Family] = (),
     rename: Callable[[str], str] = str,
+    darknets: Detector | None = None,
 ) -> Pretrained | None:
     """Put weights into a backbone and report what matched.
 
@@ -34,35 +36,52 @@ def load(
         published: torchvision's name of the network, None where it has none.
         detectors: the families of detectors on this backbone, whose files are read too.
         rename: from a tensor's name here, or in a file of ours, to that in others' files.
+        darknets: Darknet's detector on this backbone, whose files are read too.
 
     Raises:
         UserError: no such file or name, not readable, of another network, or not numbers.
     """
     if weights is None:
         return None
-    names = weights_file.published(published, detectors)
-    if weights in names:
-        file = weights_file.read_published(names[weights], detectors)
-    elif os.path.isfile(path := os.path.expanduser(weights)):
-        file = weights_file.read(Path(path), backbone, detectors)
-    else:
-        known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
-        what = "a folder" if os.path.isdir(path) else "no such file"
-        raise UserError(
-            f"backbone.weights={weights}: {what}; expected a file{known}"
-            f"{did_you_mean(weights, names)}"
-        )
+    file = _file(backbone, weights, published, detectors, darknets)
     extra = tuple(BackboneOptions.extra_prefixes.of(backbone))
     own = {rename(key): tensor for key, tensor in backbone.state_dict().items()}
     found = match(own, {rename(key): tensor for key, tensor in file.state.items()}, extra)
-    require_fit(found, str(file.path))
-    check_numbers(found.matched, str(file.path))
+    name = str(file.path)
+    require_fit(found, name)
+    check_numbers(found.matched, name)
     with torch.no_grad():
         for key, tensor in found.matched.items():
             own[key].copy_(tensor)
-    info(f"weights: {file.path}: {found.counts}; sha256 {file.digest}")
+    info(f"weights: {name}: {found.counts}; sha256 {file.digest}")
     classes = file.classes or _imagenet(found.unused)
-    return Pretrained(file.preprocessing, found.unused, classes, found.missing, str(file.path))
+    return Pretrained(
+        file.preprocessing, found.unused, classes, found.missing, name, file.head, file.boxes
+    )
+
+
+def _file(
+    backbone: nn.Module,
+    weights: str,
+    published: str | None,
+    detectors: Sequence[Family],
+    darknets: Detector | None,
+) -> weights_file.WeightsFile:
+    """The file that `weights` names, see `load`.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = weights_file.published(published, detectors)
+    if weights in names:
+        return weights_file.read_published(names[weights], detectors)
+    if os.path.isfile(path := os.path.expanduser(weights)):
+        return weights_file.read(Path(path), backbone, detectors, darknets)
+    known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
+    what = "a folder" if os.path.isdir(path) else "no such file"
+    raise UserError(
+        f"backbone.weights={weights}: {what}; expected a file{known}{did_you_mean(weights, names)}"
+    )
 
 
 def num_outputs(unused_tensors: Mapping[str, Tensor]) -> int | None:

@@ -21,6 +21,7 @@ from engine.protocols import BackboneOptions
 from engine.regular_file import open_regular, read_regular
 from engine.structures import Preprocessing
 from engine.weights import checkpoint, darknet, entries
+from engine.weights.darknet_detector import Detector
 from engine.weights.tensors import state_dict
 from engine.weights.translate import Family, translate
 from engine.weights.unpickle import foreign_start, no_weights, unpickle, what_it_is
@@ -38,6 +39,8 @@ class WeightsFile:
     state: dict[str, Tensor]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: list[str] | None = None
+    head: Mapping[str, Any] = field(default_factory=dict)  # arguments of its detector's head
+    boxes: Mapping[str, Any] = field(default_factory=dict)  # and those that its outputs need
 
 
 def published(name: str | None, detectors: Sequence[Family]) -> dict[str, Any]:
@@ -95,8 +98,15 @@ def _stated_hash(path: Path) -> str:
     return path.stem.rpartition("-")[2]
 
 
-def read(path: Path, backbone: nn.Module, detectors: Sequence[Family]) -> WeightsFile:
+def read(
+    path: Path,
+    backbone: nn.Module,
+    detectors: Sequence[Family],
+    darknets: Detector | None = None,
+) -> WeightsFile:
     """The tensors of a file; the backbone gives the order in which Darknet's files have them.
+
+    `detectors` and `darknets` are those of other programs, and Darknet's, on this backbone.
 
     Raises:
         UserError: the file is not readable, or holds no tensors by name.
@@ -104,9 +114,11 @@ def read(path: Path, backbone: nn.Module, detectors: Sequence[Family]) -> Weight
     default = BackboneOptions.default_preprocessing.of(backbone)
     if DARKNET.search(path.name):
         data = _read_bytes(path, LARGEST_DARKNET)
-        state = darknet.parse(data, path, backbone)
+        found = darknet.parse(data, path, backbone, darknets)
         size = {"size": default.size, "resize": default.resize}
-        return WeightsFile(path, _sha256(data), state, replace(darknet.PREPROCESSING, **size))
+        use = found.preprocessing or replace(darknet.PREPROCESSING, **size)
+        classes, head, boxes = found.classes, found.head, found.boxes
+        return WeightsFile(path, _sha256(data), found.state, use, classes, head, boxes)
     loaded, digest = _unpickle(path)
     if loaded.keys() >= checkpoint.NEEDED:
         return _from_checkpoint(path, digest, loaded)
