@@ -9,6 +9,8 @@ from engine.output.leaderboard import Job
 COLUMNS = {"trial": 5, "state": 7, "value": 8, "epochs": 6, "seconds": 7, "best": 14,
            "running": 7, "pruned": 6, "failed": 6, "left": 12}  # fmt: skip
 
+QUIET = 60.0  # seconds without a row, after which the trials that run are shown
+
 
 class Table:
     """Prints the rows.
@@ -19,12 +21,14 @@ class Table:
 
     def __init__(self, trials: int) -> None:
         self.trials, self.start, self.ended = trials, time.monotonic(), 0
+        self.printed = self.start
 
     def row(self, jobs: Sequence[Job], number: int, settings: Sequence[str]) -> None:
         """Print how a trial ended, and how far the search is."""
         if not self.ended:
             show(_line({name: name for name in COLUMNS}) + "  settings")
         self.ended += 1
+        self.printed = time.monotonic()
         job = jobs[number]
         done = [job for job in jobs if job.state == "done"]
         best = min(done, key=lambda job: job.place) if done else None
@@ -40,6 +44,16 @@ class Table:
             "left": self._left(jobs),
         }
         show(f"{_line(cells)}  {' '.join(settings)}{job.reason and f': {job.reason}'}")
+
+    def is_quiet(self) -> bool:
+        """Whether nothing was printed for a minute."""
+        return time.monotonic() - self.printed > QUIET
+
+    def show_running(self, jobs: Sequence[Job]) -> None:
+        """Print what the trials that run have reached."""
+        self.printed = time.monotonic()
+        where = [f"{job.name}: {_first(job)}" for job in jobs if job.state == "running"]
+        show(f"trials that run, and the best value of each: {', '.join(where)}")
 
     def _left(self, jobs: Sequence[Job]) -> str:
         """The trials that are left, and the time they take at the pace of those that ended."""

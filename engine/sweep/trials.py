@@ -83,6 +83,8 @@ class Trials:
                 break
             self.running.append(Running(trial, place, self._start(trial, place)))
             leaderboard.write(self.search.folder, self.search.jobs())
+        if self.table.is_quiet():
+            self.table.show_running(self.search.jobs())
         return bool(self.running)
 
     def _start(self, trial: Trial, place: int) -> Process:
