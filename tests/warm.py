@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 PACKAGES = ("engine", "classify", "detect", "onelook")
+DRAWING = ("figure", "backends.backend_agg", "backends.backend_svg")  # loaded late by commands
 FILES = 4  # that come with a request
 
 
@@ -41,10 +42,28 @@ def load() -> None:
         for module in pkgutil.walk_packages(path, f"{package}."):
             if not module.name.endswith("__main__"):  # what `-m` runs is not imported first
                 importlib.import_module(module.name)
+    for name in DRAWING:
+        importlib.import_module(f"matplotlib.{name}")
     keys = importlib.import_module("engine.config.keys")
     keys.known("train")  # Hydra looks for its plugins once
+    compose_once()
     gc.collect()
     gc.freeze()  # what is not touched stays shared
+
+
+def compose_once() -> None:
+    """Leave out the composition that Hydra begins every command with, for `hydra.mode` alone.
+
+    That is null unless an override says otherwise: it is in no file of configs/.
+    """
+    hydra = importlib.import_module("hydra._internal.hydra").Hydra
+    composed = hydra.get_mode
+
+    def get_mode(self: Any, config_name: str | None, overrides: list[str]) -> Any:
+        asked = any("hydra" in override for override in overrides if "hydra.run" not in override)
+        return composed(self, config_name, overrides) if asked else None
+
+    hydra.get_mode = get_mode
 
 
 def serve(asked: socket.socket) -> dict[str, Any]:
