@@ -21,7 +21,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["backbone=mobilenet_v1_025", "image_size=96", "trainer.epochs=1", "trainer.precision=fp32",
-        "loader.batch_size=4", "loader.workers=0", "device=cpu"]  # fmt: skip
+        "loader.batch_size=4", "loader.workers=0", "device=cpu",
+        "report=false"]  # fmt: skip
 SHAPES = ["dataset.size=64", "dataset.train=8", "dataset.val=6", "dataset.test=4"]
 
 

@@ -56,7 +56,7 @@ def test_the_same_command_starts_goes_on_and_ends(finished, tmp_path):
 
 
 def test_a_results_file_that_a_kill_cost_is_written_by_the_next_start(finished, tmp_path):
-    command = [*RUN, f"hydra.run.dir={tmp_path}/it", "resume=auto"]
+    command = [*RUN, "report=true", f"hydra.run.dir={tmp_path}/it", "resume=auto"]
     full = start(*command, cwd=tmp_path, refused=["metrics.json"])
     out, err = full.communicate()
     assert full.returncode == 2, err

@@ -62,7 +62,7 @@ def calls(folder):
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tracked")
-    code, out, err = ended(*RUN, cwd=folder, client=CLIENT)
+    code, out, err = ended(*RUN, "report=true", cwd=folder, client=CLIENT)
     assert code == 0, err
     assert "tracker: MLflow has this run as r1" in out
     return folder, calls(folder)

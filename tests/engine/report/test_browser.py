@@ -42,7 +42,7 @@ wait.then(() => {
 def seen(tmp_path_factory):
     """What the page shows after its slider, a heading and a filter were used."""
     folder = tmp_path_factory.mktemp("browser")
-    run("train.py", *TINY, *SHAPES, f"hydra.run.dir={folder}", cwd=folder)
+    run("train.py", *TINY, *SHAPES, "report=true", f"hydra.run.dir={folder}", cwd=folder)
     page = folder / "tried.html"
     text = (folder / "report.html").read_text(encoding="utf-8")
     page.write_text(text.replace("</body>", f"<script>{TRY}</script></body>"), encoding="utf-8")

@@ -66,7 +66,7 @@ def live(text):
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detector")
-    run("train.py", *TINY, *SHAPES, "trainer.epochs=2", "trainer.eval_every=1",
+    run("train.py", *TINY, *SHAPES, "report=true", "trainer.epochs=2", "trainer.eval_every=1",
         f"hydra.run.dir={folder}", cwd=folder)  # fmt: skip
     return folder
 
@@ -158,8 +158,9 @@ def test_a_classifier_with_odd_names_and_a_wrong_label(tmp_path):
             for i in range(count):
                 image = rng.integers(level - 20, level + 20, (32, 32, 3), np.uint8)
                 cv2.imwrite(str(folder / f"{name[0]}{i}.png"), image)
-    run("train.py", "model=resnet18", *TINY, "image_size=32", "dataset=image_folder",
-        f"dataset.root={tmp_path}/data", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)  # fmt: skip
+    run("train.py", "model=resnet18", *TINY, "report=true", "image_size=32",
+        "dataset=image_folder", f"dataset.root={tmp_path}/data",
+        f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)  # fmt: skip
     text, page = read(tmp_path / "run")
     assert "<b>&\"'" not in text and "&lt;b&gt;" in text
     assert [row[0] for row in page.tables["Classes"][1:]] == ["<b>&\"'", "two"]
