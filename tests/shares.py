@@ -31,7 +31,7 @@ from engine.weights import checkpoint
 
 CPU = torch.device("cpu")
 SMALL = ["image_size=64", "loader.batch_size=6", "loader.workers=0",
-         "trainer.epochs=4", "trainer.ema=0.9", "trainer.precision=fp32", "device=cpu",
+         "trainer.epochs=2", "trainer.ema=0.9", "trainer.precision=fp32", "device=cpu",
          "optimizer=momentum", "optimizer.lr=0.001"]  # fmt: skip
 MOBILE = "backbone=mobilenet_v1_025"
 SHAPES = [MOBILE, "dataset=shapes", "dataset.size=64", "dataset.train=30", "dataset.val=101"]
@@ -43,7 +43,7 @@ NETWORKS = {
     "per_image": [*SHAPES, "head=retina_light", "loss=focal_retina", "trainer.l2=1e-4"],
     "shards": ["model=vit_tiny", "image_size=32", "backbone.positions=32", "dataset=image_folder",
                "optimizer.fused=false", "clip=global_norm", "clip.max=1", "trainer.shard=true",
-               "optimizer.lr=0.002", "trainer.epochs=2"],
+               "optimizer.lr=0.002"],
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def compose(name, folder):
 
 
 def trained(name, cfg, folder):
-    """Return weights after 10 or 20 batches, their rows, and scores of one process's weights."""
+    """Return weights after 10 batches, their rows, and scores of one process's weights."""
     cfg.trainer.shard &= collectives.world() > 1
     torch.manual_seed(collectives.rank())  # the first process's weights count
     train = parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=True)

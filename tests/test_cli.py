@@ -1,6 +1,7 @@
 """The real command line, in processes of its own.
 
-Each command runs once by a Python of its own, as users start it; the others are forked.
+Each command runs once by a Python of its own, as users start it (train.py where it is resumed);
+the others are forked.
 """
 
 import json
@@ -52,8 +53,8 @@ def voc(tmp_path_factory) -> Path:
 def trained(voc, tmp_path_factory) -> Path:
     """The run folder of a detector after one epoch on `voc`."""
     folder = tmp_path_factory.mktemp("trained")
-    run("train.py", *TINY, "backbone=resnet18", "dataset=voc", f"dataset.root={voc}",
-        f"hydra.run.dir={folder}", cwd=folder, fresh=True)  # fmt: skip
+    run("train.py", *TINY, "dataset=voc", f"dataset.root={voc}",
+        f"hydra.run.dir={folder}", cwd=folder)  # fmt: skip
     return folder
 
 
@@ -177,7 +178,8 @@ def test_a_stream_that_is_interrupted_leaves_whole_files(trained, tmp_path, numb
 
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(tmp_path):
-    arguments = ["train.py", *TINY, *SHAPES, "trainer.epochs=3", "dataset.train=24"]
+    arguments = ["train.py", *TINY, *SHAPES, "image_size=64", "head.levels=2", "trainer.epochs=3",
+                 "dataset.train=24"]  # fmt: skip
     assert_resumes_exactly(arguments, 3, tmp_path)
 
 
@@ -198,10 +200,10 @@ def test_a_classifier_through_the_same_loop(tmp_path):
 
 
 def test_a_sweep_returns_one_metric_a_job(tmp_path):
-    out = run("train.py", "-m", "optimizer=sgd,momentum,rmsprop,adam", *TINY, *SHAPES,
+    out = run("train.py", "-m", "optimizer=sgd,adam", *TINY, *SHAPES,
               f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
     rows = table(tmp_path / "sweep/leaderboard.csv")
-    assert {row["optimizer"] for row in rows} == {"sgd", "momentum", "rmsprop", "adam"}
+    assert {row["optimizer"] for row in rows} == {"sgd", "adam"}
     values = [float(row["mAP"]) for row in rows]
     assert values == sorted(values, reverse=True)
     assert "leaderboard.csv" in out

@@ -12,6 +12,7 @@ from command_line import SHAPES, TINY, assert_same_end, ended, metrics, run, sta
 TRAIN = ["train.py", *TINY, *SHAPES, "backbone=mobilenet_v1_025", "image_size=64", "head.levels=2",
          "dataset.train=24", "dataset.val=2", "trainer.ema=0.9", "loss=focal"]  # fmt: skip
 RUN = [*TRAIN, "trainer.epochs=2"]
+SHORT = [*RUN, "dataset.train=4"]  # where no other run is compared
 
 
 def refused(*arguments: str, cwd: Path) -> str:
@@ -135,7 +136,7 @@ def test_a_living_run_keeps_its_folder(living, tmp_path):
 
 def test_overwrite_leaves_nothing_of_the_older_run(tmp_path):
     here = f"hydra.run.dir={tmp_path}/it"
-    run(*RUN, here, "dataset.val=3", cwd=tmp_path)
+    run(*SHORT, here, "dataset.val=3", cwd=tmp_path)
     names = ("notes.txt", "images/kept/mine.jpg", "checkpoints/copy.pt", "tensorboard/mine.txt")
     mine = [tmp_path / "it" / name for name in names]
     for path in mine:
@@ -143,10 +144,10 @@ def test_overwrite_leaves_nothing_of_the_older_run(tmp_path):
         path.write_text("mine")
     (tmp_path / "it/checkpoints/.onelook-1.tmp").write_text("half")
     old = files(tmp_path / "it")
-    wrong = refused(*RUN, here, "overwrite=true", "optimizer.lr=-1", cwd=tmp_path)
+    wrong = refused(*SHORT, here, "overwrite=true", "optimizer.lr=-1", cwd=tmp_path)
     assert "lr" in wrong or "learning rate" in wrong
     assert files(tmp_path / "it") == old  # refused before anything is removed
-    run(*RUN, here, "overwrite=true", "dataset.val=1", "trainer.epochs=1", cwd=tmp_path)
+    run(*SHORT, here, "overwrite=true", "dataset.val=1", "trainer.epochs=1", cwd=tmp_path)
     new = files(tmp_path / "it")
     assert len(table(tmp_path / "it/metrics.csv")) == 1
     assert [n for n in new if n.startswith("images/val_")] == ["images/val_000000.jpg"]
@@ -160,8 +161,8 @@ def test_a_folder_that_others_filled_keeps_their_files(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/mine.jpg").write_text("mine")
     (tmp_path / "train.txt").write_text("mine")
-    run(*RUN, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
-    run(*RUN, f"hydra.run.dir={tmp_path}", "overwrite=true", cwd=tmp_path)
+    run(*SHORT, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    run(*SHORT, f"hydra.run.dir={tmp_path}", "overwrite=true", cwd=tmp_path)
     assert (tmp_path / "images/mine.jpg").read_text() == "mine"
     assert (tmp_path / "train.txt").read_text() == "mine"
 
@@ -198,7 +199,7 @@ def test_a_run_that_goes_on_keeps_its_device(asked, recorded, more, message, fin
 
 def test_every_file_that_a_full_disk_costs_is_named_in_the_last_line(tmp_path):
     lost = ["config.yaml.no", "metrics.*", "data_report.json", "*.jpg", "*.png", "*.pt"]
-    full = start(*RUN, f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, refused=lost)
+    full = start(*SHORT, f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, refused=lost)
     out, err = full.communicate()
     assert full.returncode == 2 and len(err.splitlines()) == 1, err
     assert err.startswith("error: training finished; could not write data_report.json")
@@ -214,7 +215,7 @@ def test_every_file_that_a_full_disk_costs_is_named_in_the_last_line(tmp_path):
     left = files(tmp_path / "it")
     assert {name.split("/")[0] for name in left} == {
         ".hydra", "config.yaml", "predictions.json", "tensorboard", "train.log"}  # fmt: skip
-    again = run(*RUN, f"hydra.run.dir={tmp_path}/it", "resume=auto", cwd=tmp_path)
+    again = run(*SHORT, f"hydra.run.dir={tmp_path}/it", "resume=auto", cwd=tmp_path)
     assert (
         "epoch 2 of 2: train class" in again
         and ", mAP " in again
@@ -223,7 +224,7 @@ def test_every_file_that_a_full_disk_costs_is_named_in_the_last_line(tmp_path):
 
 
 COMMANDS = {
-    "config.yaml": RUN,
+    "config.yaml": SHORT,
     "predictions.json": ["eval.py", "checkpoint={last}"],
     "metrics.json": ["eval.py", "checkpoint={last}"],
     "val_000001.jpg": ["eval.py", "checkpoint={last}"],
@@ -253,7 +254,9 @@ def test_a_file_that_is_all_of_a_result_ends_its_command_in_one_line(name, finis
 def test_a_sweep_lists_the_jobs_that_failed(tmp_path):
     folder, file = f"hydra.sweep.dir={tmp_path}/sweep", tmp_path / "sweep/leaderboard.csv"
     subdir = "hydra.sweep.subdir=of/${optimizer.lr}"
-    swept = ended("train.py", "-m", "optimizer.lr=abc,def", *RUN[1:], folder, subdir, cwd=tmp_path)
+    swept = ended(
+        "train.py", "-m", "optimizer.lr=abc,def", *SHORT[1:], folder, subdir, cwd=tmp_path
+    )
     assert swept.returncode == 2
     failed = table(file)
     assert [(row["job"], row["state"]) for row in failed] == [
@@ -261,12 +264,12 @@ def test_a_sweep_lists_the_jobs_that_failed(tmp_path):
     assert "abc" in failed[0]["reason"] and failed[0]["optimizer.lr"] == "abc"
     last = swept.stdout.splitlines()[-1]
     assert last.startswith("failed: job of/def (optimizer.lr=def): ")
-    swept = ended("train.py", "-m", "optimizer.lr=abc,1e-3", *RUN[1:], folder, cwd=tmp_path)
+    swept = ended("train.py", "-m", "optimizer.lr=abc,1e-3", *SHORT[1:], folder, cwd=tmp_path)
     assert swept.returncode == 2
     assert [(row["job"], row["state"]) for row in table(file)] == [("1", "done"), ("0", "failed")]
     assert "1 done, 1 failed\n" in swept.stdout and (tmp_path / "sweep/report.html").exists()
     header, job, failed = swept.stdout.splitlines()[-4:-1]  # the table, then the page
     assert header.split()[:2] == ["job", "mAP"] and job.split()[0] == "1"
     assert failed.startswith("failed: job 0 (")
-    ended("train.py", "-m", "optimizer.lr=1e-3", *RUN[1:], folder, cwd=tmp_path)
+    ended("train.py", "-m", "optimizer.lr=1e-3", *SHORT[1:], folder, cwd=tmp_path)
     assert [row["job"] for row in table(file)] == ["0"]  # those of the older sweep are forgotten

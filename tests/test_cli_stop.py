@@ -55,7 +55,7 @@ class Overflowing(Focal):
 def test_a_loss_that_overflows_is_named_and_ends_the_run(tmp_path):
     (tmp_path / "losses.py").write_text(OVERFLOWING)
     broken = start(*RUN, "loss._target_=losses.Overflowing", "trainer.max_skipped=3",
-                   "trainer.epochs=9", f"hydra.run.dir={tmp_path}/it", cwd=tmp_path, fresh=True,
+                   "trainer.epochs=9", f"hydra.run.dir={tmp_path}/it", cwd=tmp_path,
                    environment={"PYTHONPATH": f"{ROOT}:{tmp_path}"})  # fmt: skip
     out, err = broken.communicate()
     assert broken.returncode == 2, err

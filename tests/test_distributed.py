@@ -209,7 +209,7 @@ def test_two_processes_stopped_killed_and_resumed_end_with_the_same_bits(tmp_pat
 
 
 def test_two_processes_agree_on_their_folder(tmp_path):
-    command = [*RUN, "trainer.epochs=1", "resume=auto"]
+    command = [*RUN, "dataset.train=8", "trainer.epochs=1", "resume=auto"]
     codes, _, errs = ends_of(two(tmp_path / "it", *command))
     assert codes == [0, 0], errs
     codes, outs, errs = ends_of(two(tmp_path / "it", *command))

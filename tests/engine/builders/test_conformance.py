@@ -332,7 +332,7 @@ def trained(path):
             "hydra.run.dir=out"]  # fmt: skip
     line[0] = f"hydra.searchpath=[file://{path}]"
     environment = {"PYTHONPATH": f"{layers.ROOT}:{path}"}
-    process = start("train.py", *line, cwd=path, fresh=True, environment=environment)
+    process = start("train.py", *line, cwd=path, environment=environment)
     _, err = process.communicate(timeout=120)
     return process.returncode, err
 

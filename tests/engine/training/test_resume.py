@@ -16,7 +16,7 @@ from engine.weights import checkpoint
 
 CPU = torch.device("cpu")
 SMALL = ["backbone=mobilenet_v1_025", "image_size=64", "dataset.size=64",
-         "dataset.train=11", "dataset.val=2", "loader.batch_size=2", "loader.workers=0",
+         "dataset.train=7", "dataset.val=2", "loader.batch_size=2", "loader.workers=0",
          "trainer.epochs=3", "trainer.ema=0.9", "device=cpu"]  # fmt: skip
 
 
