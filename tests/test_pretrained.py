@@ -136,7 +136,7 @@ def test_without_the_file_and_a_network_one_line_says_what_to_do(hub, tmp_path, 
     assert not list(hub.iterdir())
 
 
-@pytest.mark.parametrize("finetune", ["head", "extra_head"])
+@pytest.mark.parametrize("finetune", [pytest.param("head", marks=pytest.mark.slow), "extra_head"])
 def test_transfer_from_a_file(shared_data, tmp_path, finetune):
     for split in ("train", "val"):
         for name in ("ants", "bees"):

@@ -172,7 +172,10 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("value", NONSENSE)
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(v, marks=pytest.mark.slow if i > 4 else ()) for i, v in enumerate(NONSENSE)],
+)
 def test_a_value_that_makes_nonsense_is_refused_before_training(value, tmp_path):
     line = refused("train.py", *TINY, "image_size=64", "head.levels=2", "dataset.size=64",
                    "dataset.train=4", "dataset.val=2", *NONSENSE[value], value,

@@ -39,6 +39,10 @@ without_timm = pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="
 every = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=without_timm if n == "timm" else ()) for n in FILES]
 )
+SIBLINGS = {  # deeper or wider by the same code as one that trains in the fast tests
+    "darknet53", "resnet34", "resnet101", "resnet152", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn",
+    "vgg19", "vgg19_bn", "vit_b_16",
+}  # fmt: skip
 
 
 @cache
@@ -100,7 +104,16 @@ def check_gradients(module):
         assert parameter.grad.any(), key
 
 
-@every
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n,
+            marks=without_timm if n == "timm" else pytest.mark.slow if n in SIBLINGS else (),
+        )
+        for n in FILES
+    ],
+)
 def test_trains_under_an_ssd_and_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
     side = 64 if name.startswith(LARGE) else 96

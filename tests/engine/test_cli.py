@@ -28,16 +28,18 @@ main()
 """
 
 
+ENDS = [("pass", 0), ("raise RuntimeError", 1), ("raise UserError('no')", 2),
+        ("raise Stopped(15, 'stopped')", 143)]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("launched", "body", "code"),
     [
-        ("pass", 0),
-        ("raise UserError('no')", 2),
-        ("raise Stopped(15, 'stopped')", 143),
-        ("raise RuntimeError", 1),
+        pytest.param(launched, *end, marks=() if launched or i < 2 else pytest.mark.slow)
+        for launched in (False, True)
+        for i, end in enumerate(ENDS)
     ],
 )
-@pytest.mark.parametrize("launched", [False, True])
 def test_a_process_of_torchrun_ends_before_pythons_last_steps(body, code, launched, tmp_path):
     torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0"} if launched else {}
     ended = subprocess.run(

@@ -1,11 +1,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from detect.bench import index
 from detect.datasets.coco import COCO
 
 
+@pytest.mark.slow
 def test_the_file_is_what_every_reader_takes_and_all_say_what_they_cost(tmp_path, monkeypatch):
     monkeypatch.setattr(index.write, "__kwdefaults__", {"images": 30, "boxes": 400})
     rows = index.measure(seed=0, repeats=1)

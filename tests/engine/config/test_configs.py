@@ -86,8 +86,14 @@ def test_what_needs_nothing_of_the_engine_builds(option):
     assert part(composed(group, option), group) is not None
 
 
-@pytest.mark.parametrize("option", BOXES)
-@pytest.mark.parametrize("loss", ["bce", "focal", "multibox"])
+@pytest.mark.parametrize(
+    ("loss", "option"),
+    [
+        pytest.param(loss, option, marks=() if loss == "focal" or not i else pytest.mark.slow)
+        for loss in ("bce", "focal", "multibox")
+        for i, option in enumerate(BOXES)
+    ],
+)
 def test_every_box_loss_goes_into_every_loss_with_one(loss, option):
     cfg = compose(f"loss={loss}", f"loss/box={option}")
     assert cfg.loss.box == OmegaConf.load(CONFIGS / "loss" / "box" / f"{option}.yaml")

@@ -99,7 +99,14 @@ def test_without_nms_it_gives_what_the_network_chooses_among(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["retina, light, softmax", "yolo_v2", "single"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "retina, light, softmax",
+        pytest.param("yolo_v2", marks=pytest.mark.slow),
+        pytest.param("single", marks=pytest.mark.slow),
+    ],
+)
 def test_torchs_program_runs_at_other_batches_and_sizes(name):
     net = network(name)
     net.head._forward_hooks.clear()

@@ -130,7 +130,10 @@ def test_without_choices_the_classes_are_named(caplog):
 MODELS = sorted(path.stem for path in (schema.CONFIGS / "model").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(m, marks=pytest.mark.slow if i % 3 else ()) for i, m in enumerate(MODELS)],
+)
 def test_every_network_has_its_line_with_and_without_choices(model):
     cfg, choices = composed(f"model={model}")
     for names in (choices, {}):

@@ -14,6 +14,7 @@ FIELDS = {  # at the last map; see test_recurrence_and_gradient_agree for how th
     "alexnet": 195, "vgg16": 212, "resnet18": 435, "resnet34": 899, "resnet50": 427,
     "mobilenet_v2": 491,
 }  # fmt: skip
+DEEPER = ("resnet34", "resnet101", "darknet53")  # the blocks of others that stay, more often
 OTHERS = ["alexnet_2012", "googlenet", "mobilenet_v1", "mobilenet_v3_large", "darknet19",
           "darknet53", "csp_darknet", "resnet_cifar", "resnet101"]  # fmt: skip
 
@@ -27,7 +28,7 @@ def receptive_field(layer, size=(32, 32), channels=4, image=None):
 
 def backbone(name):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return parts.backbone(hydra.compose("summary", overrides=[f"model={name}"])).eval()
+        return parts.backbone(hydra.compose("train", overrides=[f"model={name}"])).eval()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,10 @@ def by_gradient(network, level):
     return spans[0][1] - spans[0][0], spans[1][0] - spans[0][0]
 
 
-@pytest.mark.parametrize("name", [*FIELDS, *OTHERS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in DEEPER else ()) for n in (*FIELDS, *OTHERS)],
+)
 def test_recurrence_and_gradient_agree(name):
     network = backbone(name)
     with torch.no_grad(), ReceptiveFields() as fields:
