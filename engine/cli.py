@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine import console
-from engine.config import resume, tools  # noqa: F401  # tools registers their schemas
+from engine.config import automatic, resume, tools  # noqa: F401  # tools registers their schemas
 from engine.config.arguments import check_arguments, expand_home, program
 from engine.config.check import check_resolves, check_values
 from engine.config.describe import help_text, refuse_unread
@@ -147,6 +147,7 @@ def command(
             try:
                 check_resolves(cfg)
                 check_values(cfg)
+                automatic.announce()
                 return task(cfg)
             except UserError as error:
                 code, message = 2, str(error)
@@ -176,6 +177,8 @@ def _run(name: str, job: Callable[[DictConfig], Any], after_sweep: Callable[[], 
     config_name = name
     try:
         sys.argv[1:] = map(expand_home, sys.argv[1:])
+        if not {"-h", "--help"} & set(sys.argv):
+            sys.argv[1:] = automatic.explicit(sys.argv[1:])
         config_name = configuration(name)
         given = check_arguments(name, config_name)
         if given.help and _is_rank_zero():

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from engine import evaluate as evaluation
 from engine import train as training
+from engine.config import automatic
 from engine.console import TerminalFormatter
 from engine.errors import Stopped, UserError
 from onelook.compose import compose, explained, without_hydra
@@ -82,6 +83,7 @@ def _run(name: str, task: Callable[[DictConfig], Any], overrides: Sequence[str])
             _logged(cfg),
             explained(cfg.hydra.job.config_name, cfg.hydra.overrides.task),
         ):
+            automatic.announce()
             try:
                 task(without_hydra(cfg))
             except Stopped as stopped:

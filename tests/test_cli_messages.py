@@ -26,7 +26,7 @@ ANSWERS = [  # the command, and what its one line on standard error has to hold
     ("train.py backbone.pretrained=true", "backbone.weights=DEFAULT"),
     ("train.py --model resnet18", "set model=resnet18"),
     ("train.py --model=resnet18", "set model=resnet18"),
-    ("train.py --data-path F", "dataset.root=F of dataset=coco"),
+    ("train.py --data-path F", "dataset.root=F of dataset=auto, coco"),
     ("train.py --batch-size 8", "loader.batch_size=8"),
     ("train.py --lr 0.1", "optimizer.lr=0.1"),
     ("train.py -j 4", "loader.workers=4"),

@@ -74,7 +74,7 @@ class COCO(ImageDataset):
         self.folder = images or (_folder_of(Path(self.file)) if root else "")
         self.stored = bool(self.folder)  # else `image` raises a UserError
         self._fill(COCOFile(self, self.file), classes)
-        self.check_pixels()
+        self.check_boxes()
         self.select_split(how, split or "train", val_share, seed)
 
     def image(self, index: int) -> np.ndarray:

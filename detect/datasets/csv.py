@@ -63,7 +63,7 @@ class CSV(ImageDataset):
             classes = self._class_names(files)
         self.classes = check_classes(classes)
         self.index = Index.of(self._entries(one or own[how.source], whole=splits is not None))
-        self.check_pixels()
+        self.check_boxes()
         self.select_split(how, split, val_share, seed)
 
     def _entries(self, file: Path, whole: bool) -> list[Entry]:

@@ -80,12 +80,15 @@ class ImageDataset:
             left = " left" if source.held_out_from_train else ""
             raise UserError(f"{self.folder}: no image{left} for '{split}'; {why}")
 
-    def check_pixels(self) -> None:
-        """Refuse boxes that are shares of the image's sides instead of pixels, as all of them show.
+    def check_boxes(self) -> None:
+        """Refuse boxes that are shares of the image's sides, as all show; report repeated ones.
 
         Raises:
             UserError: every box lies within 0 to 1.
         """
+        for image, label, box in self.index.repeated():
+            reason = f"box {box} of class '{self.classes[label]}' is there more than once"
+            self.note_defect(os.path.join(self.folder, image), None, reason, "kept")
         boxes = self.index.boxes
         if boxes is None or not (boxes[:, 2:] > boxes[:, :2]).all(1).any():
             return

@@ -1,7 +1,7 @@
 """The truth about many images in flat arrays, which worker processes share."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
@@ -69,6 +69,20 @@ class Index:
         columns = {f.name: getattr(self, f.name) for f in fields(self) if f.name in change}
         taken = {n: column[change[n]] for n, column in columns.items() if column is not None}
         return replace(self, first=first, **taken)
+
+    def repeated(self) -> Iterator[tuple[str, int, str]]:
+        """The image, label and corners of each object that repeats another of its image."""
+        if self.boxes is None or not len(self.boxes):
+            return
+        image = np.repeat(np.arange(len(self)), np.diff(self.first))
+        rows = np.column_stack([image, self.labels, self.boxes]).astype(np.float64)
+        # Equal rows have equal sums; only rows that do are compared, as sorting rows is slow.
+        sums = rows @ np.random.default_rng(0).random(rows.shape[1])
+        order = np.argsort(sums, kind="stable")
+        alike = (rows[order[1:]] == rows[order[:-1]]).all(1)
+        for row in np.sort(order[1:][alike]).tolist():
+            corners = " ".join(f"{value:g}" for value in self.boxes[row])
+            yield os.fsdecode(self.files[int(image[row])]), int(self.labels[row]), corners
 
     def record(self, index: int, folder: str) -> Record:
         """The truth about one image of a set whose images lie in `folder`."""

@@ -134,7 +134,7 @@ def test_missing_split_lists_those_there(voc, tmp_path):
     ],
 )
 def test_a_bad_object_fails_or_is_left_out_alone(voc, bad, reason, skip):
-    root = voc(a=thing(), b=thing() + bad + thing())
+    root = voc(a=thing(), b=thing() + bad + thing(box=corners(3, 4, 9, 9)))
     if not skip:
         with pytest.raises(UserError, match=rf"b\.xml, object 2: {reason}.*dataset\.on_error=skip"):
             VOC(root=root, split="train", classes=["cat"])

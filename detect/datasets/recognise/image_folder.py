@@ -1,0 +1,38 @@
+"""A folder a class."""
+
+from collections.abc import Iterator
+
+from detect.datasets.pairs import KINDS
+from detect.datasets.recognise.look import Look, Reading
+from engine.data.tree import SPLITS
+
+ANNOTATIONS = (".xml", ".txt", ".json")
+
+
+def readings(look: Look) -> Iterator[Reading]:
+    """Two folders with images or more, in train/ or in `root`, that no annotation lies in."""
+    top = look.folders[""]
+    splits = [name for name in top.folders if name.lower() in SPLITS]
+    places = splits or [""]
+    classes = {name for place in places for name in _classes(look, place)}
+    plain = not any(look.folders[place].images for place in places)
+    if len(classes) < 2 or not plain:
+        return
+    names = ", ".join(sorted(classes)[:3]) + (", ..." if len(classes) > 3 else "")
+    where = f"in {', '.join(splits)}" if splits else "no folder train"
+    what = f"image folders, one a class ({len(classes)} classes, {names}; {where})"
+    yield Reading("image_folder", what, {"root": str(look.root)})
+
+
+def _classes(look: Look, place: str) -> list[str]:
+    """The folders of `place` with images in or below them and nothing else; none if one differs."""
+    found = []
+    for name in look.folders[place].folders:
+        at = f"{place}/{name}" if place else name
+        below = [f for p, f in look.folders.items() if p == at or p.startswith(f"{at}/")]
+        if any(n.lower().endswith(ANNOTATIONS) for folder in below for n in folder.others):
+            return []
+        if any(folder.images for folder in below):
+            found.append(name)
+    kinds = {name for name in found if name.lower() in KINDS or name.lower() in SPLITS}
+    return [] if kinds else found
