@@ -59,6 +59,89 @@ VOC = [voc_official, voc_without_lists, voc_images_annots, voc_one_folder, voc_r
 VOC += [voc_sub_folders]
 
 
+ROWS = {name: [sets._shares(*row) for row in rows] for name, rows in sets.TRUTH.items()}
+
+
+def write_rows(folder, names=sets.TRUTH, endings="\n"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.txt").write_bytes("".join(r + endings for r in ROWS[name]).encode())
+
+
+def yolo_ultralytics(root):
+    sets.write_yolo(root, {"train": ["a", "b"], "val": ["c"]})
+    paths = "path: ../datasets/set\ntrain: images/train\nval: images/val\n"
+    (root / "set.yaml").write_text(f"{paths}names: {{0: ant, 1: bee, 2: cat}}\n")
+    (root / "data.yaml").unlink()
+
+
+def yolo_years(root):
+    sets.write_yolo(root, {"train2017": ["a", "b"], "val2017": ["c"]})
+
+
+def yolo_roboflow(root):
+    for split, names in (("train", ["a", "b"]), ("valid", ["c"])):
+        sets.images(root / split / "images", names)
+        write_rows(root / split / "labels", names, endings="\r\n")
+    paths = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+    (root / "data.yaml").write_text(f"{paths}nc: 3\nnames: ['ant', 'bee', 'cat']\n")
+    for name in ("README.roboflow.txt", "README.dataset.txt"):
+        (root / name).write_text("exported\n")
+
+
+def yolo_other_folders(root):
+    for split, names in (("set1", ["a", "b"]), ("set2", ["c"])):
+        sets.images(root / split / "images", names)
+        write_rows(root / split / "labels", names)
+    paths = "train: [set1/images]\nval:\n  - set2/images\n"
+    (root / "data.yaml").write_text(f"{paths}names: [ant, bee, cat]\n")
+
+
+def yolo_beside(root):
+    sets.images(root)
+    write_rows(root)
+    (root / "classes.txt").write_text("ant\nbee\ncat\n")
+
+
+def yolo_beside_in_images(root):
+    for split, names in (("train", ["a", "b"]), ("val", ["c"])):
+        sets.images(root / "images" / split, names)
+        write_rows(root / "images" / split, names)
+    (root / "data.yaml").write_text("names: [ant, bee, cat]\n")
+
+
+def yolo_darknet_roboflow(root):
+    for split, names in (("train", ["a", "b"]), ("valid", ["c"])):
+        sets.images(root / split, names)
+        write_rows(root / split, names)
+        (root / split / "_darknet.labels").write_text("ant\nbee\ncat\n")
+
+
+def yolo_cvat(root):
+    for split, names in (("train", ["a", "b"]), ("valid", ["c"])):
+        sets.images(root / f"obj_{split}_data", names)
+        write_rows(root / f"obj_{split}_data", names)
+        rows = "".join(f"data/obj_{split}_data/{name}.png\n" for name in names)
+        (root / f"{split}.txt").write_text(rows)
+    (root / "obj.names").write_text("ant\nbee\ncat\n")
+    lists = "train = data/train.txt\nvalid = data/valid.txt\n"
+    (root / "obj.data").write_text(
+        f"classes = 3\n{lists}names = data/obj.names\nbackup = backup/\n"
+    )
+
+
+def yolo_lists(root):
+    sets.images(root / "images")
+    write_rows(root / "labels")
+    (root / "train.txt").write_text("./images/a.png\nimages//b.png\n")
+    (root / "val.txt").write_text("/home/someone/set/images/c.png\n")
+    (root / "classes.txt").write_text("ant\nbee\ncat\n")
+
+
+YOLO = [yolo_ultralytics, yolo_years, yolo_roboflow, yolo_other_folders, yolo_beside]
+YOLO += [yolo_beside_in_images, yolo_darknet_roboflow, yolo_cvat, yolo_lists]
+
+
 def chosen(path):
     """The option and the keys that `dataset=auto` puts in its place."""
     option, values, _ = Auto.choose({"root": str(path)})

@@ -22,7 +22,8 @@ def yolo(tmp_path):
     ("row", "reason"),
     [
         ("0 .5 .5 .1", "4 values, expected class cx cy w h;"),
-        ("0 .1 .1 .2 .1 .2 .2", "7 values, .*; it is a polygon, of segmentation"),
+        ("0 .1 .1 .2 .1 .2 .2 .3", "8 values, .*; or class and the corners of a polygon, x y"),
+        ("0 .1 .1 .2 x .2 .2", "value 5 is 'x', expected a number"),
         ("3 .5 .5 .1 .1", "class 3, expected 0 to 2"),
         ("-1 .5 .5 .1 .1", "class -1, expected 0 to 2"),
         ("0.5 .5 .5 .1 .1", "class 0.5, expected 0 to 2"),
@@ -53,6 +54,27 @@ def test_the_score_of_a_predicted_row_is_passed_over_and_noted(yolo):
     assert "1 rows have a score, of a prediction: passed over" in data.notes
     with pytest.raises(UserError, match="row 1: score is 'high', expected a number"):
         yolo("1 .5 .25 .25 .5 high\n")
+
+
+def test_a_polygon_gives_the_box_around_it_aloud(yolo):
+    # Corners (16, 12), (48, 24), (32, 36) of 64 x 48 pixels.
+    data = yolo("1 .25 .25 .75 .5 .5 .75\n0 .5 .5 .1 .1\n")
+    assert data.record(0).boxes[0].tolist() == [16, 12, 48, 36]
+    assert "1 rows are polygons: the box around each is taken" in data.notes
+
+
+def test_keypoints_are_no_polygon_where_data_yaml_has_their_shape(yolo, tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [a, b, c]\nkpt_shape: [2, 3]\n")
+    data = yolo("1 .5 .25 .25 .5 .1 .1 2 .2 .2 2\n")
+    assert data.record(0).boxes.tolist() == [[24, 0, 40, 24]]
+
+
+def test_val_that_is_train_is_no_val(yolo, tmp_path):
+    (tmp_path / "data.yaml").write_text(
+        "names: [a, b, c]\ntrain: images/train\nval: images/train\n"
+    )
+    assert len(yolo(val_share=0)) == 3
+    assert "val is the same as train" in yolo().notes[0]
 
 
 def test_images_without_labels_have_no_object_and_are_noted(yolo, tmp_path):
