@@ -503,7 +503,8 @@ def _in_yolo(name: str, suffix: str, data: bytes, message: str) -> Case:
 YOLO = [
     *(_in_yolo(*row) for row in BAD_IMAGES),
     _shares("four_values", "0 0.5 0.5 0.4", "4 values, expected class cx cy w h"),
-    _shares("polygon", "0 0.1 0.1 0.5 0.1 0.5 0.5", "7 values, .*polygon"),
+    _shares("polygon", "0 0.1 0.1 0.5 0.1 0.5 0.5", "", "", 2),
+    _shares("polygon_odd", "0 0.1 0.1 0.5 0.1 0.5 0.5 0.7", "8 values, .*polygon"),
     _shares("class_text", "cat 0.5 0.5 0.4 0.4", "class is 'cat', expected a number"),
     _shares("class_unknown", "7 0.5 0.5 0.4 0.4", "class 7, expected 0 to 1"),
     _shares("class_negative", "-1 0.5 0.5 0.4 0.4", "class -1, expected 0 to 1"),

@@ -102,6 +102,8 @@ def _listed_names(base: Path) -> list[str] | None:
     kinds = (CLASSES, "*.names", "_darknet.labels")
     for kind in kinds:
         files = [f for p in patterns for f in sorted(base.glob(p.format(kind)))]
+        if not files and os.path.lexists(base / kind):
+            files = [base / kind]  # a dead link is not passed over
         found = {f: [name for _, name in list_rows(f)] for f in files}
         first = next(iter(found), None)
         for file, names in found.items():
