@@ -1,5 +1,6 @@
 """One small data set, written as other programs lay it out; see `sets` for its truth."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -140,6 +141,67 @@ def yolo_lists(root):
 
 YOLO = [yolo_ultralytics, yolo_years, yolo_roboflow, yolo_other_folders, yolo_beside]
 YOLO += [yolo_beside_in_images, yolo_darknet_roboflow, yolo_cvat, yolo_lists]
+
+
+def write_json(file, names=sets.TRUTH, rename=lambda name: f"{name}.png", **more):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = sets.coco(list(names))
+    for row in data["images"]:
+        row["file_name"] = rename(row["file_name"].removesuffix(".png"))
+    file.write_text(json.dumps(more | data))
+
+
+def coco_official(root):
+    sets.write_coco(root, {"train": ["a", "b"], "val": ["c"]})
+    (root / "annotations/captions_train2017.json").write_text('{"images": [], "annotations": []}')
+
+
+def coco_roboflow(root):
+    for split, names in (("train", ["a", "b"]), ("valid", ["c"])):
+        sets.images(root / split, names)
+        write_json(root / split / "_annotations.coco.json", names, info={"version": "1"})
+    (root / "README.dataset.txt").write_text("exported")
+
+
+def coco_roboflow_whole(root):
+    sets.images(root / "train")
+    write_json(root / "train/_annotations.coco.json")
+
+
+def coco_cvat(root):
+    sets.images(root / "images/default")
+    write_json(root / "annotations/instances_default.json")
+
+
+def coco_cvat_subsets(root):
+    for split, names in (("Train", ["a", "b"]), ("Validation", ["c"])):
+        sets.images(root / "images" / split, names)
+        write_json(root / f"annotations/instances_{split}.json", names)
+
+
+def coco_label_studio(root):
+    sets.images(root / "images")
+    write_json(root / "result.json", rename=lambda name: f"images\\{name}.png")
+
+
+def coco_label_studio_paths(root):
+    sets.images(root / "images")
+    write_json(root / "result.json", rename=lambda n: f"../../label-studio/data/images/{n}.png")
+
+
+def coco_beside(root):
+    sets.images(root)
+    write_json(root / "labels_my-project_2024-01-01.json", rename=lambda name: f"./{name}.png")
+
+
+def coco_file_a_split(root):
+    for split, names in (("train", ["a", "b"]), ("validation", ["c"])):
+        write_json(root / f"{split}.json", names, lambda name: f"images/{name}.png")
+    sets.images(root / "images")
+
+
+COCO = [coco_official, coco_roboflow, coco_roboflow_whole, coco_cvat, coco_cvat_subsets]
+COCO += [coco_label_studio, coco_label_studio_paths, coco_beside, coco_file_a_split]
 
 
 def chosen(path):

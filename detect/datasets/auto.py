@@ -20,10 +20,10 @@ KNOWN = "PASCAL VOC, COCO, YOLO and a folder a class"
 class Auto(ImageDataset):
     """Stands on the command line alone, where `choose` puts another data set in its place."""
 
-    def __init__(self, *, root: str, split: str) -> None:
+    def __init__(self, *, root: str, split: str, annotations: str | None = None) -> None:
         raise UserError(
-            f"dataset=auto (root={root}, {split}): is chosen on the command line of one run; "
-            "expected it there, with dataset.root=FOLDER, or the data set itself"
+            f"dataset=auto ({annotations or root}, {split}): is chosen on the command line of one "
+            "run; expected it there, with dataset.root=FOLDER, or the data set itself"
         )
 
     @staticmethod
@@ -36,11 +36,14 @@ class Auto(ImageDataset):
         Raises:
             UserError: no layout fits, or more than one does.
         """
-        root = given.get("root") or given.get("annotations")
+        file, folder = given.get("annotations"), given.get("root")
+        root = file or folder
         if not isinstance(root, str):
             raise UserError("dataset=auto: looks at a folder or a file: set dataset.root=FOLDER")
         path = Path(root).expanduser()
-        found = list(_of_file(path) if path.is_file() else _of_folder(path))
+        found = list(
+            _of_file(path, folder if file else None) if path.is_file() else _of_folder(path)
+        )
         if len(found) == 1:
             line = f"dataset=auto takes {root} for {found[0].what}: set {found[0].explicit}"
             return found[0].option, found[0].values, line
@@ -56,10 +59,10 @@ def _of_folder(path: Path) -> Iterator[Reading]:
         yield from layout.readings(look)
 
 
-def _of_file(path: Path) -> Iterator[Reading]:
+def _of_file(path: Path, folder: str | None) -> Iterator[Reading]:
     for layout in LAYOUTS:
         if hasattr(layout, "of_file"):
-            yield from layout.of_file(path)
+            yield from layout.of_file(path, folder)
 
 
 def _nothing(path: Path) -> UserError:

@@ -1,20 +1,29 @@
 """COCO's annotation format (https://cocodataset.org/#format-data), boxes only."""
 
-import re
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco_file import COCOFile
+from detect.datasets.coco_layout import by_split, images_of, own_files
 from engine.config.ranges import PartialShare, Seed
-from engine.data.image_dataset import ImageDataset, check_classes, require_dir
+from engine.data.image_dataset import (
+    ImageDataset,
+    check_classes,
+    escapes_root,
+    plain_path,
+    require_dir,
+)
 from engine.data.index import Index, file_names
 from engine.data.splits import find_split
+from engine.data.tree import find_below
 from engine.errors import UserError, did_you_mean
 from engine.record import is_outside
 
-FILES, BESIDE = "annotations/instances_*.json", "*/_annotations.coco.json"
+SAMPLE = 20  # images that show whether the names are paths below the folder
 SLACK = 1.0  # pixels that the boxes of 2017 reach over the border by rounding
 
 
@@ -29,9 +38,10 @@ class COCO(ImageDataset):
     Args:
         root: holds annotations/instances_<name>.json and the images in a folder <name>, below
             `root` or `root`/images; a split is a <name> that begins with it, as train2017. Or, as
-            Roboflow exports it, <split>/_annotations.coco.json beside the images.
-        annotations: a file instead, of a set in one piece.
-        images: the folder of its images, or None where only the truth matters.
+            Roboflow exports it, <split>/_annotations.coco.json beside the images; or any files of
+            COCO's, with the splits in their names, or one of a set in one piece.
+        annotations: a file instead, of a set in one piece, or a file a split by its name.
+        images: the folder of the images, or one a split, or None where only the truth matters.
         split: None takes all of `annotations`.
         splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split.
@@ -44,8 +54,8 @@ class COCO(ImageDataset):
         self,
         *,
         root: str | None = None,
-        annotations: str | None = None,
-        images: str | None = None,
+        annotations: str | dict[str, str] | None = None,
+        images: str | dict[str, str] | None = None,
         split: str | None = None,
         splits: str | None = None,
         val_share: PartialShare = 0.1,
@@ -55,23 +65,27 @@ class COCO(ImageDataset):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
-        images, annotations = (x and str(Path(x).expanduser()) for x in (images, annotations))
-        if images is not None and not Path(images).is_dir():
-            raise UserError(f"images: got {images}, expected a folder of images: check the path")
-        if (root is None) == (annotations is None):
+        folders, given = by_split("images", images), by_split("annotations", annotations)
+        for folder in folders.values():
+            if not Path(folder).is_dir():
+                raise UserError(
+                    f"images: got {folder}, expected a folder of images: check the path"
+                )
+        if (root is None) == (not given):
             raise UserError("dataset.root=FOLDER or dataset.annotations=FILE: set one of them")
         if split is None:  # `truth=` of eval.py, which has no key on_error
             self.mend = "mend or remove it"
-        own = {} if root is None else _own(require_dir(root))
+        files = given or {k: str(f) for k, f in own_files(require_dir(str(root))).items()}
         how = find_split(
             split or "train",
             root=str(root or annotations),
-            own=own,
+            own={name for name in files if name},
             lists=splits,
             val_share=val_share if split else 0,
         )
-        self.file = str(own[how.source] if root else annotations)
-        self.folder = images or (_folder_of(Path(self.file)) if root else "")
+        self.file = files[how.source if how.source in files else ""]
+        found = images_of(Path(self.file), Path(str(root)).expanduser()) if root else ""
+        self.folder = folders.get(how.source) or folders.get("") or found
         self.stored = bool(self.folder)  # else `image` raises a UserError
         self._fill(COCOFile(self, self.file), classes)
         self.check_boxes()
@@ -87,12 +101,14 @@ class COCO(ImageDataset):
         """Sort the annotations by image, and leave out those of unknown images and categories."""
         self.categories = _choose(found.categories, classes, self.file)
         self.classes = [found.categories[number] for number in self.categories]
-        order = np.argsort(found.ids)
-        ids, names = found.ids[order], [found.names[i] for i in order]
+        located = self._located(found.names)
+        once = self._once(found.ids, located)
+        order = once[np.argsort(found.ids[once])]
+        ids, names = found.ids[order], [located[i] for i in order]
         sorts = np.argsort(found.key[:, 1], kind="stable")  # sorted, they are looked up at once
         key = found.key[sorts]
         image = self._rows(key, 1, ids)
-        label = self._rows(key, 2, np.array(self.categories, np.int64))
+        label = self._labels(key, [*found.categories])
         kept = np.flatnonzero((image >= 0) & (label >= 0))
         image, label, number, sorts = image[kept], label[kept], key[kept, 0], sorts[kept]
         flat = (found.boxes[:, 2:] == found.boxes[:, :2]).any(1)
@@ -107,6 +123,45 @@ class COCO(ImageDataset):
             ids=ids,
         )
         self._report_outside(image, number)
+
+    def _located(self, names: Sequence[str]) -> list[str]:
+        """The names below the folder; those written with other folders in front, without these."""
+        plain = [plain_path(self.folder, name) for name in names]
+        if not self.folder:
+            return plain
+        as_they_are = all(self._is_file(name) for name in plain[:SAMPLE])
+        return [
+            name if (as_they_are and not escapes_root(name)) or self._is_file(name) else
+            self._below(name) for name in plain
+        ]  # fmt: skip
+
+    def _is_file(self, name: str) -> bool:
+        return not escapes_root(name) and os.path.isfile(os.path.join(self.folder, name))
+
+    def _below(self, name: str) -> str:
+        """The path of an image by the end of its name; the name where there is no such file."""
+        found = find_below(Path(self.folder), name)
+        return name if found is None else os.path.relpath(found, self.folder)
+
+    def _once(self, ids: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """[N] places of the images; one whose file another has already is left out."""
+        if len(set(names)) == len(names):
+            return np.arange(len(names))
+        first: dict[str, int] = {}
+        for place, name in enumerate(names):
+            if (other := first.setdefault(name, place)) != place:
+                reason = f"file_name '{name}' is that of image {ids[other]} too: leave one of them"
+                self.leave_out(self.file, int(ids[place]), reason, "image")
+        return np.array([*first.values()], np.int64)
+
+    def _labels(self, key: np.ndarray, categories: list[int]) -> np.ndarray:
+        """[M] the label of each annotation; -1 where its category is unlisted or not chosen."""
+        listed = self._rows(key, 2, np.array(categories, np.int64))
+        label = {number: label for label, number in enumerate(self.categories)}
+        found = np.array([*(label.get(number, -1) for number in categories), -1], np.int64)[listed]
+        if other := int(((found < 0) & (listed >= 0)).sum()):
+            self.notes.append(f"{other} objects are of categories that dataset.classes leaves out")
+        return found
 
     def _rows(self, key: np.ndarray, column: int, known: np.ndarray) -> np.ndarray:
         """The place in `known` of each value in a column of `key` [M, 3]: [M], else -1."""
@@ -132,38 +187,6 @@ class COCO(ImageDataset):
             how, action = ("lies outside", OUTSIDE) if gone else ("leaves", "kept")
             reason = f"box with the corners [{box}] {how} the image"
             self.note_defect(self.file, int(number[i]), reason, action)
-
-
-def _own(root: Path) -> dict[str, Path]:
-    """The files below a folder by their split: by the name, and without the year that ends it."""
-    files = sorted(root.glob(FILES))
-    if beside := sorted(root.glob(BESIDE)):
-        return {file.parent.name: file for file in beside}
-    if not files:
-        raise UserError(
-            f"dataset.root={root}: expected {FILES} or {BESIDE} in it; or set "
-            "dataset.annotations=FILE dataset.images=FOLDER"
-        )
-    names = {_name(file): file for file in files}
-    short = [re.sub(r"_?\d{4}$", "", name) for name in names]
-    once = {s: f for s, f in zip(short, files, strict=True) if short.count(s) == 1}
-    return once | names
-
-
-def _name(file: Path) -> str:
-    return file.stem.removeprefix("instances_")
-
-
-def _folder_of(file: Path) -> str:
-    """The images of root/annotations/instances_<name>.json: root/<name> or root/images/<name>.
-
-    Those of root/<split>/_annotations.coco.json lie beside it.
-    """
-    if file.name == Path(BESIDE).name:
-        return str(file.parent)
-    root, name = file.parent.parent, _name(file)
-    below = root / "images" / name
-    return str(below if below.is_dir() else root / name)
 
 
 def _choose(names: dict[int, str], classes: list[str] | None, file: str) -> list[int]:

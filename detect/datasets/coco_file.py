@@ -1,6 +1,7 @@
 """The contents of a COCO truth file: its rows, each checked, as flat arrays."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
@@ -10,6 +11,7 @@ from detect.datasets import coco_rows
 from detect.datasets.coco_rows import Columns, Rows
 from engine.data.image_dataset import ImageDataset, escapes_root
 from engine.data.read_json import is_finite, read_json
+from engine.data.tree import find_below
 from engine.errors import UserError
 from engine.regular_file import is_file_name
 
@@ -69,9 +71,36 @@ class COCOFile:
     def _finish(self) -> None:
         self.ids = np.fromiter(self._ids, np.int64)
         self.size = np.array(self._sizes, np.int32).reshape(-1, 2)
-        self.categories = dict(sorted(self._names.items()))
         self.key, self.boxes, self.area, self.crowd = map(_concatenate, self._parts)
+        self.categories = self._different(dict(sorted(self._names.items())))
         del self._ids, self._sizes
+
+    def _is_below(self, name: str) -> bool:
+        """Whether the image is in the data set's folder, without what stands in front of it."""
+        return bool(self.data.folder) and find_below(Path(self.data.folder), name) is not None
+
+    def _different(self, names: dict[int, str]) -> dict[int, str]:
+        """The categories; of several of one name that which has annotations, if only one has."""
+        used = set(np.unique(self.key[:, CATEGORY]).tolist())
+        by_name: dict[str, list[int]] = {}
+        for number, name in names.items():
+            by_name.setdefault(name, []).append(number)
+        for name, numbers in by_name.items():
+            bare = [n for n in numbers if n not in used]
+            bare = bare[1:] if len(bare) == len(numbers) else bare
+            if len(numbers) - len(bare) > 1:
+                raise UserError(
+                    f"{self.path}: category {numbers[1]}: '{name}' names another one too: rename "
+                    "one, or merge them"
+                )
+            if len(numbers) > 1:
+                ids = ", ".join(map(str, numbers))
+                self.data.notes.append(
+                    f"categories {ids} are all named '{name}', one of them has annotations: "
+                    "they are one class"
+                )
+                names = {n: text for n, text in names.items() if n not in bare}
+        return names
 
     def _read_images(self, rows: Rows) -> None:
         rows = _row_list(rows)
@@ -86,7 +115,7 @@ class COCOFile:
                 name = str(_get(row, "file_name"))
                 if not is_file_name(name):
                     raise ValueError(f"file_name {name!r}: no file can have this name")
-                if escapes_root(name):
+                if escapes_root(name) and not self._is_below(name):
                     raise ValueError(f"file_name '{name}' leaves the folder of the images")
             except ValueError as error:
                 self.data.leave_out(self.path, _number(row), str(error), "image")
@@ -99,8 +128,6 @@ class COCOFile:
         for row in _row_list(rows):
             try:
                 number, name = _whole(row, "id", self._names), str(_get(row, "name"))
-                if name in self._names.values():
-                    raise ValueError(f"'{name}' names another one too: rename one, or merge them")
                 self._names[number] = name
             except ValueError as error:
                 raise UserError(f"{self.path}: category {_number(row)}: {error}") from None

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from detect.datasets.yolo_names import Description, below
+from detect.datasets.yolo_names import Description
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_dataset import ImageDataset
 from engine.data.splits import list_rows
-from engine.data.tree import SPLITS, files_below, is_visible, split_of
+from engine.data.tree import SPLITS, files_below, find_below, is_visible, split_of
 from engine.errors import UserError
 
 IMAGES, LABELS = "images", "labels"
@@ -150,4 +150,4 @@ def _image(file: Path, base: Path, row: str) -> Path | None:
     for top in (file.parent, base):
         if not os.path.isabs(name) and ".." not in name and (top / name).is_file():
             return Path(os.path.normpath(top / name))
-    return below(base, name)
+    return find_below(base, name)

@@ -2,12 +2,13 @@
 
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
 from engine.data.splits import list_rows
+from engine.data.tree import find_below
 from engine.errors import UserError
 from engine.regular_file import read_regular
 
@@ -56,25 +57,13 @@ def describe(root: Path) -> Description:
     return Description(files[0], names, found)
 
 
-def below(base: Path, name: str) -> Path | None:
-    """The file or folder that a path written elsewhere means: without what leads to `base`.
-
-    data/obj_train_data/a.jpg of a list is obj_train_data/a.jpg of a folder.
-    """
-    parts = [
-        part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "/")
-    ]
-    found = (base.joinpath(*parts[start:]) for start in range(len(parts)))
-    return next((path for path in found if path.exists()), None)
-
-
 def _places(base: Path, path: str, names: list[str]) -> list[Path]:
     """The folders and lists that are there, of those that a file names."""
     tops = [base / Path(path).expanduser(), base] if path else [base]
     found = []
     for name in filter(None, names):
         exact = (top / name for top in tops)
-        there = next((p for p in exact if p.exists()), None) or below(base, name)
+        there = next((p for p in exact if p.exists()), None) or find_below(base, name)
         found += [there] if there else []
     return found
 

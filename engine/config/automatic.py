@@ -46,11 +46,12 @@ def _explicit(group: str, arguments: list[str]) -> list[str]:
     chooser = hydra.utils.get_class(node["_target_"])
     option, values, line = chooser.choose(given)  # type: ignore[attr-defined]
     CHOSEN.append(line)
-    replaced = {f"{group}.{key}" for key in values} | {f"{group}.{key}" for key in node}
+    replaced = {f"{group}.{key}" for key in node}
     rest = [a for a in arguments if a != f"{group}={AUTO}" and a.partition("=")[0] not in replaced]
     at = arguments.index(f"{group}={AUTO}")
     front = sum(a in rest for a in arguments[:at])
-    own = [f"{group}.{key}={_quoted(value)}" for key, value in values.items()]
+    own = [f"{group}.{key}={_quoted(value)}" for key, value in values.items()
+           if key not in given or key in node]  # fmt: skip
     return [*rest[:front], f"{group}={option}", *own, *rest[front:]]
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ARCHIVE_LEFTOVERS = "__MACOSX"  # the folder of notes that macOS puts into zip files
 SPLITS = {
@@ -33,6 +33,19 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
         above = "" if here == Path(folder) else f"{here.relative_to(folder).as_posix()}/"
         found += [above + name for name in names if name.lower().endswith(ends)]
     return sorted(found)
+
+
+def find_below(base: Path, name: str) -> Path | None:
+    """The file or folder that a path written elsewhere means: without what leads to `base`.
+
+    data/obj_train_data/a.jpg of a list is obj_train_data/a.jpg of a folder.
+    """
+    parts = [p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("..", "/")]
+    try:
+        found = (base.joinpath(*parts[start:]) for start in range(len(parts)))
+        return next((path for path in found if path.exists()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def split_of(name: str) -> str | None:

@@ -10,7 +10,9 @@ from detect.datasets.auto import Auto
 from engine.errors import UserError
 
 
-@pytest.mark.parametrize("write", [*layouts.VOC, *layouts.YOLO], ids=lambda write: write.__name__)
+@pytest.mark.parametrize(
+    "write", [*layouts.VOC, *layouts.YOLO, *layouts.COCO], ids=lambda write: write.__name__
+)
 def test_a_layout_is_found_and_reads_as_the_truth(tmp_path, write):
     root = tmp_path / "set"
     write(root)

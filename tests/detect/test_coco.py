@@ -187,6 +187,74 @@ def test_classes_choose_categories_and_their_order(tmp_path):
         load(tmp_path, truth(), classes=["cats"])
 
 
+def test_classes_leave_the_objects_of_others_out_aloud(tmp_path):
+    few = load(tmp_path, truth(), classes=["cat"])
+    assert [few.record(i).labels.tolist() for i in range(2)] == [[], [0]]
+    assert few.notes == ["2 objects are of categories that dataset.classes leaves out"]
+
+
+def test_of_two_categories_of_a_name_the_used_one_counts(tmp_path):
+    data = truth()
+    data["categories"].append({"id": 0, "name": "cat"})  # as Roboflow writes a supercategory
+    dataset = load(tmp_path, data)
+    assert (dataset.classes, dataset.categories) == (["cat", "dog"], [5, 90])
+    assert "categories 0, 5 are all named 'cat'" in dataset.notes[0]
+    data["annotations"][0]["category_id"] = 0
+    data["annotations"].append(dict(data["annotations"][0], id=20, category_id=5))
+    with pytest.raises(UserError, match="category 5: 'cat' names another one too: rename"):
+        load(tmp_path, data)
+
+
+@pytest.mark.parametrize("name", ["b.jpg", "./b.jpg", "sub//a.jpg"])
+def test_an_image_under_two_ids_is_refused(tmp_path, name):
+    data = truth()
+    data["images"].append({"id": 9, "file_name": name})
+    with pytest.raises(UserError, match=r"image 9: file_name '.*' is that of image . too"):
+        load(tmp_path, data)
+    assert len(load(tmp_path, data, on_error="skip")) == 2
+
+
+def test_a_file_a_split_by_its_name(tmp_path):
+    for split, number in (("train", 7), ("val", 3)):
+        data = truth()
+        data["images"] = [row for row in data["images"] if row["id"] == number]
+        rows = data["annotations"]
+        data["annotations"] = [row for row in rows if row["image_id"] == number]
+        (tmp_path / f"of_{split}.json").write_text(json.dumps(data))
+    files = {split: str(tmp_path / f"of_{split}.json") for split in ("train", "val")}
+    found = [COCO(annotations=files, split=split) for split in ("train", "val")]
+    assert [data.record(0).id for data in found] == [7, 3]
+    with pytest.raises(UserError, match="no split 'test' in .*there are train, val"):
+        COCO(annotations=files, split="test")
+
+
+def test_a_name_never_leads_out_of_the_folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "x").mkdir(parents=True)
+    data = truth()
+    data["images"] = [{"id": i, "file_name": f"{i}.jpg"} for i in range(1, 31)]
+    data["annotations"] = []
+    for name in [*(f"{i}.jpg" for i in range(1, 31)), "x/out.jpg"]:
+        (images / name).touch()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/out.jpg").touch()
+    data["images"].append({"id": 31, "file_name": "../x/out.jpg"})
+    found = load(tmp_path, data, images=str(images))
+    assert found.record(30).path == str(images / "x/out.jpg")
+    data["images"][-1]["file_name"] = "../y/gone.jpg"
+    with pytest.raises(UserError, match="leaves the folder of the images"):
+        load(tmp_path, data, images=str(images))
+
+
+def test_repeated_rows_are_reported_and_kept(tmp_path):
+    data = truth()
+    data["annotations"].append(dict(data["annotations"][0], id=21))
+    dataset = load(tmp_path, data)
+    (row,) = dataset.report
+    assert row["reason"] == "box 1 2 4.5 6 of class 'cat' is there more than once"
+    assert row["file"].endswith("b.jpg") and len(dataset.record(1).labels) == 3
+
+
 def test_rows_as_columns_say_the_same_as_rows_one_by_one(tmp_path):
     # 3000 rows alike are read as columns; a key with text in the first makes JSON of all.
     rng = np.random.default_rng(0)

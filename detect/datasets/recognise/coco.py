@@ -1,19 +1,12 @@
 """COCO's JSON."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from detect.datasets.coco_layout import images_of, is_coco
 from detect.datasets.recognise.look import Look, Reading, ends
 
-LISTS = [re.compile(rf'"{name}"\s*:') for name in ("images", "annotations", "categories")]
 MOST = 40  # JSON files of a folder that has COCO's; labelme's are as many as the images
-
-
-def is_coco(text: str, whole: bool = False) -> bool:
-    """Whether a file with this beginning and end has COCO's lists; a large one may hide one."""
-    found = sum(bool(pattern.search(text)) for pattern in LISTS)
-    return found == len(LISTS) or (found == 2 and not whole and len(text) > 2**16)
 
 
 def coco_files(look: Look) -> list[str]:
@@ -31,7 +24,10 @@ def readings(look: Look) -> Iterator[Reading]:
         yield Reading("coco", f"COCO ({names})", {"root": str(look.root)})
 
 
-def of_file(path: Path) -> Iterator[Reading]:
+def of_file(path: Path, folder: str | None) -> Iterator[Reading]:
     """COCO, where this file is its."""
     if is_coco(ends(path)):
-        yield Reading("coco", "COCO, one file", {"annotations": str(path)})
+        values = {"annotations": str(path)}
+        if folder or any(path.parent.iterdir()):
+            values["images"] = str(folder or images_of(path, path.parent))
+        yield Reading("coco", "COCO, one file", values)
