@@ -1,5 +1,6 @@
 """One small data set, written as other programs lay it out; see `sets` for its truth."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -204,6 +205,100 @@ COCO = [coco_official, coco_roboflow, coco_roboflow_whole, coco_cvat, coco_cvat_
 COCO += [coco_label_studio, coco_label_studio_paths, coco_beside, coco_file_a_split]
 
 
+BOXES = [(name, *row) for name, rows in sets.TRUTH.items() for row in rows]
+
+
+def write_table(file, top, row, empty=None, names=sets.TRUTH):
+    """A row a box as `row(image, class, x1, y1, x2, y2)`; `empty` is that of b, without a box."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row(*box) for box in BOXES if box[0] in names] + [empty] * (empty is not None)
+    with open(file, "w", newline="") as opened:
+        csv.writer(opened).writerows([*([top] if top else []), *rows])
+
+
+def csv_corners(root):
+    sets.write_csv(root, {"train": ["a", "b"], "val": ["c"]})
+
+
+def csv_other_names(root):
+    sets.images(root / "pics")
+    write_table(root / "boxes.csv", ["kind", "x1", "x2", "y1", "y2", "image"],
+                lambda n, k, a, b, c, d: [k, a, c, b, d, f"./{n}.png"],
+                ["", "", "", "", "", "b.png"])  # fmt: skip
+
+
+def csv_xywh(root):
+    sets.images(root)
+    write_table(root / "boxes.csv", ["image_id", "x", "y", "width", "height", "label"],
+                lambda n, k, a, b, c, d: [n, a, b, c - a, d - b, k],
+                ["b", "", "", "", "", ""])  # fmt: skip
+
+
+def csv_centre(root):
+    sets.images(root)
+    write_table(root / "boxes.csv", ["file", "label", "x_center", "y_center", "w", "h"],
+                lambda n, k, a, b, c, d: [f"{n}.png", k, (a + c) / 2, (b + d) / 2, c - a, d - b],
+                ["b.png", "", "", "", "", ""])  # fmt: skip
+
+
+def csv_text(root):  # as Kaggle has it
+    sets.images(root / "train")
+    write_table(root / "train.csv", ["image_id", "width", "height", "bbox", "label"],
+                lambda n, k, a, b, c, d: [n, 64, 48, f"[{a}.0, {b}.0, {c - a}.0, {d - b}.0]", k],
+                ["b", 64, 48, "", ""])  # fmt: skip
+
+
+def csv_shares(root):  # as Open Images has it
+    sets.images(root / "train")
+    write_table(root / "train-annotations-bbox.csv",
+                ["ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"],
+                lambda n, k, a, b, c, d: [n, "xclick", k, 1, a / 64, c / 64, b / 48, d / 48],
+                ["b", "", "", "", "", "", "", ""])  # fmt: skip
+
+
+def csv_retinanet(root):
+    sets.images(root / "images")
+    write_table(root / "annotations.csv", None,
+                lambda n, k, a, b, c, d: [f"/home/me/set/images/{n}.png", a, b, c, d, k],
+                ["/home/me/set/images/b.png", "", "", "", "", ""])  # fmt: skip
+    (root / "classes.csv").write_text("ant,0\nbee,1\ncat,2\n")
+
+
+def csv_makesense(root):
+    sets.images(root)
+    write_table(root / "labels_my-project.csv", None,
+                lambda n, k, a, b, c, d: [k, a, b, c - a, d - b, f"{n}.png", 64, 48],
+                ["", "", "", "", "", "b.png", 64, 48])  # fmt: skip
+
+
+def csv_roboflow(root):
+    top = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
+    for split, names in (("train", "ab"), ("valid", "c")):
+        sets.images(root / split, names)
+        empty = ["b.png", 64, 48, "", "", "", "", ""] if split == "train" else None
+        write_table(root / split / "_annotations.csv", top,
+                    lambda n, k, *box: [f"{n}.png", 64, 48, k, *box], empty, names)  # fmt: skip
+
+
+CSV = [csv_corners, csv_other_names, csv_xywh, csv_centre, csv_text, csv_shares, csv_retinanet]
+CSV += [csv_makesense, csv_roboflow]
+
+
+ALL = [*VOC, *YOLO, *COCO, *CSV]
+
+
+def nested(values):
+    """Keys with dots as dicts, as the command line makes them."""
+    made = {}
+    for key, value in values.items():
+        group, _, inner = key.partition(".")
+        if inner:
+            made.setdefault(group, {})[inner] = value
+        else:
+            made[key] = list(value) if isinstance(value, tuple) else value
+    return made
+
+
 def chosen(path):
     """The option and the keys that `dataset=auto` puts in its place."""
     option, values, _ = Auto.choose({"root": str(path)})
@@ -214,7 +309,7 @@ def read(path, split="train", **more):
     """The split of what `dataset=auto` takes a path for."""
     option, values = chosen(path)
     target = OmegaConf.load(CONFIGS / "dataset" / f"{option}.yaml")["_target_"]
-    return get_class(target)(**values, split=split, **more)
+    return get_class(target)(**nested(values), split=split, **more)
 
 
 def truth(*parts):

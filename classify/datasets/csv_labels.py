@@ -1,5 +1,6 @@
 """Labels in CSV files, a row a label of an image; of several rows the image has each."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from engine.data.image_dataset import (
     label_of,
     require_dir,
 )
+from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Index, file_names, unique_stems
 from engine.data.splits import find_split
-from engine.data.table import column_values, csv_files, image_name, read_table
+from engine.data.table import column_values, csv_files, read_table, top_row
 
+MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "": False}
 COLUMNS = {"filename": "filename", "label": "label"}
 
 
@@ -23,8 +26,9 @@ class CSVLabels(ImageDataset):
 
     Args:
         root: the folder of the images, with <split>.csv.
-        annotations: a file instead, of a set in one piece.
+        annotations: a file instead, of a set in one piece, or a file a split by its name.
         columns: the names in the top row of filename and label.
+        one_hot: each column but that of the filename is a class, 1 where the image has it, else 0.
         splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split; of each class, where
             every image has one.
@@ -38,8 +42,9 @@ class CSVLabels(ImageDataset):
         *,
         root: str,
         split: str,
-        annotations: str | None = None,
-        columns: dict[str, str] | None = None,
+        annotations: str | dict[str, str] | None = None,
+        columns: dict[str, str | None] | None = None,
+        one_hot: bool = False,
         splits: str | None = None,
         val_share: PartialShare = 0.1,
         seed: Seed = 0,
@@ -48,15 +53,20 @@ class CSVLabels(ImageDataset):
     ) -> None:
         super().__init__(on_error=on_error)
         base = require_dir(root)
-        self.folder = str(base)
-        self._columns = COLUMNS | (columns or {})
+        self.folder, self._names = str(base), ImageNames(str(base))
+        wanted = {k: name for k, name in (COLUMNS | (columns or {})).items() if name}
         own, one = csv_files(base, annotations)
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
-        if classes is None:
-            files = [one] if one else own.values()
-            classes = column_values(files, self._columns, "label")
-        self.classes = check_classes(classes)
-        self.index = self._read(one or own[how.source])
+        files = [one] if one else list(own.values())
+        if one_hot:
+            names = [n for n in top_row(files[0]) if n != wanted["filename"]]
+            classes = names if classes is None else classes
+            wanted = {"filename": wanted["filename"]} | {f"class {name}": name for name in classes}
+        elif classes is None:
+            classes = column_values(files, wanted, "label")
+        self.classes, self._columns = check_classes(classes), wanted
+        self._labels = {name: label for label, name in enumerate(self.classes)}
+        self.index = self._read(one or own[how.source], self._marked if one_hot else self._named)
         self.select_split(how, split, val_share, seed)
         if several := int((np.diff(self.index.first) > 1).sum()):
             self.notes.append(
@@ -64,22 +74,32 @@ class CSVLabels(ImageDataset):
                 "metric=multi_label"
             )
 
-    def _read(self, file: Path) -> Index:
+    def _read(self, file: Path, labels_of: Callable[[dict[str, str]], list[int]]) -> Index:
         labels: dict[str, list[int]] = {}
-        known = {name: label for label, name in enumerate(self.classes)}
+        beside = folder_below(file.parent, self.folder)
         for number, row, defect in read_table(file, self._columns):
             try:
                 if defect:
                     raise ValueError(defect)
-                name = image_name(self.folder, row["filename"])
-                label = label_of(row["label"], known)
-                if label in (image_labels := labels.setdefault(name, [])):
-                    raise ValueError(
-                        f"{row['filename']} is '{row['label']}' in another row already"
-                    )
-                image_labels.append(label)
+                name, found = self._names.find(row["filename"], beside), labels_of(row)
+                image_labels = labels.setdefault(name, [])
+                if repeated := set(found) & set(image_labels):
+                    known = self.classes[repeated.pop()]
+                    raise ValueError(f"{row['filename']} is '{known}' in another row already")
+                image_labels += found
             except ValueError as error:
                 self.leave_out(file, number, str(error))
         first = np.cumsum([0, *map(len, labels.values())])
         each = np.array([label for several in labels.values() for label in several], np.int64)
         return Index(file_names(list(labels)), first, each, short=unique_stems(list(labels)))
+
+    def _named(self, row: dict[str, str]) -> list[int]:
+        """The label that a row names."""
+        return [label_of(row["label"], self._labels)]
+
+    def _marked(self, row: dict[str, str]) -> list[int]:
+        """The labels whose columns have a 1."""
+        for name in self.classes:
+            if (value := row[f"class {name}"]) not in MARKS:
+                raise ValueError(f"{name} is '{value[:40]}', expected 0 or 1")
+        return [n for name, n in self._labels.items() if MARKS[row[f"class {name}"]]]

@@ -1,20 +1,24 @@
 """Boxes in CSV files, a row a box; a row of a file name alone is an image without objects."""
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from detect.datasets.boxes import CORNERS, check_corners, is_flat, numbers
+from detect.datasets.boxes import CORNERS, is_flat
+from detect.datasets.csv_boxes import KINDS, ONLY, UNITS, box_keys, box_of, in_pixels, used_columns
 from engine.config.ranges import PartialShare, Seed
-from engine.data.image import IMAGE_SUFFIXES
+from engine.data.image import IMAGE_SUFFIXES, image_size_of
 from engine.data.image_dataset import (
     ImageDataset,
     check_classes,
     label_of,
     require_dir,
 )
-from engine.data.index import Box, Entry, Index, Object
+from engine.data.image_names import ImageNames, folder_below
+from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.table import csv_files, image_name, read_table
+from engine.data.table import csv_files, read_table
+from engine.errors import UserError
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
 
@@ -28,9 +32,13 @@ class CSV(ImageDataset):
 
     Args:
         root: the folder of the images, with <split>.csv.
-        annotations: a file instead, of a set in one piece.
-        columns: the names in the top row of filename, class, xmin, ymin, xmax, ymax (pixels), and
-            of width and height of the image, where there are such.
+        annotations: a file instead, of a set in one piece, or a file a split by its name.
+        columns: the names in the top row of filename, class (null: one class), of the box (xmin,
+            ymin, xmax, ymax; or xmin or cx, ymin or cy, box_width, box_height; or bbox, a text of
+            four numbers), and of width and height of the image, where there are such.
+        header: the names of the columns of files without a top row.
+        box: what a text of four numbers is: xywh or corners.
+        units: of the boxes: pixels, or shares of the image's sides.
         splits: a folder of <split>.txt that name images of `annotations`.
         val_share: of train, held out as "val" where there is no such split.
         seed: of that choice.
@@ -43,8 +51,11 @@ class CSV(ImageDataset):
         *,
         root: str,
         split: str,
-        annotations: str | None = None,
+        annotations: str | dict[str, str] | None = None,
         columns: dict[str, str | None] | None = None,
+        header: list[str] | None = None,
+        box: str = "xywh",
+        units: str = "pixels",
         splits: str | None = None,
         val_share: PartialShare = 0.1,
         seed: Seed = 0,
@@ -53,9 +64,13 @@ class CSV(ImageDataset):
         on_error: str = "fail",
     ) -> None:
         super().__init__(view=view, on_error=on_error)
+        for key, value, known in (("box", box, KINDS), ("units", units, UNITS)):
+            if value not in known:
+                raise UserError(f"dataset.{key} is '{value}', expected {' or '.join(known)}")
         base = require_dir(root)
-        self.folder = str(base)
-        self._columns = {k: name for k, name in (COLUMNS | (columns or {})).items() if name}
+        self.folder, self._names = str(base), ImageNames(str(base))
+        self._columns, self._header = used_columns(COLUMNS | (columns or {})), header
+        self._keys, self._kind, self._units = box_keys(self._columns), box, units
         own, one = csv_files(base, annotations)
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
         if classes is None:
@@ -71,17 +86,20 @@ class CSV(ImageDataset):
         objects: dict[str, list[Object]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
         labels = {name: label for label, name in enumerate(self.classes)}
+        filled = [key for key in ("class", *self._keys) if key in self._columns]
+        beside = folder_below(file.parent, self.folder)
         names: dict[str, str] = {}  # as the rows name the images -> below the folder
-        for number, row, defect in read_table(file, self._columns):
+        for number, row, defect in read_table(file, self._columns, self._header):
             try:
                 if defect:
                     raise ValueError(defect)
                 if (name := names.get(row["filename"])) is None:
-                    name = names[row["filename"]] = image_name(self.folder, row["filename"])
+                    name = names[row["filename"]] = self._names.find(row["filename"], beside)
                     objects.setdefault(name, [])
-                    sizes.setdefault(name, _size(row))
-                if any(row[key] for key in ("class", *CORNERS)):
-                    objects[name].append(self._object(file, number, row, labels))
+                    if name not in sizes:
+                        sizes[name] = self._size(name, row)
+                if any(row[key] for key in filled):
+                    objects[name].append(self._object(file, number, row, labels, sizes[name]))
             except ValueError as error:
                 self.leave_out(file, number, str(error))
         bare = self._bare(objects.keys())
@@ -92,21 +110,44 @@ class CSV(ImageDataset):
 
     def _class_names(self, files: Iterable[Path]) -> list[str]:
         """The classes of the rows that can be used, sorted."""
+        if "class" not in self._columns:
+            return [ONLY]
         names = set()
         for file in files:
-            for _, row, defect in read_table(file, self._columns):
+            for _, row, defect in read_table(file, self._columns, self._header):
                 try:
-                    _box(row)
+                    box_of(row, self._keys, self._kind)
                 except ValueError:
                     continue  # its own split reports it
                 names |= set() if defect else {row["class"]}
         return sorted(names - {""})
 
     def _object(
-        self, file: Path, number: int, row: dict[str, str], labels: dict[str, int]
+        self,
+        file: Path,
+        number: int,
+        row: dict[str, str],
+        labels: dict[str, int],
+        size: tuple[int, int] | None,
     ) -> Object:
-        box, label = _box(row), label_of(row["class"], labels)
-        return box, label, is_flat(self, file, number, box, _size(row))
+        label = label_of(row["class"], labels) if "class" in row else 0
+        box = box_of(row, self._keys, self._kind)
+        if self._units == "shares" and size:
+            box = in_pixels(box, size)
+        return box, label, is_flat(self, file, number, box, size)
+
+    def _size(self, name: str, row: dict[str, str]) -> tuple[int, int] | None:
+        """Declared (height, width); of boxes in shares the image's own.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if self._units == "pixels":
+            return _size(row)
+        try:
+            return image_size_of(os.path.join(self.folder, name))
+        except UserError as error:
+            raise ValueError(str(error)) from error
 
     def _bare(self, known: Collection[str]) -> list[str]:
         """Images beside those that are known, sorted."""
@@ -114,10 +155,6 @@ class CSV(ImageDataset):
         files = (f for folder in folders or {Path(self.folder)} for f in folder.iterdir())
         names = (f.relative_to(self.folder).as_posix() for f in files)
         return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in known)
-
-
-def _box(row: dict[str, str]) -> Box:
-    return check_corners(numbers([row[corner] for corner in CORNERS], CORNERS))
 
 
 def _size(row: dict[str, str]) -> tuple[int, int] | None:

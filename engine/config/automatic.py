@@ -51,7 +51,7 @@ def _explicit(group: str, arguments: list[str]) -> list[str]:
     at = arguments.index(f"{group}={AUTO}")
     front = sum(a in rest for a in arguments[:at])
     own = [f"{group}.{key}={_quoted(value)}" for key, value in values.items()
-           if key not in given or key in node]  # fmt: skip
+           if key not in given or key in list(node)]  # fmt: skip
     return [*rest[:front], f"{group}={option}", *own, *rest[front:]]
 
 
@@ -75,7 +75,7 @@ def _quoted(value: object) -> str:
     """A value in Hydra's grammar."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_quoted(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(_quoted, value)) + "]"
     if isinstance(value, str):
         return QuotedString(value, Quote.single).with_quotes()

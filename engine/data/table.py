@@ -3,15 +3,14 @@
 import csv
 import errno
 import io
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from engine.data.image import IMAGE_SUFFIXES
-from engine.data.image_dataset import escapes_root, plain_path
+from engine.data.tree import is_visible
 from engine.errors import UserError, did_you_mean
-from engine.regular_file import is_file_name, open_regular
+from engine.regular_file import open_regular
 
 MAX_LINE = 2**17  # characters
 LONGEST = 2**24  # characters of a line that is passed over; a file with a longer one is no table
@@ -25,23 +24,25 @@ class TableRow(NamedTuple):
     defect: str | None = None  # why it cannot be used
 
 
-def read_table(file: Path, columns: Mapping[str, str]) -> Iterator[TableRow]:
+def read_table(
+    file: Path, columns: Mapping[str, str], header: Sequence[str] | None = None
+) -> Iterator[TableRow]:
     """The rows below the top one; blank ones are skipped.
 
     Args:
         file: CSV of commas, or of semicolons or tabs where the top row has no comma; UTF-8.
         columns: the name that each key has in the top row.
+        header: the names of the columns of a file without a top row.
 
     Raises:
         UserError: the file cannot be read, or lacks a column.
     """
     try:
         with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as lines:
-            top = lines.readline(MAX_LINE)
-            lines.seek(0)
-            mark = next((mark for mark in ",;\t" if mark in top), ",")
-            rows = _parse(lines, mark)
-            _, names, reason = next(rows, (1, [], None))
+            rows = _parse(lines, _separator(lines))
+            names, reason = list(header or ()), None
+            if header is None:
+                _, names, reason = next(rows, (1, [], None))
             names = [name.strip() for name in names]
             _check(file, columns, names, reason)
             places = {key: names.index(name) for key, name in columns.items()}
@@ -107,17 +108,21 @@ def _check(file: Path, columns: Mapping[str, str], names: list[str], reason: str
             found = reason or f"the top row has {', '.join(names) or 'nothing'}"
             raise UserError(
                 f"{file}: no column '{name}' for dataset.columns.{key}, {found[:200]}"
-                f"{did_you_mean(name, names)}"
+                f"{did_you_mean(name, names)}; dataset=auto finds columns by their names"
             )
         if names.count(name) > 1:
             raise UserError(f"{file}: {names.count(name)} columns '{name}', expected one")
 
 
-def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Path | None]:
-    """CSV files in `root` by split, or the one that holds all."""
-    if annotations is not None:
+def csv_files(
+    root: Path, annotations: str | Mapping[str, str] | None
+) -> tuple[dict[str, Path], Path | None]:
+    """CSV files by split, of `annotations` or in `root`; or the one that holds all."""
+    if isinstance(annotations, Mapping) and annotations:
+        return {str(split): Path(file).expanduser() for split, file in annotations.items()}, None
+    if isinstance(annotations, str):
         return {}, Path(annotations).expanduser()
-    own = {file.stem: file for file in sorted(root.glob("*.csv"))}
+    own = {file.stem: file for file in sorted(root.glob("*.csv")) if is_visible(file.name)}
     if not own:
         raise UserError(
             f"dataset.root={root}: expected <split>.csv in it, or set dataset.annotations=FILE"
@@ -125,23 +130,28 @@ def csv_files(root: Path, annotations: str | None) -> tuple[dict[str, Path], Pat
     return own, None
 
 
-def image_name(folder: str, name: str) -> str:
-    """The path below `folder` of the image that a row names, with or without its ending.
+def top_row(file: Path) -> list[str]:
+    """The names of the columns in a file's top row; raises as `read_table`."""
+    return [cell for cells in first_rows(file, 1) for cell in cells]
 
-    Raises:
-        ValueError: there is no such image, or more than one.
-    """
-    path = plain_path(folder, name)
-    if not is_file_name(path) or escapes_root(path):
-        raise ValueError(f"filename '{name}' is none below the folder of the images, {folder}")
-    if os.path.isfile(os.path.join(folder, path)):
-        return path
-    found = [path + s for s in IMAGE_SUFFIXES if os.path.isfile(os.path.join(folder, path + s))]
-    if len(found) > 1:
-        raise ValueError(f"'{name}' may be {' or '.join(found)}: write its ending")
-    if not found:
-        raise ValueError(f"no image {name} in {folder}")
-    return found[0]
+
+def first_rows(file: Path, count: int) -> list[list[str]]:
+    """The cells of the first good rows, the top one too; raises as `read_table`."""
+    try:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as lines:
+            rows = (cells for _, cells, defect in _parse(lines, _separator(lines)) if not defect)
+            return [[cell.strip() for cell in cells] for cells in islice(rows, count)]
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}; expected a CSV file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: no CSV in UTF-8 ({error}); save it as such") from None
+
+
+def _separator(lines: TextIO) -> str:
+    """What stands between the cells of a file, by its first line."""
+    top = lines.readline(MAX_LINE)
+    lines.seek(0)
+    return next((mark for mark in ",;\t" if mark in top), ",")
 
 
 def column_values(files: Iterable[Path], columns: Mapping[str, str], key: str) -> list[str]:

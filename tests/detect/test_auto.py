@@ -7,12 +7,11 @@ import pytest
 import sets
 
 from detect.datasets.auto import Auto
+from detect.datasets.csv import CSV as CSVBoxes
 from engine.errors import UserError
 
 
-@pytest.mark.parametrize(
-    "write", [*layouts.VOC, *layouts.YOLO, *layouts.COCO], ids=lambda write: write.__name__
-)
+@pytest.mark.parametrize("write", layouts.ALL, ids=lambda write: write.__name__)
 def test_a_layout_is_found_and_reads_as_the_truth(tmp_path, write):
     root = tmp_path / "set"
     write(root)
@@ -93,3 +92,49 @@ def test_lists_divide_a_set_without_image_sets(tmp_path):
     (lists / "val.txt").write_text("c\n")
     parts = [layouts.read(tmp_path / "set", s, splits=str(lists)) for s in ("train", "val")]
     assert [len(part) for part in parts] == [2, 1] and layouts.truth(*parts) == layouts.TRUTH
+
+
+def text_table(root, *rows):
+    sets.images(root)
+    (root / "boxes.csv").write_text("image,bbox,label\n" + "".join(f"{row}\n" for row in rows))
+    return layouts.chosen(root)[1].get("box")
+
+
+def test_four_numbers_are_what_fits_every_image(tmp_path):
+    # 30 + 40 > 64 as sides, so corners; 40 < 50 as corners, so sides.
+    assert text_table(tmp_path / "1", 'a.png,"[30, 2, 40, 9]",cat') == "corners"
+    assert text_table(tmp_path / "2", 'a.png,"[50, 2, 10, 9]",cat', "c.png,(1 2 3 4),cat") == "xywh"
+    with pytest.raises(UserError, match="fits 2 layouts.*box=corners.*box=xywh"):
+        text_table(tmp_path / "3", 'a.png,"[5, 2, 10, 9]",cat')
+
+
+def test_a_table_whose_class_may_be_two_columns_names_both(tmp_path):
+    sets.images(tmp_path)
+    (tmp_path / "x.csv").write_text("photo,breed,mood\na,pug,glad\nb,pug,sad\nc,lab,glad\n")
+    with pytest.raises(UserError, match=r"columns\.label=breed.*columns\.label=mood"):
+        layouts.chosen(tmp_path)
+
+
+def test_shares_are_never_taken_for_pixels(tmp_path):
+    layouts.csv_shares(tmp_path / "set")
+    values = layouts.nested(layouts.chosen(tmp_path / "set")[1])
+    assert values.pop("units") == "shares"
+    with pytest.raises(UserError, match="every box lies within 0 to 1"):
+        CSVBoxes(**values, split="train")
+    layouts.csv_corners(tmp_path / "pixels")
+    with pytest.raises(UserError, match=r"row 2: .*: expected shares of the image, not pixels"):
+        CSVBoxes(root=str(tmp_path / "pixels"), split="train", units="shares")
+
+
+def test_two_files_that_end_alike_are_not_one(tmp_path):
+    sets.images(tmp_path)
+    rows = "/x/a.png,1,2,3,4,cat\n/y/a.png,5,6,7,8,cat\n"
+    (tmp_path / "boxes.csv").write_text(rows)
+    with pytest.raises(UserError, match=r"'/y/a\.png' is a\.png here, as x/\.\.\. is: one is not"):
+        layouts.read(tmp_path)
+
+
+def test_one_class_where_no_column_names_it(tmp_path):
+    sets.images(tmp_path)
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\na.png,1,2,3,4\nc.png,1,2,9,4\n")
+    assert layouts.read(tmp_path).classes == ["object"]

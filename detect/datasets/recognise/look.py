@@ -104,7 +104,7 @@ def shown(value: Any) -> str:
     """A value in Hydra's grammar, quoted where it needs that."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(shown, value)) + "]"
     text = "null" if value is None else str(value).lower() if value in (True, False) else str(value)
     if re.fullmatch(r"[\w./+-]+", text) or not isinstance(value, str):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.data.table import MAX_LINE, column_values, image_name, read_table
+from engine.data.image_names import ImageNames
+from engine.data.table import MAX_LINE, column_values, read_table
 from engine.errors import UserError
 
 COLUMNS = {"file": "filename", "kind": "class"}
@@ -63,7 +64,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, data, message):
 @pytest.mark.parametrize("name", ["", "../a.png", "/a.png", "a\0.png", "\ud800.png", "x/../../a"])
 def test_a_name_outside_the_folder_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="is none below the folder of the images"):
-        image_name(str(tmp_path), name)
+        ImageNames(str(tmp_path)).find(name)
 
 
 def test_an_image_is_found_by_whatever_way_a_row_names_it(tmp_path):
@@ -71,7 +72,7 @@ def test_an_image_is_found_by_whatever_way_a_row_names_it(tmp_path):
     (tmp_path / "sub/a.png").touch()
     for name in ("sub/a.png", "./sub/a.png", "sub//a.png", f"{tmp_path}/sub/a.png", "sub/a",
                  "sub\\a.png", "./sub/../sub/a.png"):  # fmt: skip
-        assert image_name(str(tmp_path), name) == "sub/a.png"
+        assert ImageNames(str(tmp_path)).find(name) == "sub/a.png"
 
 
 def test_a_missing_image_is_refused(tmp_path):
@@ -79,6 +80,6 @@ def test_a_missing_image_is_refused(tmp_path):
     (tmp_path / "a.jpg").touch()
     for name in ("b.png", "b" * 300, "sub"):
         with pytest.raises(ValueError, match=f"no image {name} in {tmp_path}"):
-            image_name(str(tmp_path), name)
+            ImageNames(str(tmp_path)).find(name)
     with pytest.raises(ValueError, match="'a' may be a.jpg or a.png: write its ending"):
-        image_name(str(tmp_path), "a")
+        ImageNames(str(tmp_path)).find("a")
