@@ -284,7 +284,124 @@ CSV = [csv_corners, csv_other_names, csv_xywh, csv_centre, csv_text, csv_shares,
 CSV += [csv_makesense, csv_roboflow]
 
 
-ALL = [*VOC, *YOLO, *COCO, *CSV]
+def labelme_file(name):
+    shapes = [
+        {"label": k, "points": [[c, b], [a, d]], "shape_type": "rectangle", "flags": {}}
+        for k, a, b, c, d in sets.TRUTH[name]
+    ]
+    size = {"imageHeight": sets.HEIGHT, "imageWidth": sets.WIDTH}
+    return {
+        "version": "5.0",
+        "shapes": shapes,
+        "imagePath": f"..\\{name}.png",
+        "imageData": None,
+        **size,
+    }
+
+
+def write_labelme(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.json").write_text(json.dumps(labelme_file(name), indent=2))
+
+
+def labelme_beside(root):
+    sets.images(root)
+    write_labelme(root, sets.TRUTH)
+
+
+def labelme_folders(root):
+    for split, names in (("train", "ab"), ("val", "c")):
+        sets.images(root / "images" / split, names)
+        write_labelme(root / "labels" / split, names)
+
+
+def via_regions(name):
+    shapes = [
+        {"name": "rect", "x": a, "y": b, "width": c - a, "height": d - b}
+        for _, a, b, c, d in sets.TRUTH[name]
+    ]
+    attributes = [{"kind": row[0]} for row in sets.TRUTH[name]]
+    pairs = zip(shapes, attributes, strict=True)
+    return [{"shape_attributes": s, "region_attributes": r} for s, r in pairs]
+
+
+def via_json(names=sets.TRUTH, number=list):
+    return {
+        f"{name}.png99": {"filename": f"{name}.png", "size": 99, "file_attributes": {},
+                          "regions": number(via_regions(name))}
+        for name in names
+    }  # fmt: skip
+
+
+def via_two(root):
+    sets.images(root / "images")
+    (root / "via_region_data.json").write_text(json.dumps(via_json()))
+
+
+def via_one(root):  # its regions are by number, and a file a folder of a split
+    for split, names in (("train", "ab"), ("val", "c")):
+        sets.images(root / split, names)
+        numbered = via_json(names, lambda rows: {str(i): row for i, row in enumerate(rows)})
+        (root / split / "via_region_data.json").write_text(json.dumps(numbered))
+
+
+def via_project(root):
+    sets.images(root)
+    project = {"_via_settings": {}, "_via_img_metadata": via_json(), "_via_attributes": {}}
+    (root / "via_project.json").write_text(json.dumps(project))
+
+
+def via_csv(root):
+    sets.images(root)
+    top = ["filename", "file_size", "file_attributes", "region_count", "region_id"]
+    rows = [
+        [f"{name}.png", 99, "{}", len(regions), i, *map(json.dumps, region.values())]
+        for name in sets.TRUTH
+        for regions in [via_regions(name)]
+        for i, region in enumerate(regions or [{"s": {}, "r": {}}])
+    ]
+    with open(root / "via_export_csv.csv", "w", newline="") as opened:
+        lines = csv.writer(opened)
+        lines.writerow([*top, "region_shape_attributes", "region_attributes"])
+        lines.writerows(rows)
+
+
+JSON = [labelme_beside, labelme_folders, via_two, via_one, via_project, via_csv]
+ALL = [*VOC, *YOLO, *COCO, *CSV, *JSON]
+
+
+def image_folder_splits(root):
+    for place, name in (("train/cat", "a"), ("train/dog", "b"), ("valid/dog", "c")):
+        sets.images(root / place, [name])
+
+
+def image_folder_classes(root):
+    for place, name in (("cat", "a"), ("dog", "b"), ("dog/more", "c")):
+        sets.images(root / "Animals" / place, [name])
+    (root / "README.md").write_text("# Animals")
+
+
+def csv_labels_flat(root):
+    sets.images(root / "train")
+    (root / "labels.csv").write_text("id,breed\na,cat\nb,dog\nc,dog\n")
+
+
+def csv_labels_numbers(root):
+    sets.images(root)
+    (root / "train.csv").write_text("filename,label\n./a.png,cat\nb.png,dog\n")
+    (root / "val.csv").write_text("filename,label\nc.png,dog\n")
+
+
+def csv_labels_one_hot(root):  # as Roboflow has it
+    for split, names in (("train", "ab"), ("valid", "c")):
+        sets.images(root / split, names)
+        rows = [f"{name}.png, {int(name == 'a')}, {int(name != 'a')}" for name in names]
+        (root / split / "_classes.csv").write_text("\n".join(["filename, cat, dog", *rows]) + "\n")
+
+
+LABELS = [image_folder_splits, image_folder_classes, csv_labels_flat, csv_labels_numbers]
+LABELS += [csv_labels_one_hot]
 
 
 def nested(values):

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from detect.datasets.recognise import coco, image_folder, tables, voc, yolo
+from detect.datasets.recognise import coco, image_folder, json_shapes, tables, voc, yolo
 from detect.datasets.recognise.look import Look, Reading
 from engine.data.image_dataset import ImageDataset
 from engine.errors import UserError
 
-LAYOUTS = (voc, coco, yolo, tables, image_folder)
-KNOWN = "PASCAL VOC, COCO, YOLO, CSV and a folder a class"
+LAYOUTS = (voc, coco, yolo, tables, json_shapes, image_folder)
+KNOWN = "PASCAL VOC, COCO, YOLO, CSV, labelme, VIA and a folder a class"
 
 
 class Auto(ImageDataset):

@@ -102,10 +102,22 @@ def test_missing_split_lists_those_there(images):
 def test_missing_root_or_train(images, tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such folder; expected images in .*/train/<"):
         ImageFolder(root=str(tmp_path / "nowhere"), split="train")
-    with pytest.raises(
-        UserError, match=r": found cats, dogs; expected images in .*/train/<class>/"
-    ):
-        ImageFolder(root=images({"cats": 0, "dogs": 0}), split="train")
+    with pytest.raises(UserError, match=r": found cats; expected images in .*/train/<class>/"):
+        ImageFolder(root=images({"cats/deep": 0}), split="train")
+
+
+def test_without_folders_of_splits_the_folders_are_the_classes(images, tmp_path):
+    root = images({"a/deep": 3, "b": 4, ".git/x": 1})
+    (tmp_path / "a/._0.jpg").write_bytes(b"notes of macOS")
+    train, val = (ImageFolder(root=root, split=s, val_share=0.3) for s in ("train", "val"))
+    assert train.classes == val.classes == ["a", "b"] and len(train) + len(val) == 7
+    assert "2 of the 7 training images are held out" in val.notes[0] and not train.report
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val"])
+def test_val_by_its_other_names(images, name):
+    root = images({"train/a": 2, "train/b": 2, f"{name}/a": 1, f"{name}/b": 1})
+    assert len(ImageFolder(root=root, split="val")) == 2
 
 
 def test_class_unknown_to_train(images):

@@ -21,6 +21,25 @@ def test_a_layout_is_found_and_reads_as_the_truth(tmp_path, write):
     assert parts[0].classes == parts[1].classes == sets.CLASSES
 
 
+@pytest.mark.parametrize("write", layouts.LABELS, ids=lambda write: write.__name__)
+def test_a_layout_of_labels_is_found(tmp_path, write):
+    root = tmp_path / "set"
+    write(root)
+    assert write.__name__.startswith(layouts.chosen(root)[0])
+    parts = [layouts.read(root, split) for split in ("train", "val")]
+    records = [data.record(i) for data in parts for i in range(len(data))]
+    names = [(r.path[-5], [parts[0].classes[n] for n in r.labels]) for r in records]
+    assert sorted(names) == [("a", ["cat"]), ("b", ["dog"]), ("c", ["dog"])]
+    assert records[0].boxes is None
+
+
+def test_labels_beside_folders_of_classes_are_two_readings(tmp_path):
+    layouts.image_folder_classes(tmp_path)
+    (tmp_path / "Animals/labels.csv").write_text("file,breed\na,pug\nb,lab\nc,lab\n")
+    with pytest.raises(UserError, match="fits 2 layouts.*dataset=csv_labels .*dataset=image_fold"):
+        layouts.chosen(tmp_path)
+
+
 def test_a_share_is_held_out_aloud_where_there_is_no_val(tmp_path):
     layouts.voc_one_folder(tmp_path / "set")
     val = layouts.read(tmp_path / "set", "val")

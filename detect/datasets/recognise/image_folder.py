@@ -26,13 +26,15 @@ def readings(look: Look) -> Iterator[Reading]:
 
 def _classes(look: Look, place: str) -> list[str]:
     """The folders of `place` with images in or below them and nothing else; none if one differs."""
-    found = []
-    for name in look.folders[place].folders:
-        at = f"{place}/{name}" if place else name
-        below = [f for p, f in look.folders.items() if p == at or p.startswith(f"{at}/")]
-        if any(n.lower().endswith(ANNOTATIONS) for folder in below for n in folder.others):
+    start = f"{place}/" if place else ""
+    found: dict[str, bool] = {}
+    for at, folder in look.folders.items():
+        name = at.removeprefix(start).partition("/")[0]
+        if not at.startswith(start) or not name:
+            continue
+        if any(n.lower().endswith(ANNOTATIONS) for n in folder.others):
             return []
-        if any(folder.images for folder in below):
-            found.append(name)
-    kinds = {name for name in found if name.lower() in KINDS or name.lower() in SPLITS}
-    return [] if kinds else found
+        found[name] = found.get(name, False) or bool(folder.images)
+    names = [name for name, filled in found.items() if filled]
+    kinds = {name for name in names if name.lower() in KINDS or name.lower() in SPLITS}
+    return [] if kinds else names
