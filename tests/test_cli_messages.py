@@ -10,8 +10,8 @@ from engine.config.meant import elsewhere, meant
 
 ANSWERS = [  # the command, and what its one line on standard error has to hold
     ("train.py lr=0.001", "optimizer.lr=0.001"),
-    ("train.py dataset.root=F", "dataset=yolo dataset.root=F"),
-    ("train.py dataset=/data/x", "dataset=voc, coco, yolo, csv or image_folder with"),
+    ("train.py dataset.root=F", "set dataset=auto dataset.root=F"),
+    ("train.py dataset=/data/x", "dataset=auto (or voc, coco, yolo, csv, image_folder) with"),
     ("train.py dataset=coco128.yaml", "expected a format"),
     ("train.py dataset=voc dataset.root=~/nowhere", "dataset.root=HOME/nowhere: no such folder"),
     ("train.py dataset=voc dataset.root='~/nowhere'", "dataset.root=HOME/nowhere: no such folder"),
@@ -60,7 +60,7 @@ ANSWERS = [  # the command, and what its one line on standard error has to hold
     ("train.py batch=16", "loader.batch_size=16"),
     ("train.py workers=4", "loader.workers=4"),
     ("train.py imgsz=320", "image_size=320"),
-    ("train.py data=coco8.yaml", "dataset=voc, coco, yolo, csv or image_folder"),
+    ("train.py data=coco8.yaml", "dataset=auto with dataset.root=FOLDER"),
     ("train.py model=yolov8n.pt", "backbone.weights=yolov8n.pt"),
     ("train.py modle=resnet18", "did you mean 'model'?"),
     ("train.py batchsiz=3", "did you mean 'loader.batch_size'?"),

@@ -48,7 +48,7 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
         if not has_boxes:
             raise UserError(
                 f"head {head.__name__} predicts boxes, {type(data).__name__} has none: set "
-                "model=resnet18, or a dataset with boxes (dataset=voc)"
+                "model=resnet18, which classifies images, or a dataset with boxes (dataset=voc)"
             )
         return
     records = () if many else (data.record(i) for i in range(len(data)))

@@ -4,7 +4,8 @@ Every image of train, val and test (or of split=) is read once. Statistics and d
 and written to data_report.json in the run folder: {split: rows of defects, "no split": rows of
 files in no split, "statistics": {split: facts}, "stops": why training would stop, or null}.
 samples=16 draws 16 samples before and after augmentation to images/samples.jpg, and convert=coco
-writes the truth as COCO JSON to annotations/instances_<split>.json.
+writes the truth as COCO JSON to annotations/instances_<split>.json, convert=yolo as text files to
+yolo/labels/<split>/ with links to the images.
 
 The exit code is 2 if training with this configuration would stop at a defect, so that a script can
 test for it; with dataset.on_error=skip, which leaves bad rows and images out, it is 0. The dataset
@@ -16,7 +17,7 @@ from typing import Any
 from engine.cli import command
 from engine.errors import UserError, did_you_mean
 
-FORMATS = ("coco",)
+FORMATS = ("coco", "yolo")
 
 
 @command("check")

@@ -15,6 +15,7 @@ from engine.check import sample_page
 from engine.check.coco_writer import CocoWriter
 from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
+from engine.check.yolo_writer import YoloWriter
 from engine.console import format_defect, format_table, info
 from engine.data.categories import category_ids
 from engine.errors import UserError
@@ -40,7 +41,8 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     facts, reports, digests, used = {}, {}, {}, set()
     for split, data in splits.items():
         reports[split] = list(data.report)
-        facts[split] = scan(cfg, split, data, digests, reports[split], used, folder)
+        writer = _writer(cfg, split, splits, folder)
+        facts[split] = scan(split, data, digests, reports[split], used, writer)
     if cfg.split is None and not failed:
         reported = {Path(row["file"]).stem for rows in reports.values() for row in rows}
         reports["no split"] = list(unlisted_files(used, reported))
@@ -53,9 +55,11 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
     if cfg.samples:
         sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
-    print_report(splits, facts, reports, path)
-    if cfg.convert:
+    print_report(splits, facts, reports, path, stops)
+    if cfg.convert == "coco":
         info(f"COCO JSON: {folder / 'annotations'}")
+    if cfg.convert == "yolo":
+        info(f"YOLO: dataset=yolo dataset.root={folder / 'yolo'}")
     if cfg.samples:
         info(f"samples: {folder / 'images' / 'samples.jpg'}")
     if stops:
@@ -92,25 +96,34 @@ def open_split(cfg: DictConfig, name: str, on_error: str) -> Dataset:
     return part(node, "dataset", split=name)
 
 
+def _writer(cfg: DictConfig, split: str, splits: dict[str, Dataset], folder: Path) -> Any:
+    """What writes the truth of a split in another format, as `convert` asks; None for none."""
+    data = splits[split]
+    if cfg.convert == "yolo":
+        paths = [data.record(i).path for i in range(len(data))]
+        names, place = list(splits), folder / "yolo"
+        return YoloWriter(place, split, classes=data.classes, paths=paths, names=names)
+    if cfg.convert == "coco":
+        file = folder / "annotations" / FileNames(".json").of(split, f"instances_{split}")
+        return CocoWriter(file, data.classes, category_ids(data))
+    return None
+
+
 def scan(
-    cfg: DictConfig,
     split: str,
     data: Dataset,
     digests: Digests,
     report: list[Row],
     used: set[str],
-    folder: Path,
+    writer: Any = None,
 ) -> dict[str, Any]:
-    """Read every image of a split and return its statistics.
+    """Read every image of a split, give each to the writer, and return the statistics.
 
     Adds to `digests`, to the defects in `report` and to the paths of images in `used`.
     """
     statistics = Statistics(data.classes)
     with ExitStack() as stack:
-        writer = None
-        if cfg.convert:
-            file = folder / "annotations" / FileNames(".json").of(split, f"instances_{split}")
-            writer = CocoWriter(file, data.classes, category_ids(data))
+        if writer:
             stack.enter_context(writer)
         for scanned in scan_images(split, data, digests, report):
             statistics.add(scanned)
@@ -178,6 +191,7 @@ def print_report(
     facts: dict[str, dict[str, Any]],
     reports: dict[str, list[Row]],
     path: Path,
+    stops: str | None,
 ) -> None:
     """Print the table of statistics, the notes and the defects."""
     info(*format_table(table(facts)), "(three numbers: the least, the median, the most)")
@@ -191,5 +205,6 @@ def print_report(
         if len(rows) > SHOWN:
             info(f"{split}: {len(rows) - SHOWN} more, all in {path}")
     count = sum(map(len, reports.values()))
-    info(f"{count} row{'s' * (count != 1)} of defects" if count else "nothing is wrong")
+    if count or not stops:  # else the error says what is wrong
+        info(f"{count} row{'s' * (count != 1)} of defects" if count else "nothing is wrong")
     info(f"report: {path}")

@@ -180,14 +180,10 @@ def _as_setting(word: str, name: str) -> str:
     if having := [group for group in keys.groups() if word in keys.options(group)]:
         return f"{'model' if 'model' in having else having[0]}={word}"
     if path.suffix in (".yaml", ".yml"):
-        return "dataset=yolo dataset.root=FOLDER" if name in SCRIPTS else ""
+        return f"dataset=auto dataset.root={word}" if name in SCRIPTS else ""
     if name == "predict" and (path.suffix or path.exists()):
         return f"source={word}"
-    return (
-        f"dataset=image_folder (or voc, coco, yolo) dataset.root={word}"
-        if word and path.is_dir()
-        else ""
-    )
+    return f"dataset=auto dataset.root={word}" if word and path.is_dir() else ""
 
 
 def _check_searched(text: str, overrides: list[str]) -> None:

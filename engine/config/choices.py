@@ -47,8 +47,8 @@ def _refuse_path(group: str, text: str, value: str) -> None:
     path = Path(value)
     if group == "dataset":
         raise UserError(
-            f"{text}: expected a format, with the folder beside it: dataset=voc, coco, yolo, csv "
-            f"or image_folder with dataset.root={path.parent if path.suffix else path}"
+            f"{text}: expected a format, with the folder beside it: dataset=auto (or voc, coco, "
+            f"yolo, csv, image_folder) with dataset.root={path.parent if path.suffix else path}"
         )
     if path.suffix.lower() in WEIGHTS and group in ("model", "backbone"):
         raise UserError(

@@ -41,7 +41,8 @@ def meant(word: str, value: str, known: Sequence[str], config_name: str = "") ->
         return f"; this key is called {now} now"
     if group and (having := keys.options_with(name)):
         kind = name.partition(".")[0]
-        both = f"{kind}={having[-1]} {name}={value or '...'}"
+        option = "auto" if "auto" in having else having[-1]
+        both = f"{kind}={option} {name}={value or '...'}"
         return f"; {kind}={', '.join(having)} have it: set {both}"
     if hint := _elsewhere(leaf.lower(), value, known):
         return hint

@@ -24,7 +24,7 @@ class CheckConfig(TrainConfig):
 
     split: str | None = None  # null: train, val and test, as far as there are such
     samples: ZeroOrMore = 0  # images drawn before and after augmentation
-    convert: str | None = None  # coco: write the truth as COCO JSON too
+    convert: str | None = None  # coco or yolo: write the truth in this format too
 
 
 @dataclass

@@ -22,6 +22,7 @@ from corpus import (
 from pycocotools.coco import COCO as PycocotoolsCOCO
 
 from detect.datasets.coco import COCO
+from detect.datasets.yolo import YOLO
 from engine.builders import parts
 from engine.check.coco_writer import CocoWriter
 from engine.check.report import open_split, write_report
@@ -142,7 +143,7 @@ def test_a_set_without_objects_would_stop_as_training_does(tmp_path, make, messa
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("convert=cocoa", "convert=cocoa: expected coco; did you mean 'coco'"),
+        ("convert=cocoa", "convert=cocoa: expected coco or yolo; did you mean 'coco'"),
         ("samples=-1", "samples=-1: expected a whole number from 0"),
         ("dataset.sise=9", "dataset.sise: no such key; did you mean 'dataset.size'"),
         ("split=vla", "no split 'vla'"),
@@ -281,3 +282,29 @@ def test_a_class_that_looks_misspelt_is_listed():
     assert list(suspicious_class_names(facts)) == [
         "'dgo' has 1 of the objects, 'dog' 100: is it a typo?"
     ]
+
+
+def test_converted_to_yolo_the_truth_reads_back_to_the_bit(tmp_path):
+    good_voc(tmp_path)
+    odd = thing("cat", corners(0.1, 3, 17.3, 29.7)), thing("dog", corners(5, 5, 5, 9))
+    hard = thing("cat", corners(0, 0, 20, 20), more="<difficult>1</difficult>")
+    voc_image(tmp_path, "odd", xml=annotation(*odd, hard), split="val")
+    reported(voc(tmp_path, "convert=yolo"), tmp_path / "run")
+    for split in ("train", "val"):
+        before = open_split(voc(tmp_path), split, "fail")
+        after = YOLO(root=str(tmp_path / "run/yolo"), split=split)
+        assert before.classes == after.classes and len(before) == len(after)
+        places = {after.record(i).id: i for i in range(len(after))}
+        for i in range(len(before)):
+            one = before.record(i)
+            other = after.record(places[one.id])
+            hard = one.ignore & (one.boxes[:, 2:] > one.boxes[:, :2]).all(1)
+            assert one.boxes[~hard].tolist() == other.boxes.tolist()
+            assert one.labels[~hard].tolist() == other.labels.tolist()
+            assert (before.image(i) == after.image(places[one.id])).all()
+
+
+def test_what_is_drawn_has_no_files_to_convert(tmp_path):
+    with pytest.raises(UserError, match="convert=yolo: .* is no file, expected a set of image"):
+        reported(configured("dataset.train=2", "dataset.val=1", "dataset.test=1", "convert=yolo"),
+                 tmp_path / "run")  # fmt: skip
