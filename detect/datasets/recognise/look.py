@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.data.image import IMAGE_SUFFIXES
-from engine.data.tree import walk
+from engine.data.tree import SPLITS, walk
 from engine.errors import UserError
 
 MOST_FOLDERS = 20_000  # that are listed; a set of so many has said by then what it is
@@ -113,11 +113,11 @@ def shown(value: Any) -> str:
 
 
 def _inner(root: Path) -> Path:
-    """The folder itself, or the one that alone is in it, again and again."""
+    """The folder itself, or the one, not a split's, that alone is in it, again and again."""
     if not root.is_dir():
         raise UserError(f"dataset.root={root}: no such file or folder; check the path")
     for here, below, names in walk(root):
         plain = all(Path(name).suffix.lower() in TEXTS for name in names)
-        if len(below) != 1 or not plain:
+        if len(below) != 1 or not plain or below[0].lower() in SPLITS:
             return here
     return root
