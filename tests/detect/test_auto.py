@@ -59,7 +59,10 @@ def test_the_line_names_the_choice_and_how_to_set_it(tmp_path):
     layouts.voc_official(tmp_path / "my set")
     line = Auto.choose({"root": str(tmp_path / "my set")})[2]
     assert re.fullmatch(r"dataset=auto takes .*/my set for PASCAL VOC \(3 XML files, .*", line)
-    assert line.endswith(f"set dataset=voc dataset.root='{tmp_path}/my set'")
+    assert line.endswith(f"set dataset=voc \"dataset.root='{tmp_path}/my set'\"")
+    layouts.csv_roboflow(tmp_path / "two")
+    line = Auto.choose({"root": str(tmp_path / "two")})[2]
+    assert ' "dataset.annotations={train:/' in line  # a shell would take the braces apart
 
 
 def test_what_fits_nothing_is_refused_in_one_line(tmp_path):

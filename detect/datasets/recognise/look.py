@@ -25,9 +25,9 @@ class Reading(NamedTuple):
 
     @property
     def explicit(self) -> str:
-        """The settings that name it."""
+        """The settings that name it, as a shell takes them."""
         keys = (f"dataset.{key}={shown(value)}" for key, value in self.values.items())
-        return " ".join([f"dataset={self.option}", *keys])
+        return " ".join([f"dataset={self.option}", *map(_for_shell, keys)])
 
 
 class Folder(NamedTuple):
@@ -110,6 +110,13 @@ def shown(value: Any) -> str:
     if re.fullmatch(r"[\w./+-]+", text) or not isinstance(value, str):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _for_shell(setting: str) -> str:
+    """The setting, in double quotes where a shell would change it."""
+    if re.fullmatch(r"[\w.=:/+-]+", setting):
+        return setting
+    return '"' + re.sub(r'(["$`\\])', r"\\\1", setting) + '"'
 
 
 def _inner(root: Path) -> Path:
