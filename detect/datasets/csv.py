@@ -18,6 +18,7 @@ from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
 from engine.data.table import csv_files, read_table
+from engine.data.tree import is_visible
 from engine.errors import UserError
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}
@@ -153,7 +154,7 @@ class CSV(ImageDataset):
         """Images beside those that are known, sorted."""
         folders = {Path(self.folder, name).parent for name in known}
         files = (f for folder in folders or {Path(self.folder)} for f in folder.iterdir())
-        names = (f.relative_to(self.folder).as_posix() for f in files)
+        names = (f.relative_to(self.folder).as_posix() for f in files if is_visible(f.name))
         return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in known)
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from engine.console import printable
 from engine.data.header import SWAPPING, Header
 from engine.data.image import IMAGE_SUFFIXES, read_header
+from engine.data.tree import is_visible
 from engine.data.upright import turn_of, upright
 from engine.errors import UserError
 from engine.protocols import Dataset
@@ -143,4 +144,4 @@ def unlisted_files(used: set[str], reported: set[str]) -> Iterator[Row]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and is_visible(path.name) and path.is_file()

@@ -160,3 +160,28 @@ def test_one_class_where_no_column_names_it(tmp_path):
     sets.images(tmp_path)
     (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\na.png,1,2,3,4\nc.png,1,2,9,4\n")
     assert layouts.read(tmp_path).classes == ["object"]
+
+
+@pytest.mark.parametrize(
+    ("write", "file"),
+    [
+        (layouts.yolo_other_folders, "data.yaml"),
+        (layouts.yolo_cvat, "obj.data"),
+        (layouts.coco_beside, "labels_my-project_2024-01-01.json"),
+        (layouts.csv_makesense, "labels_my-project.csv"),
+        (layouts.via_project, "via_project.json"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_file_in_place_of_its_folder(tmp_path, write, file):
+    write(tmp_path / "set")
+    parts = [layouts.read(tmp_path / "set" / file, split) for split in ("train", "val")]
+    assert layouts.truth(*parts) == layouts.TRUTH
+
+
+def test_one_image_by_two_spellings_keeps_all_its_objects(tmp_path):
+    sets.images(tmp_path / "in")
+    rows = ["in/a.png,cat,1,2,3,4", "./in//a.png,cat,5,6,7,8", "in\\a.png,cat,1,1,9,9"]
+    (tmp_path / "train.csv").write_text("\n".join(["image,label,x1,y1,x2,y2", *rows]) + "\n")
+    data = layouts.read(tmp_path, val_share=0)
+    assert len(data) == 1 and len(data.record(0).labels) == 3

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from detect.datasets.recognise.look import Look, Reading
+from detect.datasets.recognise.look import Look, Reading, ends
 
 NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 ROW = re.compile(rf"\d+(?:\.0*)?(?:[ \t]+{NUMBER}){{4,}}[ \t]*")
@@ -21,6 +21,13 @@ def readings(look: Look) -> Iterator[Reading]:
         return
     by = about[0] if about else "no data.yaml"
     yield Reading("yolo", f"YOLO ({by}, {len(rows)} files of rows)", {"root": str(look.root)})
+
+
+def of_file(path: Path, folder: str | None) -> Iterator[Reading]:
+    """YOLO, where this file describes such a set."""
+    kind = {".yaml": NAMES, ".yml": NAMES, ".data": DATA}.get(path.suffix.lower())
+    if kind and kind.search(ends(path)):
+        yield Reading("yolo", f"YOLO ({path.name})", {"root": str(path)})
 
 
 def label_files(look: Look) -> list[str]:
