@@ -221,14 +221,16 @@ def _replace_sweeper() -> None:
 
 def _launch(config_name: str, job: Callable[[DictConfig], Any], after: Callable[[], int]) -> int:
     """Let Hydra run the jobs, then call `after`; the exit code of a job that failed, or 0."""
-    code = 0
     try:
         hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
     except JobFailed as failed:
-        code = failed.code
-    finally:
-        code = after() or code
-    return code
+        return after() or failed.code
+    except (UserError, HydraException):  # nothing ran
+        raise
+    except BaseException:
+        after()
+        raise
+    return after()
 
 
 def _print_error(message: str, code: int = 2) -> int:

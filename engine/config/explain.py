@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.config import keys
@@ -93,6 +94,10 @@ def _unknown_key(key: str, config_name: str, arguments: list[str]) -> str:
         "preprocessing",
     ):
         return kept_by_checkpoint(key, group, config_name, arguments)
+    if key.startswith("hydra.sweeper.") and "hydra/sweeper=study" in arguments:
+        known = sorted(OmegaConf.load(CONFIGS / "hydra/sweeper/study.yaml"))  # type: ignore
+        hint = did_you_mean(key.rpartition(".")[2], known)
+        return f"{key}: no such key{hint or ';'} there are: {', '.join(known[1:])}"
     value = next((a.partition("=")[2] for a in arguments if _is_set_by(key, a)), "")
     known = keys.known(config_name, arguments)
     if now := new_key(key, known, config_name):

@@ -7,10 +7,13 @@ and a column each key of the command line.
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
+from engine.config.arguments import start
 from engine.console import format_table, show
 from engine.output.table import format_csv, format_rows
 from engine.whole_file import write_whole
@@ -94,9 +97,10 @@ def epochs(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def counts(rows: Sequence[dict[str, str]]) -> str:
+def counts(states: Iterable[str]) -> str:
     """How many jobs there are in each state: "3 done, 1 failed"."""
-    number = {state: sum(row["state"] == state for row in rows) for state in STATES}
+    found = Counter(states)
+    number = {state: found[state] for state in STATES}
     number = {k: v for k, v in number.items() if v or k == "done"}
     return ", ".join(f"{count} {state}" for state, count in number.items())
 
@@ -106,7 +110,8 @@ def show_end(folder: Path) -> None:
     rows = read(folder)
     if not rows:
         return
-    show(f"sweep {folder}: {counts(rows)}", strong=("sweep",))
+    number = counts(row["state"] for row in rows)
+    show(f"sweep {folder}: {number}", strong=("sweep",))
     same = _same(rows)
     if same:
         show(f"all of them: {' '.join(f'{key}={rows[0][key]}' for key in same)}")
@@ -116,6 +121,8 @@ def show_end(folder: Path) -> None:
     if cells:
         header, best, *others = format_table(cells)
         show(header, best, *others, strong=[best])
+    if done:
+        show(f"best: {folder / done[0]['job']}, by {command(done[0], keys(rows))}")
     if len(done) > SHOWN:
         show(f"and {len(done) - SHOWN} more: {folder / NAME}")
     for row in rows:
@@ -131,10 +138,14 @@ def keys(rows: Sequence[dict[str, str]]) -> list[str]:
     return columns[columns.index("reason") + 1 :]
 
 
+def command(row: dict[str, str], of: Iterable[str]) -> str:
+    """The command line of a job, from those columns of the table that are keys."""
+    return " ".join([start("train"), *(quote(f"{key}={row[key]}") for key in of if row[key])])
+
+
 def _same(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The overrides that all of several jobs have: the table is narrower without them."""
-    alike = [key for key in keys(rows) if len({row[key] for row in rows}) == 1]
-    return alike if len(rows) > 1 else []
+    """The overrides that all jobs have: the table is narrower without them."""
+    return [key for key in keys(rows) if len({row[key] for row in rows}) == 1]
 
 
 def _cell(text: str) -> float | str:

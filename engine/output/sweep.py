@@ -23,7 +23,7 @@ from engine.output.leaderboard import Job
 from engine.whole_file import write_whole
 
 RECORDS = ".jobs"
-LOST = "its process ended without a message"
+LOST = "it ended before it was done"
 
 
 def is_job() -> bool:
@@ -56,7 +56,7 @@ class Jobs(Callback):
         _record(config, _failure(job_return._return_value) if failed else {"state": "done"})
         folder = Path(config.hydra.sweep.dir)
         write(folder)
-        number = leaderboard.counts(leaderboard.read(folder))
+        number = leaderboard.counts(row["state"] for row in leaderboard.read(folder))
         info(f"sweep: {number}: {folder / leaderboard.NAME}")
 
 
@@ -88,7 +88,7 @@ def _jobs(folder: Path, over: bool) -> Iterator[Job]:
     for path in sorted((folder / RECORDS).glob("*.json"), key=lambda path: int(path.stem)):
         record = json.loads(path.read_text())
         if over and record["state"] == "running":
-            record |= {"state": "failed", "code": 1, "reason": LOST}
+            record |= {"state": "stopped", "reason": LOST}
         yield _job(folder, record)
 
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 
-from engine.config.arguments import start
 from engine.console import short, show
 from engine.errors import UserError
 from engine.output import leaderboard
@@ -31,14 +29,13 @@ def write(folder: str) -> None:
         raise UserError(f"{folder}: no job is done; {leaderboard.NAME} has the reasons")
     primary, keys = list(rows[0])[2], leaderboard.keys(rows)
     best = done[0]
-    command = " ".join(
-        [start("train"), *(quote(f"{key}={best[key]}") for key in keys if best[key])]
-    )
+    command = leaderboard.command(best, keys)
+    number = leaderboard.counts(row["state"] for row in rows)
     title = f"Sweep {Path(folder).resolve().name}"
     varied = [key for key in keys if len({row[key] for row in rows}) > 1]
     sections = [
-        page.head(title, primary, _number(best[primary]), f"best of {leaderboard.counts(rows)}",
-                  f"the best job: {command}", {}),
+        page.head(title, primary, _number(best[primary]), f"best of {number}", "",
+                  {"best job": best["job"], "its command": command}),
         page.section("Jobs", [page.table_panel(_leaderboard(rows)), *_history(rows, primary)]),
         page.section("Keys", [*_coordinates(done, varied, primary), *_importance(Path(folder)),
                               *_worth(done, varied, primary), *_slices(rows, varied, primary)]),
@@ -104,7 +101,7 @@ def _slices(rows: Rows, keys: Sequence[str], primary: str) -> list[str]:
         found = sorted((x, y) for x, y in pairs if x is not None and y is not None)
         if len({x for x, _ in found}) > 2:
             x, y = map(list, zip(*found, strict=True))
-            is_log = min(x) > 0 and max(x) / min(x) > 50
+            is_log = min(x) > 0 and max(x) / min(x) > 10
             title = f"{primary} by {key}"
             line = {key: (x, y)}
             charts.append(Chart(title, "", key, primary, line, kind="points", log=is_log))

@@ -16,6 +16,7 @@ def register() -> None:
     plugins.class_name_to_class["hydra_plugins.onelook.Study"] = Study
 
 
-def name(overrides: list[str]) -> str:
-    """Return a short name that the same overrides have in any order."""
-    return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+def name(overrides: list[str], objectives: list[str]) -> str:
+    """Return a short name that the same overrides, in any order, and objectives have."""
+    text = "\n".join([*sorted(overrides), *objectives])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -15,6 +15,7 @@ from engine.errors import UserError
 class Options:
     """The keys of the sweeper; the file says what each means."""
 
+    dir: str
     trials: Count
     parallel: Annotated[int, Range(1, 1000)] | None
     devices: list[Any] | None
@@ -33,6 +34,11 @@ class Options:
             raise UserError(
                 f"hydra.sweeper.pruner={self.pruner}: several objectives have no order to prune "
                 "by; set hydra.sweeper.pruner=none"
+            )
+        if self.storage and "://" not in self.storage and not self.storage.endswith(".log"):
+            raise UserError(
+                f"hydra.sweeper.storage={self.storage}: expected a URL, sqlite:///FILE or "
+                "postgresql://..., or a journal, FILE.log"
             )
 
     def places(self) -> list[dict[str, str]]:

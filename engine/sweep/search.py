@@ -1,5 +1,6 @@
 """A study by Optuna's ask and tell: which trial is next, what it reports, how it ended."""
 
+import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -10,21 +11,21 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.pruners import SuccessiveHalvingPruner as HalvingPruner
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.errors import UserError
 from engine.output import leaderboard
 from engine.output.leaderboard import LESS_IS_BETTER, Job
 from engine.output.table import format_csv
+from engine.sweep import samplers
 from engine.sweep.options import Options
 from engine.sweep.space import Space
 from engine.sweep.storage import Sweepers, open_storage
 from engine.whole_file import write_whole
 
 FEW = 4  # different values, below which nothing is known of the keys' importance
+PRUNED = 128 + signal.SIGTERM  # the exit code of a trial that was asked to end
 NEW = 60.0  # seconds in which a sweeper has written its name on a trial that it began
 STATES = {
     TrialState.COMPLETE: "done",
@@ -55,7 +56,7 @@ class Search:
         self.sweepers = Sweepers(folder)
         self.objectives = [*options.objectives] or ["metric"]
         with self.sweepers.alone():
-            self.study = self._open(_pruner(options, steps))
+            self.study = self._open(samplers.pruner(options, steps))
             self._check_same()
         self.grid = space.grid() if options.sampler == "grid" else []
         self.trials = min(options.trials, len(self.grid)) if self.grid else options.trials
@@ -81,19 +82,26 @@ class Search:
         if theirs is None:
             self.study.set_user_attr("search", ours)
         elif theirs != ours:
-            what = [key for key in ours if ours[key] != theirs.get(key)]
             raise UserError(
-                f"{self.folder}: has another search ({', '.join(what)} differ); "
-                "set another hydra.sweep.dir"
+                f"{self.folder}: has another search, {_difference(theirs, ours)}; set another "
+                "hydra.sweep.dir"
             )
+        if not self.study.get_trials(deepcopy=False) and (self.folder / "0").exists():
+            raise UserError(f"{self.folder}: has trials of another study; set another folder")
+
+    @property
+    def metric(self) -> str:
+        """The name of the primary metric; "" until a trial was evaluated."""
+        return self.study.user_attrs.get("metric", "")
 
     def next(self) -> Trial | None:
         """Return a trial to work on: of a sweeper that died, or a new one; None: none is left."""
         with self.sweepers.alone():
             trials = self.study.get_trials(deepcopy=False)
-            left = next((one for one in trials if self._is_left(one)), None)
-            if left is not None:
-                trial = Trial(self.study, left._trial_id)
+            left = [Trial(self.study, one._trial_id) for one in trials if self._is_left(one)]
+            half_done = [trial for trial in left if not self._was_pruned(trial)]
+            if half_done:
+                trial = half_done[0]
             elif len(trials) >= self.trials and not _waiting(trials):
                 return None
             else:
@@ -102,10 +110,19 @@ class Search:
             trial.set_user_attr("settings", self.space.settings(trial))
         return trial
 
+    def _was_pruned(self, trial: Trial) -> bool:
+        """Whether a sweeper that died had asked a trial to end; it has ended then, in a moment."""
+        folder = self.folder / str(trial.number)
+        if "pruned" not in trial.user_attrs:
+            return False
+        state = TrialState.COMPLETE if leaderboard.results(folder) else TrialState.PRUNED
+        self.end(trial, state, folder, 0 if state == TrialState.COMPLETE else PRUNED, "")
+        return True
+
     def _new(self, number: int, trials: Sequence[FrozenTrial]) -> Trial:
         # Seeded by its number: a sampler that starts anew would draw its first trials again.
         seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0])
-        self.study.sampler = _sampler(self.options, seed)
+        self.study.sampler = samplers.sampler(self.options, seed)
         if self.grid and not _waiting(trials):
             self.study.enqueue_trial(self.grid[number])
         return self.study.ask()
@@ -121,18 +138,31 @@ class Search:
         return not self.sweepers.is_alive(sweeper)
 
     def column(self, row: dict[str, str]) -> str:
-        """Return the column of metrics.csv that the first objective has; the primary's is first."""
-        if self.objectives[0] != "metric":
-            return f"val/{self.objectives[0]}"
-        return next(key for key in row if key.startswith("val/"))
+        """Return the column of metrics.csv that the first objective has; the primary's is first.
+
+        Raises:
+            UserError: the trials have no number of an objective's name.
+        """
+        names = [key.removeprefix("val/") for key in row if key.startswith("val/")]
+        known = {"metric", *LESS_IS_BETTER, *names}
+        if names and (unknown := [name for name in self.objectives if name not in known]):
+            raise UserError(
+                f"hydra.sweeper.objectives: got {unknown[0]}; the trials have "
+                f"{', '.join([*names, *LESS_IS_BETTER])}"
+            )
+        if names and not self.metric:
+            self.study.set_user_attr("metric", names[0])
+        first = self.objectives[0]
+        return f"val/{names[0] if first == 'metric' else first}" if names else ""
 
     def should_prune(self, trial: Trial, values: dict[int, float]) -> bool:
         """Report the values of a trial, by step, and return whether to end it."""
+        if len(self.objectives) > 1:
+            return False  # Optuna takes no reports of several
         known = trial.storage.get_trial(trial._trial_id).intermediate_values
         for step in values.keys() - known.keys():
             trial.report(values[step], step)
-        can_save = bool(values) and max(values) < self.steps and len(self.objectives) == 1
-        return can_save and trial.should_prune()
+        return bool(values) and max(values) < self.steps and trial.should_prune()
 
     def end(self, trial: Trial, state: TrialState, folder: Path, code: int, reason: str) -> None:
         """Note how a trial ended."""
@@ -147,15 +177,12 @@ class Search:
         trial.set_user_attr("seconds", float(rows[-1]["seconds"]) if rows else 0.0)
         trial.set_user_attr("code", code)
         trial.set_user_attr("reason", reason)
-        if found:
-            trial.set_user_attr("metric", found["primary_name"])
         self.study.tell(trial, values or None, state=state)
 
     def jobs(self) -> list[Job]:
         """Return every trial, by number."""
         trials = self.study.get_trials(deepcopy=False)
-        metric = next((t.user_attrs["metric"] for t in trials if "metric" in t.user_attrs), "value")
-        names = [metric if name == "metric" else name for name in self.objectives]
+        names = [self.metric or name if name == "metric" else name for name in self.objectives]
         return [self._job(trial, names) for trial in trials]
 
     def _job(self, trial: FrozenTrial, names: Sequence[str]) -> Job:
@@ -175,6 +202,15 @@ class Search:
             reason=of.get("reason", ""),
         )
 
+    def best(self) -> Job | None:
+        """Return the best trial that is done."""
+        done = [job for job in self.jobs() if job.state == "done"]
+        return min(done, key=lambda job: job.place) if done else None
+
+    def failures(self) -> list[Job]:
+        """Return the trials that failed, by number."""
+        return [job for job in self.jobs() if job.state == "failed"]
+
     def write_importance(self) -> None:
         """Write importance.csv: each key's share in how much the trials that are done differ."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -185,6 +221,16 @@ class Search:
         write_whole(
             self.folder / "importance.csv", format_csv(("key", "importance"), found.items())
         )
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """What one search has and another has not."""
+    texts = [
+        [*of["fixed"], *(f"{key}: {text}" for key, text in of["varied"].items()), *of["objectives"]]
+        for of in (theirs, ours)
+    ]
+    less, more = ([t for t in a if t not in b] for a, b in (texts, reversed(texts)))
+    return f"with {', '.join(less) or 'less'} where this one has {', '.join(more) or 'nothing'}"
 
 
 def _waiting(trials: Sequence[FrozenTrial]) -> bool:
@@ -204,21 +250,3 @@ def _value(name: str, found: dict[str, Any], folder: Path) -> float | None:
     if name == "size":
         return (folder / "checkpoints/best.pt").stat().st_size / 1e6
     return found["metrics"].get(name)
-
-
-def _sampler(options: Options, seed: int) -> BaseSampler:
-    if options.sampler == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=options.startup, constant_liar=True)
-    if options.sampler == "gp":
-        return GPSampler(seed=seed, n_startup_trials=options.startup)
-    return RandomSampler(seed=seed)
-
-
-def _pruner(options: Options, steps: int) -> BasePruner:
-    if options.pruner == "median":
-        return MedianPruner(n_startup_trials=options.startup)
-    if options.pruner == "halving":
-        return HalvingPruner(min_resource=max(1, steps // 9), reduction_factor=3)
-    if options.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=steps, reduction_factor=3)
-    return NopPruner()

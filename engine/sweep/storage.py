@@ -76,6 +76,10 @@ class Sweepers:
         with _exclusive(self.folder / self.me):
             yield
 
+    def leave(self) -> None:
+        """Forget this sweeper, which has no trial any more."""
+        (self.folder / self.me).unlink(missing_ok=True)
+
     def alone(self) -> AbstractContextManager[None]:
         """A context in which no other sweeper of this folder chooses its next trial."""
         return _exclusive(self.folder / "choosing")

@@ -12,12 +12,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from engine.config.check import check_values
+from engine.console import show
 from engine.errors import JobFailed, Stopped, UserError
 from engine.output import leaderboard
 from engine.sweep.options import Options
 
 if TYPE_CHECKING:
+    from engine.sweep.search import Search
     from engine.sweep.space import Space
+    from engine.sweep.trials import Trials
 
 POLL = 0.3  # seconds between two looks at the trials
 OURS = ("resume", "overwrite")  # keys that a search sets itself
@@ -45,7 +48,7 @@ class Study(Sweeper):
 
         Raises:
             UserError: the search cannot be started as it is asked for.
-            JobFailed: a trial failed; the others are done.
+            JobFailed: a trial failed now, or all did; the others are done.
             Stopped: a signal ended the search; the trials that ran have saved.
         """
         self._check_hydra()
@@ -62,20 +65,38 @@ class Study(Sweeper):
         steps = trials.TENTHS if trainer.minutes else trainer.epochs
         found = search.Search(folder, of, self.options, steps)
         work = trials.Trials(found, trainer.minutes, self.options.places(), self._passed_on())
+        self._begin(found)
+        try:
+            caught = self._work(found, work)
+        finally:
+            leaderboard.write(folder, found.jobs())
+        if caught:
+            message = "search stopped, its trials have saved; the same command goes on with them"
+            raise Stopped(caught[0], message)
+        found.sweepers.leave()
+        found.write_importance()
+        failed = work.failed if found.best() else found.failures()
+        if failed:
+            raise JobFailed(failed[0].code or 1, failed[0].reason)
+
+    def _begin(self, found: "Search") -> None:
+        """Print where the search is, and what it goes on with."""
+        rows = found.jobs()
+        left = found.trials - sum(job.state in ("done", "pruned", "failed") for job in rows)
+        states = leaderboard.counts(job.state for job in rows)
+        goes_on = f" goes on: {states}," if rows else ":"
+        more = "" if left > 0 else "; more of them: hydra.sweeper.trials=N"
+        show(f"search {found.folder}{goes_on} {max(left, 0)} of {found.trials} trials left{more}")
+
+    def _work(self, found: "Search", work: "Trials") -> list[int]:
+        """Run trials until none is left, or a signal comes; return the signals."""
         with found.sweepers.joined(), _signals() as caught:
             try:
                 while not caught and work.go_on():
                     time.sleep(POLL)
             finally:
                 work.stop()
-        leaderboard.write(folder, found.jobs())
-        if caught:
-            message = "search stopped, its trials have saved; the same command goes on with them"
-            raise Stopped(caught[0], message)
-        found.write_importance()
-        failed = [job for job in found.jobs() if job.state == "failed"]
-        if failed:
-            raise JobFailed(failed[0].code or 1, failed[0].reason)
+        return caught
 
     def _check_hydra(self) -> None:
         """Refuse what of Hydra a search has no use for."""

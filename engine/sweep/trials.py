@@ -69,6 +69,7 @@ class Trials:
         self.search, self.minutes, self.places = search, minutes, places
         self.passed_on = passed_on
         self.running: list[Running] = []
+        self.failed: list[leaderboard.Job] = []  # here, since the start
         self.table = Table(search.trials)
 
     def go_on(self) -> bool:
@@ -152,6 +153,8 @@ class Trials:
         self.search.end(one.trial, state, one.folder, code, reason)
         jobs = self.search.jobs()
         leaderboard.write(self.search.folder, jobs)
+        job = jobs[one.trial.number]
+        self.failed += [job] if job.state == "failed" else []
         self.table.row(jobs, one.trial.number, one.trial.user_attrs["settings"])
 
     def stop(self) -> None:

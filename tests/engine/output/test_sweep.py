@@ -49,6 +49,7 @@ def test_a_sweep_ends_with_its_table_best_first_and_what_failed(tmp_path, capsys
         "  2  0.412       3     12.3        sgd  none",
         "  0   0.25       3     12.3        sgd     -",
         "  1      -       3     12.3       adam     -",
+        f"best: {tmp_path}/2, by python train.py optimizer=sgd seed=7 clip=none",
         "failed: job 3 (optimizer=adamw): no memory",
     ]
 
@@ -57,8 +58,15 @@ def test_of_many_jobs_the_best_ten_are_shown(tmp_path, capsys):
     write(tmp_path, [done(str(n), n / 100) for n in range(12)])
     show_end(tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13 and lines[2].split()[0] == "11"
+    assert len(lines) == 14 and lines[2].split()[0] == "11"
     assert lines[-1] == f"and 2 more: {tmp_path}/leaderboard.csv"
+
+
+def test_what_all_jobs_set_is_no_column(tmp_path, capsys):
+    write(tmp_path, [done("0", 0.5, "seed=7", "clip=none")])
+    show_end(tmp_path)
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "all of them: seed=7 clip=none", "job  mAP  epochs  seconds"]  # fmt: skip
 
 
 def test_a_sweep_that_has_nothing_says_nothing(tmp_path, capsys):

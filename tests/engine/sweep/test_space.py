@@ -53,4 +53,5 @@ def test_a_grid_is_every_combination_in_the_order_given():
 
 
 def test_the_same_overrides_have_the_same_name_in_any_order():
-    assert name(["a=1", "b=2"]) == name(["b=2", "a=1"]) != name(["a=1", "b=3"])
+    assert name(["a=1", "b=2"], []) == name(["b=2", "a=1"], []) != name(["a=1", "b=3"], [])
+    assert name(["a=1"], ["metric", "size"]) != name(["a=1"], ["metric", "seconds"])

@@ -18,19 +18,19 @@ from engine.sweep.options import Options
 START = (
     "import runpy, sys; from engine.sweep import process, study; study.POLL = 0.05; "
     "process.START = 'import runpy; from engine.sweep.process import end_with; end_with({}); "
-    "runpy.run_path(\"tests/engine/sweep/stand_in.py\", run_name=\"__main__\")'; "
+    f"runpy.run_path(\"{ROOT}/tests/engine/sweep/stand_in.py\", run_name=\"__main__\")'; "
     "from engine.commands import train; train()"
 )  # fmt: skip
 SHARED = ROOT.parent / "shared/data"
 SPACE = ["optimizer.lr=tag(log,interval(0.01,1))"]
 
 
-def launch(folder, *arguments, **environment):
+def launch(folder, *arguments, cwd=ROOT):
     """Start a sweeper, whose trials are stand-ins."""
-    command = [sys.executable, "-c", START, "-m", "hydra/sweeper=study",
-               f"hydra.sweep.dir={folder}", *arguments]  # fmt: skip
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env=os.environ | environment)  # fmt: skip
+    where = [] if folder is None else [f"hydra.sweep.dir={folder}"]
+    command = [sys.executable, "-c", START, "-m", "hydra/sweeper=study", *where, *arguments]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
 
 
 def search(folder, *arguments, code=0):
@@ -66,7 +66,7 @@ def test_trials_that_fall_behind_are_ended_and_the_best_is_found(tmp_path):
     assert sum(int(row["epochs"]) for row in rows) < 160
     for row in rows:
         assert row["code"] in {"done": ("0",), "pruned": ("143", "-15")}[row["state"]]
-    table = [line.split() for line in out.splitlines()]
+    table = [line.split() for line in out.splitlines()[1:]]  # behind the line that says where
     assert table[0][:3] == ["trial", "state", "value"]
     assert Counter(row[1] for row in table[1:17]) == found
     assert {"importance.csv", "report.html"} <= {*os.listdir(tmp_path)}
@@ -80,6 +80,38 @@ def test_a_trial_that_fails_keeps_its_reason_and_the_search_its_code(tmp_path):
     assert {row["reason"] for row in failed} == {"clip.max=0.5: this one fails"}
     assert states(tmp_path)["done"] == 6 - len(failed)
     assert f"failed: job {failed[0]['job']} (" in out
+    out, _ = search(tmp_path, *SPACE, "clip.max=0.5,1.0", "hydra.sweeper.trials=6",
+                    "hydra.sweeper.sampler=random")  # fmt: skip  # none fails now, some are done
+    assert "0 of 6 trials left; more of them: hydra.sweeper.trials=N" in out
+
+
+def test_the_same_command_goes_on_in_the_folder_that_its_overrides_name(tmp_path):
+    for trials in (1, 2):
+        sweeper = launch(None, *SPACE, "clip.max=0.5", f"hydra.sweeper.trials={trials}",
+                         "hydra.sweeper.seed=1", cwd=tmp_path)  # fmt: skip
+        out, err = sweeper.communicate(timeout=60)
+        assert sweeper.returncode == 2, out + err  # every trial failed, also those of before
+    (folder,) = (tmp_path / "multirun").iterdir()
+    assert folder.name.startswith("study-") and states(folder) == {"failed": 2}
+    assert "goes on: 0 done, 1 failed, 1 of 2 trials left" in out
+
+
+def test_several_objectives_are_traded_and_unknown_ones_end_the_search(tmp_path):
+    several = [*SPACE, "hydra.sweeper.trials=3", "hydra.sweeper.pruner=none",
+               "hydra.sweeper.parallel=3"]  # fmt: skip
+    search(tmp_path / "two", *several, "hydra.sweeper.objectives=[metric,seconds]")
+    assert list(jobs(tmp_path / "two")[0])[:5] == ["job", "state", "top1", "seconds", "epochs"]
+    _, err = search(tmp_path / "typo", *several, "hydra.sweeper.objectives=[top2]", code=2)
+    assert "got top2; the trials have top1, loss, seconds, size" in err
+
+
+def test_another_search_in_the_same_folder_is_refused(tmp_path):
+    search(tmp_path, *SPACE, "hydra.sweeper.trials=1")
+    _, err = search(tmp_path, *SPACE, "seed=3", "hydra.sweeper.trials=1", code=2)
+    assert "has another search, with less where this one has seed=3" in err
+    (tmp_path / "study.log").unlink()
+    _, err = search(tmp_path, *SPACE, "hydra.sweeper.trials=1", code=2)
+    assert "has trials of another study" in err
 
 
 def test_a_grid_has_the_same_life_and_more_trials_go_on(tmp_path):
@@ -211,8 +243,8 @@ def test_sixty_trainings_killed_twelve_times(tmp_path):
 
 
 def options(**changed):
-    given = {"trials": 3, "parallel": None, "devices": None, "sampler": "tpe", "pruner": "median",
-             "startup": 8, "objectives": [], "storage": None, "seed": 0}  # fmt: skip
+    given = {"dir": "x", "trials": 3, "parallel": None, "devices": None, "sampler": "tpe",
+             "pruner": "median", "startup": 8, "objectives": [], "storage": None, "seed": 0}  # fmt: skip
     return Options(**{**given, **changed})
 
 
