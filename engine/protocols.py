@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from engine.finding import Finding, View
 from engine.option import Option
 from engine.record import Matched, ObjectTable, Ranked
 from engine.structures import Assigned, Meta, Objects, Output, Preprocessing, Pretrained, Record
@@ -49,8 +50,7 @@ class BackboneOptions(Layered):
     """Optional for a backbone."""
 
     pretrained: Option[Pretrained | None] = Option(None)  # set by the constructor
-    # Prefixes of parameters that a file of weights need not have: a detector's extra layers.
-    extra_prefixes: Option[Sequence[str]] = Option(())
+    extra_prefixes: Option[Sequence[str]] = Option(())  # of parameters that weights may lack
     # Of images for weights whose file does not say; size and resize are the network's own.
     default_preprocessing: Option[Preprocessing] = Option(Preprocessing())
 
@@ -88,6 +88,7 @@ class HeadOptions(Layered):
     # A static method: from the arguments of the constructor that it names to `outputs`.
     output_fields: Option[Callable[..., OutputFields] | None] = Option(None)
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
+    findings: Option[Callable[[View], list[Finding]] | None] = Option(None)  # before training
 
 
 class Loss(Protocol):
@@ -139,11 +140,10 @@ class MetricOptions:
     many_labels: Option[bool] = Option(False)  # it takes images of any number of labels
     # Images to write after an evaluation, [H, W, 3] uint8 RGB by name.
     images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)
-    # Adds all images of a file at once: predicted and true objects, and the number of images. It
-    # replaces `update` where the dataset has a `table`, so that no number is rounded to float32.
+    # Adds all images of a file: predicted and true objects, the number of images. It replaces
+    # `update` where the dataset has a `table`, so that no number is rounded to float32.
     update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
-    # Of each class, for the curves of precision and recall.
-    ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)
+    ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)  # by class, for its curve
     # Of each class what became of every prediction since `reset`, for eval.py's explain=true.
     explain: Option[Callable[[], list[Matched]] | None] = Option(None)
     # For report.html, of the predicted and true objects of all images, the number of images, and
@@ -175,15 +175,13 @@ class Dataset(Protocol):
 class DatasetOptions:
     """Optional for a dataset."""
 
-    # Images are in files, at `record(index).path`, which the loader decodes no larger than needed.
-    stored: Option[bool] = Option(False)
+    stored: Option[bool] = Option(False)  # images are the files `record(index).path`
     drawn: Option[str] = Option("")  # what images are that no file holds, for the console
     # The id of each class in a predictions file; None counts from 1. To train on, whole numbers.
     categories: Option[Sequence[int | float | str] | None] = Option(None)
     # The objects of all images as their file states them, to score a predictions file.
     table: Option[Callable[[], ObjectTable] | None] = Option(None)
-    # What an image that cannot be read does: "skip" leaves it out and reports it.
-    on_error: Option[Literal["fail", "skip"]] = Option("fail")
+    on_error: Option[Literal["fail", "skip"]] = Option("fail")  # skip: leave unreadable images out
 
 
 class Schedule(Protocol):

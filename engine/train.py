@@ -18,6 +18,7 @@ from engine.console import info
 from engine.data.categories import category_ids
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
+from engine.doctor import before
 from engine.errors import UserError
 from engine.output import (
     draw,
@@ -115,11 +116,12 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
 def _begin(
     cfg: DictConfig, run: Run, loaders: tuple[Loader, Loader], saves: Checkpointer, folder: Path
 ) -> None:
-    """Print what the run is and what its checkpoints will take."""
+    """Print what the run is, what its checkpoints will take and what would waste it."""
     overrides = HydraConfig.get().overrides.task
     place = run_summary.place(run.device, run.precision.name)
     run_summary.begin(cfg, run.network, loaders, saves.choices, overrides, place, folder)
     checkpoint_size.announce(run, saves.folder)
+    before.report(cfg, run, loaders)
 
 
 def _choices() -> dict[str, str | None]:

@@ -14,7 +14,7 @@ ALLOWED = {"detect": ("classify", "engine"), "engine": ()}  # imports of package
 FLOORS = (  # of engine/, the top first
     ("commands",),
     ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench", "export", "sweep"),
-    ("report",),
+    ("report", "doctor"),
     ("builders",),
     ("output", "training", "runtime"),
     ("passes",),
@@ -24,7 +24,7 @@ FLOORS = (  # of engine/, the top first
     ("protocols", "cli"),
     ("structures", "config", "whole_file"),
     ("objects",),
-    ("record", "console", "errors", "regular_file", "option"),
+    ("record", "console", "errors", "regular_file", "option", "finding"),
 )
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS), 1) for room in floor}
 

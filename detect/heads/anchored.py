@@ -9,6 +9,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from detect.anchors import last_map_per_stride
 from detect.coder import CentreSize
+from detect.findings import BoxFindings
 from detect.matching import box_loss_rows, gather_boxes, match
 from detect.postprocess import Postprocess
 from engine.errors import UserError
@@ -28,7 +29,7 @@ def select_maps(strides: Sequence[int], first: int, levels: int) -> list[int]:
     return maps
 
 
-class Anchored(nn.Module):
+class Anchored(BoxFindings, nn.Module):
     """Assignment and decoding of anchors; a subclass computes class logits and box code.
 
     Args:
@@ -39,6 +40,7 @@ class Anchored(nn.Module):
     """
 
     outputs = frozenset({"logits", "boxes"})
+    anchor_key = "head.scales and head.ratios"
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detect.anchors import last_map_per_stride
+from detect.findings import BoxFindings
 from detect.postprocess import describe
 from detect.two_stage import (
     Proposals,
@@ -46,7 +47,7 @@ ANCHORS = Sampling(positive=0.7, negative=0.3, count=256, share=0.5)
 REGIONS = Sampling(positive=0.5, negative=0.5, count=512, share=0.25)
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(BoxFindings, nn.Module):
     """Proposals from anchors on a pyramid, then class and box of each proposal.
 
     Args:
@@ -63,6 +64,7 @@ class FasterRCNN(nn.Module):
     """
 
     outputs = frozenset({"logits", "boxes", "regions"})
+    anchor_key = "head.scales and head.ratios"
 
     def __init__(
         self,

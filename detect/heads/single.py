@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from classify.heads.classification import linear, whole_image
 from classify.top_classes import TopClasses
 from detect.coder import SigmoidCoder
+from detect.findings import BoxFindings
 from detect.matching import gather_boxes
 from engine.config.ranges import Channels, Classes, Count, Grid, PartialShare
 from engine.errors import UserError
@@ -20,7 +21,7 @@ from engine.protocols import OutputFields
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
-class Single(nn.Module):
+class Single(BoxFindings, nn.Module):
     """Average pooling to a grid, a hidden layer, a linear layer.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
+from detect.findings import BoxFindings
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from engine.config.ranges import Range
@@ -17,7 +18,7 @@ from engine.structures import Assigned, Objects, Output
 Pixels = Annotated[float, Range(0, 10_000, "(]")]
 
 
-class YOLOScales(nn.Module):
+class YOLOScales(BoxFindings, nn.Module):
     """Box, objectness and class of every anchor of several maps.
 
     A subclass makes `predictors`, and `maps` of the backbone's features.
@@ -32,6 +33,7 @@ class YOLOScales(nn.Module):
     """
 
     outputs = frozenset({"logits", "boxes", "objectness"})
+    anchor_key = "head.anchors"
     sizes: Tensor
 
     def __init__(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from detect.anchors import grid_anchors
 from detect.coder import SqrtCoder
+from detect.findings import BoxFindings
 from detect.heads.yolo_slots import (
     assign_closest,
     center_in_cell,
@@ -28,7 +29,7 @@ from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 
 
-class YOLOv1(nn.Module):
+class YOLOv1(BoxFindings, nn.Module):
     """Each cell predicts one class, and several boxes with their objectness.
 
     Args:

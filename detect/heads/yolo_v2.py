@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
+from detect.findings import BoxFindings
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from engine.config.ranges import BoxClasses, Channels, InnerShare, Length, Scale, Share
@@ -25,7 +26,7 @@ ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 
            (11.2364, 10.0071)]  # of VOC: yolov2-voc.cfg  # fmt: skip
 
 
-class YOLOv2(nn.Module):
+class YOLOv2(BoxFindings, nn.Module):
     """Box, objectness and class of every anchor of one grid.
 
     Args:
@@ -40,6 +41,7 @@ class YOLOv2(nn.Module):
     """
 
     outputs = frozenset({"logits", "boxes", "objectness"})
+    anchor_key = "head.anchors"
     sizes: Tensor
 
     def __init__(

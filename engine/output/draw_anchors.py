@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -19,6 +20,10 @@ MATCHED = 4  # training images whose matches are drawn
 MATCHES = [f"matches_{i}.jpg" for i in range(MATCHED)]
 FADED = 0.5  # of the brightness
 GRID = 110  # grey of the lines between cells
+Grid = tuple[np.ndarray, Tensor, Tensor]
+# Of a network, by loader: the warnings before the first epoch and the drawing share a forward pass,
+# which at 800 pixels takes a CPU three seconds.
+_grids: WeakKeyDictionary[Network, WeakKeyDictionary[Loader, Grid | None]] = WeakKeyDictionary()
 
 
 def _large(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -114,9 +119,9 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
     No matches for a head whose output has no coder (a first stage).
     """
-    if (grid := _grid(network, val)) is None:
+    if (found := _grid(network, val)) is None:
         return
-    image = anchors(*grid)
+    image = anchors(*found)
     write_rgb(str(folder / "anchors.png"), image)
     for name, image in zip(MATCHES, _matched(network, _samples(train, MATCHED)), strict=False):
         write_rgb(str(folder / name), image)
@@ -124,12 +129,25 @@ def write(network: Network, train: Loader, val: Loader, folder: Path) -> None:
 
 def slots(network: Network, loader: Loader) -> np.ndarray | None:
     """Return the anchors [A, 4] of an image, xyxy in pixels of its input; None without a grid."""
-    grid = _grid(network, loader)
-    return None if grid is None else grid[1].numpy()
+    found = grid(network, loader)
+    return None if found is None else found[0]
 
 
-def _grid(network: Network, loader: Loader) -> tuple[np.ndarray, Tensor, Tensor] | None:
+def grid(network: Network, loader: Loader) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the anchors [A, 4] of an image and their cells [A, 2], as `slots` does."""
+    found = _grid(network, loader)
+    return None if found is None else (found[1].numpy(), found[2].numpy())
+
+
+def _grid(network: Network, loader: Loader) -> Grid | None:
     """The first image, its anchors [A, 4] and their cells [A, 2]; None without a grid."""
+    known = _grids.setdefault(network, WeakKeyDictionary())
+    if loader not in known:
+        known[loader] = _computed(network, loader)
+    return known[loader]
+
+
+def _computed(network: Network, loader: Loader) -> Grid | None:
     first = _samples(loader, 1) if "boxes" in network.head.outputs else []
     if not first:
         return None
