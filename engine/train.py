@@ -19,6 +19,7 @@ from engine.data.categories import category_ids
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.doctor import before
+from engine.doctor.first_steps import FirstSteps
 from engine.errors import UserError
 from engine.output import (
     draw,
@@ -164,9 +165,11 @@ def _train_epochs(
     checkpointer: Checkpointer,
 ) -> None:
     """Train, evaluate, log and save, epoch by epoch, until the run is finished."""
+    first = FirstSteps(run, cfg.trainer, -(-len(loaders[0]) // run.accumulate))
     with Signals() as signals, checkpointer.save_on_exit():
         while not _is_finished(run, cfg):
             for _ in train_epoch(run, loaders[0], log) if run.clock.done < 1 else ():
+                first.watch()
                 signals.stop()
                 checkpointer.if_due()
             with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes

@@ -62,7 +62,7 @@ def _random(cfg: DictConfig, run: Run, images: int) -> Finding | None:
     size = sum(parameter.numel() for parameter in run.network.parameters())
     if size < RANDOM or images >= IMAGES or size < AN_IMAGE * images:
         return None
-    remedy = "take a smaller backbone=, as mobilenet_v1_025"
+    remedy = "take a smaller backbone="
     if "weights" in cfg.backbone:
         remedy = f"set backbone.weights=FILE or DEFAULT, or {remedy}"
     return Finding(f"{size / 1e6:.1f} million random parameters on {images} images", remedy)
