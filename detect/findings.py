@@ -23,6 +23,7 @@ MOST = 500  # objects that are compared
 class BoxFindings:
     """A base of heads whose objects have boxes."""
 
+    score_key = "head.postprocess.score"
     anchor_key = ""  # the keys that choose the shapes of its slots; "": they have none
 
     def findings(self, view: View) -> list[Finding]:

@@ -89,6 +89,7 @@ class HeadOptions(Layered):
     output_fields: Option[Callable[..., OutputFields] | None] = Option(None)
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
     findings: Option[Callable[[View], list[Finding]] | None] = Option(None)  # before training
+    score_key: Option[str] = Option("")  # that holds the least score of a prediction, if one does
 
 
 class Loss(Protocol):
@@ -152,6 +153,7 @@ class MetricOptions:
     # Of the predicted objects of two runs, the true ones and the number of images: a list of
     # `engine.report.diagnosis.Difference`, the second run's numbers minus the first's.
     differences: Option[Callable[..., Any] | None] = Option(None)
+    findings: Option[Callable[[], list[Finding]]] = Option(list)  # of all images since `reset`
 
 
 class Dataset(Protocol):

@@ -19,6 +19,7 @@ from engine.data.categories import category_ids
 from engine.data.loader import Loader
 from engine.distributed import collectives, fsdp
 from engine.doctor import before
+from engine.doctor.after import first_evaluation
 from engine.doctor.first_steps import FirstSteps
 from engine.errors import UserError
 from engine.output import (
@@ -175,6 +176,7 @@ def _train_epochs(
             with signals.at_once(not cfg.trainer.shard):  # to save shards takes all processes
                 row, predicted = epoch_row(run, cfg, loaders[1], metric, log)
                 run.mark("evaluation")
+            first_evaluation(cfg, run, metric, predicted)
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
             left = None if _is_finished(run, cfg) else run.clock.left
             run_summary.epoch(row, cfg.trainer.epochs, metric.primary, run.best, left)

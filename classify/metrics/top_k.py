@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from classify.diagnosis.one_class import one_class
 from classify.diagnosis.one_label import diagnose_one_label, differences_one_label
 from classify.metrics.confusion import draw_confusion
 from engine.config.ranges import Count
 from engine.errors import UserError
+from engine.finding import Finding
 from engine.protocols import OutputFields
 from engine.record import ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
@@ -122,6 +124,11 @@ class TopK:
         scores, true = np.nan_to_num(np.concatenate(self.scores)), np.concatenate(self.true)
         right = {k: true == k for k in np.unique(true).tolist()}
         return {self.classes[k]: Ranked(scores[:, k], r, int(r.sum())) for k, r in right.items()}
+
+    def findings(self) -> list[Finding]:
+        """Whether one class is the best of all images."""
+        best = np.concatenate(self.best)
+        return one_class(self.classes, best[best >= 0], np.concatenate(self.true), "images")
 
     def diagnose(
         self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]

@@ -65,6 +65,7 @@ class FasterRCNN(BoxFindings, nn.Module):
 
     outputs = frozenset({"logits", "boxes", "regions"})
     anchor_key = "head.scales and head.ratios"
+    score_key = "head.score"
 
     def __init__(
         self,

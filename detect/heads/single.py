@@ -33,7 +33,7 @@ class Single(BoxFindings, nn.Module):
         top: number of classes per image that are decoded, all with the same box.
     """
 
-    single = True
+    single, score_key = True, ""
 
     def __init__(
         self,

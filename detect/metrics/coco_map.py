@@ -12,10 +12,12 @@ from typing import ClassVar
 import numpy as np
 from hotcoco import COCOeval
 
+from classify.diagnosis.one_class import one_class
 from detect.diagnosis.diagnose import diagnose, differences
 from detect.metrics.coco_explain import LEAST, explain
 from detect.metrics.judge import judge
 from detect.metrics.names import distinct
+from engine.finding import Finding
 from engine.protocols import OutputFields
 from engine.record import Matched, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
@@ -109,6 +111,12 @@ class COCOMap:
         evaluator.accumulate()
         predicted, true = np.concatenate(self.predicted), np.concatenate(self.true)
         return explain(evaluator, predicted, true, self.names)
+
+    def findings(self) -> list[Finding]:
+        """Whether all detections are of one class."""
+        predicted, true = np.concatenate(self.predicted), np.concatenate(self.true)
+        labels = predicted[:, 6].astype(int) - 1, true[true[:, 7] == 0, 5].astype(int) - 1
+        return one_class(self.names, *labels, "detections")
 
     def diagnose(
         self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]

@@ -10,12 +10,14 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from classify.diagnosis.one_class import one_class
 from classify.metrics.average_precision import RECALLS, RULES, average_precision, check_rule
 from detect.diagnosis.diagnose import diagnose, differences
 from detect.metrics.names import distinct
 from detect.metrics.reasons import NO_OBJECT, number_in_image, reasons, shown
 from engine.config.ranges import PositiveShare
 from engine.errors import UserError
+from engine.finding import Finding
 from engine.protocols import OutputFields
 from engine.record import Matched, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
@@ -148,6 +150,12 @@ class VOCMap:
             self._average(right, wrong, total)[0] if total else None,
             RECALLS if self.rule == "11_point" else np.zeros(0),
         )
+
+    def findings(self) -> list[Finding]:
+        """Whether all detections are of one class."""
+        predicted = np.concatenate([found.label for found in self.matches])
+        true = np.repeat(np.arange(len(self.classes)), self.num_true)
+        return one_class(self.classes, predicted, true, "detections")
 
     def diagnose(
         self, predicted: ObjectTable, true: ObjectTable, images: int, numbers: dict[str, float]
