@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+)
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -72,7 +78,7 @@ def read(arguments: Sequence[str], loader: ConfigLoader) -> Space:
 
 def _distribution(override: Override) -> BaseDistribution:
     sweep: Any = override.value()
-    tags = getattr(sweep, "tags", set())
+    tags = sweep.tags if isinstance(sweep, Sweep) else set()
     if unknown := sorted(tags - {"log"}):
         raise UserError(f"{override.input_line}: tag {unknown[0]}; a search knows tag(log, ...)")
     try:
@@ -83,7 +89,7 @@ def _distribution(override: Override) -> BaseDistribution:
         if isinstance(sweep, RangeSweep) and isinstance(sweep.step, int):
             numbers = [int(value) for value in values]
             return IntDistribution(min(numbers), max(numbers), step=abs(sweep.step))
-        is_shuffled = getattr(sweep, "shuffle", False)
+        is_shuffled = isinstance(sweep, ChoiceSweep | RangeSweep) and sweep.shuffle
         # in one order, so that a search that goes on finds what it had
         return CategoricalDistribution(sorted(values) if is_shuffled else values)
     except ValueError as error:

@@ -244,7 +244,8 @@ def test_sixty_trainings_killed_twelve_times(tmp_path):
 
 def options(**changed):
     given = {"dir": "x", "trials": 3, "parallel": None, "devices": None, "sampler": "tpe",
-             "pruner": "median", "startup": 8, "objectives": [], "storage": None, "seed": 0}  # fmt: skip
+             "pruner": "median", "startup": 8, "objectives": [], "storage": None,
+             "seed": 0}  # fmt: skip
     return Options(**{**given, **changed})
 
 
