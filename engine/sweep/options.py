@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from engine.config.ranges import Count, Length, Range, Seed, ZeroOrMore, check_value
+from engine.config.ranges import Count, Length, PartialShare, Range, Seed, ZeroOrMore, check_value
 from engine.config.schema import plain_value
 from engine.errors import UserError
 
@@ -20,7 +20,8 @@ class Options:
     parallel: Annotated[int, Range(1, 1000)] | None
     devices: list[Any] | None
     sampler: Literal["tpe", "gp", "random", "grid"]
-    pruner: Literal["median", "halving", "hyperband", "none"]
+    pruner: Literal["halving", "median", "hyperband", "none"]
+    warmup: PartialShare
     startup: ZeroOrMore
     objectives: Annotated[list[str], Length(0, 10)]
     storage: str | None

@@ -22,11 +22,16 @@ def sampler(options: Options, seed: int) -> BaseSampler:
 
 
 def pruner(options: Options, steps: int) -> BasePruner:
-    """Return what ends trials early, of at most so many steps."""
+    """Return what ends trials early, of at most so many steps.
+
+    Halving (arXiv:1810.05934) keeps the better half at the end of the warm-up, and at each doubling
+    of it.
+    """
+    first = max(1, round(options.warmup * steps))
     if options.pruner == "median":
-        return MedianPruner(n_startup_trials=options.startup)
+        return MedianPruner(n_startup_trials=options.startup, n_warmup_steps=first)
     if options.pruner == "halving":
-        return SuccessiveHalvingPruner(min_resource=max(1, steps // 9), reduction_factor=3)
+        return SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
     if options.pruner == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=steps, reduction_factor=3)
+        return HyperbandPruner(min_resource=first, max_resource=steps, reduction_factor=2)
     return NopPruner()

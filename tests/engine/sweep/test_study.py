@@ -22,7 +22,7 @@ START = (
     "from engine.commands import train; train()"
 )  # fmt: skip
 SHARED = ROOT.parent / "shared/data"
-SPACE = ["optimizer.lr=tag(log,interval(0.01,1))"]
+SPACE = ["optimizer.lr=tag(log,interval(0.01,1))", "trainer.epochs=10"]
 
 
 def launch(folder, *arguments, cwd=ROOT):
@@ -74,14 +74,14 @@ def test_trials_that_fall_behind_are_ended_and_the_best_is_found(tmp_path):
 
 def test_a_trial_that_fails_keeps_its_reason_and_the_search_its_code(tmp_path):
     out, _ = search(tmp_path, *SPACE, "clip.max=0.5,1.0", "hydra.sweeper.trials=6",
-                    "hydra.sweeper.sampler=random", "hydra.sweeper.parallel=3", code=2)  # fmt: skip
+                    "hydra.sweeper.pruner=none", "hydra.sweeper.parallel=3", code=2)  # fmt: skip
     failed = [row for row in jobs(tmp_path) if row["clip.max"] == "0.5"]
     assert failed and all(row["state"] == "failed" and row["code"] == "2" for row in failed)
     assert {row["reason"] for row in failed} == {"clip.max=0.5: this one fails"}
     assert states(tmp_path)["done"] == 6 - len(failed)
     assert f"failed: job {failed[0]['job']} (" in out
     out, _ = search(tmp_path, *SPACE, "clip.max=0.5,1.0", "hydra.sweeper.trials=6",
-                    "hydra.sweeper.sampler=random")  # fmt: skip  # none fails now, some are done
+                    "hydra.sweeper.pruner=none")  # fmt: skip  # none fails now, some are done
     assert "0 of 6 trials left; more of them: hydra.sweeper.trials=N" in out
 
 
@@ -244,7 +244,7 @@ def test_sixty_trainings_killed_twelve_times(tmp_path):
 
 def options(**changed):
     given = {"dir": "x", "trials": 3, "parallel": None, "devices": None, "sampler": "tpe",
-             "pruner": "median", "startup": 8, "objectives": [], "storage": None,
+             "pruner": "median", "warmup": 0.3, "startup": 8, "objectives": [], "storage": None,
              "seed": 0}  # fmt: skip
     return Options(**{**given, **changed})
 
