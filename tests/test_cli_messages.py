@@ -65,7 +65,7 @@ ANSWERS = [  # the command, and what its one line on standard error has to hold
     ("train.py modle=resnet18", "did you mean 'model'?"),
     ("train.py batchsiz=3", "did you mean 'loader.batch_size'?"),
     ("train.py momentum=0.9", "optimizer.momentum=0.9 of optimizer=momentum, nesterov, rmsprop"),
-    ("train.py head=linear head.postprocess.nms=soft", "head=yolo_v3 head.postprocess.nms=soft"),
+    ("train.py head=linear head.postprocess.nms=soft", "=yolo_v3_tiny head.postprocess.nms=soft"),
     ("train.py trainer.epochs=three", "trainer.epochs=three: expected a whole number from 1 to"),
     ("train.py trainer.precision=half", "expected auto or fp32 or tf32 or bf16 or fp16"),
     ("train.py experiment=ladder/nope", "ladder/1_largest"),

@@ -21,6 +21,8 @@ EXCEPTIONS = {
     "engine/output/events.py",  # appends whole records
     "engine/output/video.py",  # under a temporary name, OpenCV by path
     "engine/output/run_folder.py",  # the tail of a log that is open for appending
+    "engine/sweep/process.py",  # what a trial prints, which is appended as it comes
+    "engine/sweep/storage.py",  # the end of Optuna's journal, under Optuna's lock
     "engine/lr_find/curve.py",  # savefig into memory
     "detect/bench/data.py", "detect/bench/index.py",  # inputs of a measurement, in a scratch folder
 }  # fmt: skip
