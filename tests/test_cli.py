@@ -237,15 +237,16 @@ def test_a_failed_job_does_not_end_a_sweep(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_other_launchers_tell_which_job_failed(launcher, tmp_path):
-    process = start("train.py", "-m", f"hydra/launcher={launcher}", "optimizer.lr=abc,0.001,-1",
-                    *TINY, *SHAPES, f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)  # fmt: skip
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 2, out + err
+    command = [sys.executable, f"{ROOT}/train.py", "-m", f"hydra/launcher={launcher}",
+               "optimizer.lr=abc,0.001,-1", *TINY, *SHAPES,
+               f"hydra.sweep.dir={tmp_path}/sweep"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout + done.stderr
     rows = table(tmp_path / "sweep/leaderboard.csv")
     assert [(row["job"], row["state"], row["code"]) for row in rows] == [
         ("1", "done", "0"), ("0", "failed", "2"), ("2", "failed", "2")]  # fmt: skip
     assert "expected a number from 0" in rows[1]["reason"]
-    assert "sweep" in out and "1 done, 2 failed" in out
+    assert "1 done, 2 failed" in done.stdout
 
 
 class Payload:
