@@ -5,7 +5,7 @@ import numpy as np
 from engine.finding import Finding, View
 from engine.report.anchors import best_iou
 
-SOME = 5  # objects below which no share of them is told
+SOME = 5  # objects below which no share of them is reported
 CORNER = 1.0  # pixels of the original: a box that begins nearer to (0, 0) touches it
 TOUCH = 0.9  # of the boxes that touch it; of BCCD, where cells are cut by the edge, 1 % do
 VISIBLE = 0.3  # of a box that is in view, below which `augment.min_visible` ignores it

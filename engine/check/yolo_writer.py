@@ -19,7 +19,8 @@ class YoloWriter:
     """Writes images/<split>/ (links to the images), labels/<split>/ and data.yaml of all splits.
 
     Rows have as many digits as give each corner back to the bit, in pixels of the upright image.
-    An ignored object (difficult or crowd) has no row, which is said; a box without area has one.
+    An ignored object (difficult or crowd) has no row, and their number is printed; a box without
+    area has one.
 
     Args:
         folder: of the set.

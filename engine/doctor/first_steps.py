@@ -19,8 +19,9 @@ LAST, RISEN, PEAK = 3, 4.0, 20.0
 LEAST = (
     1.0  # that the first loss counts as: of a batch without objects, or of good weights, it is ~0
 )
-# Of the steps, those that the clock allows; below a third it is said. Recipes whose clock ends them
-# on purpose are silent: the schedule follows it, and cifar_subset reached 72 of its 150 epochs.
+# Of the steps, those that the clock allows; below a third there is a warning. Recipes whose clock
+# ends them on purpose are silent: the schedule follows it, and cifar_subset reached 72 of its 150
+# epochs.
 ENDS = 1 / 3
 
 

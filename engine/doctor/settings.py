@@ -1,4 +1,4 @@
-"""Findings about what a run is told to do with its data: steps, parameters, sizes."""
+"""Findings about what a run does with its data: steps, parameters, sizes."""
 
 from collections.abc import Sequence
 

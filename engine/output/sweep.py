@@ -55,8 +55,7 @@ class Jobs(Callback):
         failed = job_return.status == JobStatus.FAILED
         _record(config, _failure(job_return._return_value) if failed else {"state": "done"})
         folder = Path(config.hydra.sweep.dir)
-        write(folder)
-        number = leaderboard.counts(row["state"] for row in leaderboard.read(folder))
+        number = leaderboard.counts(job.state for job in write(folder))
         info(f"sweep: {number}: {folder / leaderboard.NAME}")
 
 

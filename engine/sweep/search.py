@@ -202,15 +202,6 @@ class Search:
             reason=of.get("reason", ""),
         )
 
-    def best(self) -> Job | None:
-        """Return the best trial that is done."""
-        done = [job for job in self.jobs() if job.state == "done"]
-        return min(done, key=lambda job: job.place) if done else None
-
-    def failures(self) -> list[Job]:
-        """Return the trials that failed, by number."""
-        return [job for job in self.jobs() if job.state == "failed"]
-
     def write_importance(self) -> None:
         """Write importance.csv: each key's share in how much the trials that are done differ."""
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

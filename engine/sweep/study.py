@@ -69,13 +69,15 @@ class Study(Sweeper):
         try:
             caught = self._work(found, work)
         finally:
-            leaderboard.write(folder, found.jobs())
+            jobs = found.jobs()
+            leaderboard.write(folder, jobs)
         if caught:
             message = "search stopped, its trials have saved; the same command goes on with them"
             raise Stopped(caught[0], message)
         found.sweepers.leave()
         found.write_importance()
-        failed = work.failed if found.best() else found.failures()
+        is_any_done = any(job.state == "done" for job in jobs)
+        failed = [job for job in (work.failed if is_any_done else jobs) if job.state == "failed"]
         if failed:
             raise JobFailed(failed[0].code or 1, failed[0].reason)
 

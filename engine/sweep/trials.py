@@ -124,8 +124,10 @@ class Trials:
     def _values(self, folder: Path) -> dict[int, float]:
         """The objective at each step of a trial: an epoch, or a tenth of its minutes."""
         values: dict[int, float] = {}
-        for row in leaderboard.epochs(folder):
-            if value := row.get(self.search.column(row)):
+        rows = leaderboard.epochs(folder)
+        column = self.search.column(rows[0]) if rows else ""
+        for row in rows:
+            if value := row.get(column):
                 values.setdefault(self._step(row), float(value))
         return values
 

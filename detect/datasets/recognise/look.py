@@ -10,7 +10,7 @@ from engine.data.image import IMAGE_SUFFIXES
 from engine.data.tree import SPLITS, walk
 from engine.errors import UserError
 
-MOST_FOLDERS = 20_000  # that are listed; a set of so many has said by then what it is
+MOST_FOLDERS = 20_000  # that are listed; a set of so many is known by then
 START = 2**16  # bytes of a file that are read, and as many of its end
 SAMPLE = 12  # files of a kind that are opened
 TEXTS = (".md", ".txt", ".pdf", ".rst", "")  # that lie beside a set and say nothing of it
