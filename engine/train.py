@@ -37,6 +37,7 @@ from engine.report.finish import finish
 from engine.structures import Meta, Objects
 from engine.training import checkpoint_size
 from engine.training.checkpointer import Checkpointer
+from engine.training.due import is_due
 from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
 from engine.training.run import Run
@@ -213,7 +214,8 @@ def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
     done = ": nothing is left to train, these are its results" if _is_finished(run, cfg) else ""
     now = collectives.world()
     note = f"; trained on {before} processes until now, on {now} from here: the same batches, "
-    return f"resumed after epoch {run.epoch} of {cfg.trainer.epochs}{inside}{done}" + (
+    of = "" if cfg.trainer.epochs is None else f" of {cfg.trainer.epochs}"
+    return f"resumed after epoch {run.epoch}{of}{inside}{done}" + (
         f"{note}other random numbers in the network" if now != before else ""
     )
 
@@ -228,8 +230,8 @@ def epoch_row(
     number = run.epoch + 1
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
     row = {"epoch": number} | run.progress.means() | {"trained": trained, "lr": run.rate}
-    last, predicted = number == cfg.trainer.epochs or run.clock.done >= 1, []
-    if last or number % cfg.trainer.eval_every == 0:
+    predicted: Predicted = []
+    if run.clock.done >= 1 or is_due(cfg.trainer, number, run.clock.seconds, run.history):
         numbers, predicted = validate(run, loader, metric, log)
         row |= numbers
     return row | {"seconds": round(run.clock.seconds, 2)}, predicted

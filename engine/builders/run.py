@@ -1,5 +1,7 @@
 """Builds a run at its first step from the configuration and its network."""
 
+from math import inf
+
 import torch
 from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -45,7 +47,8 @@ def prepare(
     _note_accumulation(cfg, network)
     network, ema = _placed(cfg, network, device, precision)
     finetune = part(cfg.finetune, "finetune")
-    clock = Clock(cfg.trainer.epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
+    epochs = inf if cfg.trainer.epochs is None else cfg.trainer.epochs
+    clock = Clock(epochs * -(-batches // cfg.trainer.accumulate), cfg.trainer.minutes)
     try:
         optim = build_optimizer(finetune.param_groups(network), part(cfg.optimizer, "optimizer"))
     except ValueError as error:  # torch's own check of its arguments

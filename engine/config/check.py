@@ -77,6 +77,8 @@ def check_ranges(cfg: DictConfig) -> None:
     if sizes is not None and any(side % 32 for side in sizes):
         raise UserError(f"loader.sizes={sizes}: expected sides, multiples of 32 pixels, or null")
     save_interval(cfg.trainer.save_every)
+    if cfg.trainer.epochs is None and cfg.trainer.minutes is None:
+        raise UserError("trainer.epochs=null: the run has no end; set trainer.minutes or epochs")
     if cfg.preprocessing.colour not in (None, "RGB", "BGR"):
         raise UserError(f"preprocessing.colour={cfg.preprocessing.colour}: expected RGB or BGR")
     known = [f.name for f in fields(OmegaConf.get_type(cfg) or TrainConfig)]

@@ -143,7 +143,7 @@ def _shown(value: Any) -> str:
 def is_over(trainer: DictConfig, *, epoch: int, stale: int) -> bool:
     """Whether the epochs or the patience of a run are used up."""
     is_stale = trainer.patience is not None and stale >= trainer.patience
-    return epoch >= trainer.epochs or is_stale
+    return is_stale or (trainer.epochs is not None and epoch >= trainer.epochs)
 
 
 def finished(checkpoint: str, saved: dict[str, Any], cfg: DictConfig) -> dict[str, Any] | None:

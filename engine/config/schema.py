@@ -45,11 +45,11 @@ class Precision(Enum):
 class TrainerConfig:
     """How long and how a run trains."""
 
-    epochs: Count = 40  # times through the training images
+    epochs: Count | None = 40  # times through the training images; null: until the minutes are over
     minutes: Positive | None = None  # a budget: the schedule ends with it, whichever comes first
     precision: Precision = Precision.auto  # auto, fp32, tf32, bf16 or fp16, of the forward pass
     accumulate: Count = 1  # batches a step of the optimizer, whose losses are averaged
-    eval_every: Count = 5  # epochs between two evaluations; the last epoch is always evaluated
+    eval_every: Count | None = 5  # epochs between evaluations, the last one always; null: ten a run
     save_every: Any = None  # steps (500) or minutes (10m) between two saves within an epoch
     patience: Count | None = None  # evaluations without a better one that end the run
     max_skipped: Count = 20  # steps in a row that are not finite that end the run

@@ -23,6 +23,7 @@ LEAST = (
 # ends them on purpose are silent: the schedule follows it, and cifar_subset reached 72 of its 150
 # epochs.
 ENDS = 1 / 3
+FEW = 3  # epochs that a clock alone should allow
 
 
 class FirstSteps:
@@ -35,7 +36,7 @@ class FirstSteps:
     """
 
     def __init__(self, run: Run, trainer: DictConfig, steps: int) -> None:
-        self.run, self.trainer, self.last = run, trainer, min(STEPS, steps)
+        self.run, self.trainer, self.steps, self.last = run, trainer, steps, min(STEPS, steps)
         self.sums: list[Tensor] = []  # after each step the sum of its losses, and of how many
         self.since: tuple[int, float] | None = None  # step and seconds
         self.is_watching = not run.clock.step
@@ -62,20 +63,26 @@ class FirstSteps:
         show([*of_rate(losses, rate), *self._of_clock()])
 
     def _of_clock(self) -> list[Finding]:
-        """Whether the minutes end the run before a third of its steps, as fast as they are now."""
+        """Whether the minutes end the run before a third of its steps, as fast as they are now.
+
+        Or, where they alone end it, before a few epochs.
+        """
         clock, now = self.run.clock, time.perf_counter()
         if not clock.minutes or self.since is None or clock.step <= self.since[0]:
             return []
         a_step = (now - self.since[1]) / (clock.step - self.since[0])
         possible = clock.step + (60 * clock.minutes - clock.seconds) / a_step
-        if possible >= ENDS * clock.total_steps:
+        epochs, planned = possible / self.steps, self.trainer.epochs
+        if epochs >= (FEW if planned is None else ENDS * planned):
             return []
-        epochs = possible / clock.total_steps * self.trainer.epochs
+        of, other = (
+            ("", "image_size") if planned is None else (f" of its {planned}", "trainer.epochs")
+        )
         return [
             Finding(
                 f"at {1000 * a_step:.0f} ms a step the clock ends this run after about "
-                f"{epochs:.2g} of its {self.trainer.epochs} epochs, evaluations aside",
-                f"trainer.minutes={clock.minutes:g}: raise it, or lower trainer.epochs",
+                f"{epochs:.2g}{of} epochs, evaluations aside",
+                f"trainer.minutes={clock.minutes:g}: raise it, or lower {other}",
             )
         ]
 

@@ -38,8 +38,10 @@ def findings(cfg: DictConfig, run: Run, train: Loader, sizes: Sequence) -> list[
     return [finding for finding in found if finding]
 
 
-def _few_steps(run: Run, epochs: int) -> Finding | None:
-    steps = max(run.clock.total_steps, 1)
+def _few_steps(run: Run, epochs: int | None) -> Finding | None:
+    if epochs is None:  # the clock, which the first steps tell, ends it
+        return None
+    steps = max(int(run.clock.total_steps), 1)
     reasons = ["the schedule"] * (steps < STEPS)
     reasons += ["the statistics of batch normalisation"] * (steps < KEPT and _is_normalised(run))
     if not reasons:

@@ -108,14 +108,24 @@ def training_line(
         f"schedule {_name(cfg, choices, 'schedule')}",
         *([] if finetune == "all" else [f"finetune {finetune}"]),
     ]
-    budget = f", at most {trainer.minutes:g} minutes" if trainer.minutes else ""
-    often = f"every {trainer.eval_every} epochs and at the end"
-    every = "after each" if trainer.eval_every == 1 else often
     return (
         f"{', '.join(what)}; {height} x {width} pixels, {cfg.loader.batch_size} images a batch"
-        f"{together}; {trainer.epochs} epochs of {steps} steps{budget}, evaluated {every}; "
-        f"on {place}"
+        f"{together}; {_length(trainer, steps)}, evaluated {_often(trainer.eval_every)}; on {place}"
     )
+
+
+def _length(trainer: DictConfig, steps: int) -> str:
+    """How long a run is whose epochs have so many steps."""
+    if trainer.epochs is None:
+        return f"{trainer.minutes:g} minutes, epochs of {steps} steps"
+    budget = f", at most {trainer.minutes:g} minutes" if trainer.minutes else ""
+    return f"{trainer.epochs} epochs of {steps} steps{budget}"
+
+
+def _often(every: int | None) -> str:
+    if every is None:
+        return "about ten times"
+    return "after each" if every == 1 else f"every {every} epochs and at the end"
 
 
 def average_line(decay: float | None) -> str:
@@ -141,13 +151,13 @@ def place(device: object, precision: str) -> str:
 
 
 def epoch(
-    row: Mapping[str, float], epochs: int, primary: str, best: float, left: float | None
+    row: Mapping[str, float], epochs: int | None, primary: str, best: float, left: float | None
 ) -> None:
     """Print an epoch in one line; a metric that is the best stands out.
 
     Args:
         row: its numbers, as metrics.csv has them.
-        epochs: of the whole run.
+        epochs: of the whole run; None where the minutes alone end it.
         primary: the metric that decides.
         best: its best value, this epoch included.
         left: seconds until the run ends.
@@ -161,7 +171,8 @@ def epoch(
         f"after {duration(row['seconds'])}",
         f"about {duration(left)} left" if left else "",
     ]
-    line = f"epoch {row['epoch']} of {epochs}: {', '.join(part for part in parts if part)}"
+    of = "" if epochs is None else f" of {epochs}"
+    line = f"epoch {row['epoch']}{of}: {', '.join(part for part in parts if part)}"
     info(line, strong=found if value == best else ())
 
 

@@ -51,12 +51,11 @@ def finish(
         log.hyperparameters(overrides, {metric.primary: best[f"val/{metric.primary}"]})
     if cfg.profile:
         info(*run.mark.summary_lines())
-    if run.epoch < cfg.trainer.epochs:
+    epochs = cfg.trainer.epochs
+    if epochs is None or run.epoch < epochs:
         budget = "minutes" if run.clock.done >= 1 else "patience"
-        info(
-            f"trainer.{budget}={cfg.trainer[budget]} ended the run in epoch {run.epoch} of "
-            f"{cfg.trainer.epochs}"
-        )
+        of = "" if epochs is None else f" of {epochs}"
+        info(f"trainer.{budget}={cfg.trainer[budget]} ended the run in epoch {run.epoch}{of}")
     info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "
         f"({rules})",

@@ -1,6 +1,7 @@
 """The one training loop: forward, losses, backward, clip, step. It knows no task."""
 
 from collections.abc import Iterator
+from math import isinf
 from typing import Any
 
 import torch
@@ -82,7 +83,9 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
 def _bar(run: Run, loader: Loader) -> tqdm:
     """The batches of an epoch; the bar names it and, by the clock's steps, how many there are."""
     number, steps = run.epoch + 1, -(-len(loader) // run.accumulate)
-    name = f"epoch {number}/{max(run.clock.total_steps // steps, number)}"
+    all_steps = run.clock.total_steps
+    of = "" if isinf(all_steps) else f"/{max(int(all_steps) // steps, number)}"
+    name = f"epoch {number}{of}"
     return tqdm(loader, name, len(loader), leave=False, disable=_hide_bar(),
                 initial=run.progress.batches, bar_format=TRAINING, dynamic_ncols=True)  # fmt: skip
 

@@ -27,7 +27,7 @@ from engine.weights import checkpoint
 class Clock:
     """How much of the run is done: the larger share of its steps and of its budget of minutes."""
 
-    total_steps: int
+    total_steps: float  # infinite where the minutes alone end it
     minutes: float | None
     step: int = 0
     before: float = 0.0  # seconds of the run before it was resumed

@@ -102,6 +102,15 @@ def test_a_clock_that_is_enough_is_not(caplog, monkeypatch):
     assert warned(caplog, ["trainer.minutes=0.35"]) == []  # 10 + 21 / .143 = 157 of 400 steps
 
 
+@pytest.mark.parametrize(("minutes", "few"), [(0.02, True), (0.15, False)])
+def test_a_clock_alone_should_last_for_three_epochs(minutes, few, caplog, monkeypatch):
+    # as above a second has seven steps: 10 + 8 and 10 + 63 steps, in epochs of 10
+    monkeypatch.setattr(first_steps, "time", Watch())
+    line = " ".join(warned(caplog, ["trainer.epochs=null", f"trainer.minutes={minutes}"]))
+    assert ("the clock ends this run after about 1" in line) == few
+    assert line.endswith("raise it, or lower image_size") == few
+
+
 def test_watching_changes_no_bit():
     one, other = (trained(["optimizer.lr=0.01"], watch=watch) for watch in (True, False))
     states = [run.network.state_dict().values() for run in (one, other)]
