@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from detect.fit import image_size
 from engine.finding import Finding, View
 from engine.report.anchors import best_iou
 
@@ -25,6 +26,7 @@ class BoxFindings:
 
     score_key = "head.postprocess.score"
     anchor_key = ""  # the keys that choose the shapes of its slots; "": they have none
+    fit_size = staticmethod(image_size)
 
     def findings(self, view: View) -> list[Finding]:
         """Return what is wrong with the boxes for this head."""

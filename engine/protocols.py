@@ -90,6 +90,12 @@ class HeadOptions(Layered):
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
     findings: Option[Callable[[View], list[Finding]] | None] = Option(None)  # before training
     score_key: Option[str] = Option("")  # that holds the least score of a prediction, if one does
+    # Keys that may be `auto`: `fit` gives their values by the training boxes. It is a static method
+    # of a View, the backbone's strides and the head's keys: the values, and how well they fit.
+    auto_keys: Option[Sequence[str]] = Option(())
+    fit: Option[Callable[..., tuple[dict[str, Any], str]] | None] = Option(None)
+    # A static method of a View and the most pixels a side: (height, width) of image_size=auto.
+    fit_size: Option[Callable[[View, int], tuple[int, int]] | None] = Option(None)
 
 
 class Loss(Protocol):

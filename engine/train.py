@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import from_checkpoint, parts
+from engine.builders.fit import fit
 from engine.builders.instantiate import part
 from engine.builders.run import prepare
 from engine.builders.trust import check_saveable
@@ -80,9 +81,9 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         cfg.tracker = trackers.leave_out(cfg.tracker)
     tracker = part(cfg.tracker, "tracker")
     seed_everything(cfg.seed)
-    backbone = parts.backbone(cfg, pretrained=not saved)
+    backbone = parts.backbone(cfg, pretrained=not saved, fits=True)
     precision = resolve(cfg.trainer.precision, device)
-    train_loader, val_loader = _loaders(cfg, device)
+    train_loader, val_loader = _loaders(cfg, backbone, device)
     classes = train_loader.dataset.classes
     check_saveable(plain(cfg), classes, category_ids(train_loader.dataset))
     metric = parts.metric(cfg, classes)
@@ -188,10 +189,15 @@ def _train_epochs(
             run.mark("logs and checkpoints")
 
 
-def _loaders(cfg: DictConfig, device: torch.device) -> tuple[Loader, Loader]:
-    """Return the loaders of train and validation; to overfit, both are of the same images."""
+def _loaders(cfg: DictConfig, backbone: Any, device: torch.device) -> tuple[Loader, Loader]:
+    """Return the loaders of train and validation; to overfit, both are of the same images.
+
+    What is `auto` of the configuration is then what the training images ask for.
+    """
     overfit = bool(cfg.trainer.overfit)
-    train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=not overfit)
+    data = parts.dataset(cfg, "train")
+    fit(cfg, data, backbone, device)
+    train = parts.loader(cfg, data, device, shuffle=not overfit)
     return train, parts.loader(cfg, parts.dataset(cfg, "train" if overfit else "val"), device)
 
 

@@ -14,6 +14,7 @@ from engine.data.image_dataset import ImageDataset
 from engine.errors import UserError
 
 LAYOUTS = (voc, coco, yolo, tables, json_shapes, image_folder)
+TABLES = ("csv", "csv_labels")
 KNOWN = "PASCAL VOC, COCO, YOLO, CSV, labelme, VIA and a folder a class"
 
 
@@ -44,13 +45,27 @@ class Auto(ImageDataset):
         found = list(
             _of_file(path, folder if file else None) if path.is_file() else _of_folder(path)
         )
-        if len(found) == 1:
-            line = f"dataset=auto takes {root} for {found[0].what}: set {found[0].explicit}"
-            return found[0].option, found[0].values, line
+        taken, beside = (found, []) if len(found) == 1 else _with_splits(found)
+        if taken:
+            line = f"dataset=auto takes {root} for {taken[0].what}: set {taken[0].explicit}"
+            line += "".join(f"; not {other.what}: {other.explicit}" for other in beside)
+            return taken[0].option, taken[0].values, line
         if found:
             both = "; or ".join(f"{reading.what}: {reading.explicit}" for reading in found)
             raise UserError(f"dataset=auto: {root} fits {len(found)} layouts, choose one: {both}")
         raise _nothing(path)
+
+
+def _with_splits(found: list[Reading]) -> tuple[list[Reading], list[Reading]]:
+    """The only reading with splits of its own, and the lone tables beside it; else none.
+
+    Sets are shipped with a table of the same objects beside their annotation files.
+    """
+    taken = [reading for reading in found if reading.has_splits]
+    beside = [reading for reading in found if not reading.has_splits]
+    if len(taken) != 1 or any(reading.option not in TABLES for reading in beside):
+        return [], []
+    return taken, beside
 
 
 def _of_folder(path: Path) -> Iterator[Reading]:

@@ -17,6 +17,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from detect.anchors import anchor_sizes, check_anchors, corner_anchors
 from detect.coder import CentreSize
+from detect.fit import PYRAMID, pyramid
 from detect.fpn import Pyramid
 from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.matching import assign_labels, best_matches
@@ -76,6 +77,9 @@ class Retina(Anchored):
             background.
         pre_nms_per_level: (anchor, class) pairs of a level that enter NMS, at most.
     """
+
+    auto_keys = PYRAMID
+    fit = staticmethod(pyramid)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.anchors import anchor_shapes, check_anchors, grid_anchors
+from detect.fit import PYRAMID, pyramid
 from detect.heads.anchored import Anchored, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
 from engine.config.ranges import BoxClasses, Channels, InnerShare, Levels, Scales, Share, Stride
@@ -53,6 +54,8 @@ class SSD(Anchored):
         coder, positive, negative: see `detect.heads.anchored.Anchored`.
     """
 
+    auto_keys = PYRAMID
+    fit = staticmethod(pyramid)
     shapes: Tensor
 
     def __init__(

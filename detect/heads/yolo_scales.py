@@ -1,7 +1,7 @@
 """What YOLOv3's heads share: anchors of several maps with objectness, coarse to fine."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
 from detect.findings import BoxFindings
+from detect.fit import anchors as fit_anchors
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from engine.config.ranges import Range
 from engine.errors import UserError
+from engine.finding import View
 from engine.structures import Assigned, Objects, Output
 
 Pixels = Annotated[float, Range(0, 10_000, "(]")]
@@ -34,6 +36,7 @@ class YOLOScales(BoxFindings, nn.Module):
 
     outputs = frozenset({"logits", "boxes", "objectness"})
     anchor_key = "head.anchors"
+    auto_keys = ("anchors",)
     sizes: Tensor
 
     def __init__(
@@ -113,6 +116,17 @@ class YOLOScales(BoxFindings, nn.Module):
     def decode(self, output: Output) -> Objects:
         """Detections: the candidates after NMS."""
         return self.postprocess(*self.candidates(output))
+
+
+def fit_scaled(
+    count: int, view: View, strides: Sequence[int], keys: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """`count` anchors for the training boxes, in pixels of an input of `anchors_at`."""
+    height, width = view.size
+    sides = (1.0, 1.0) if keys["fixed_anchors"] else (width, height)
+    at = 1 if keys["fixed_anchors"] else keys["anchors_at"]
+    found, reach = fit_anchors(view, count, [side / at for side in sides])
+    return {"anchors": found}, reach
 
 
 def upsampled(coarse: Tensor, fine: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ the cells of the coarser one if the image's sides are no multiples of 32; the pa
 each 2x2 cells, as the paper says, unless `darknet_reorg`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from detect.anchors import grid_anchors, last_map_per_stride
 from detect.coder import YOLOCoder
 from detect.findings import BoxFindings
+from detect.fit import anchors as fit_anchors
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
+from detect.priors import STRIDE
 from engine.config.ranges import BoxClasses, Channels, InnerShare, Length, Scale, Share
 from engine.errors import UserError
+from engine.finding import View
 from engine.structures import Assigned, Objects, Output
 
 ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
@@ -42,6 +45,7 @@ class YOLOv2(BoxFindings, nn.Module):
 
     outputs = frozenset({"logits", "boxes", "objectness"})
     anchor_key = "head.anchors"
+    auto_keys = ("anchors",)
     sizes: Tensor
 
     def __init__(
@@ -90,6 +94,14 @@ class YOLOv2(BoxFindings, nn.Module):
         bias = torch.zeros(len(anchors), 5 + num_classes)
         bias[:, 4] = objectness_bias(prior, activation)
         self.predictor.bias = nn.Parameter(bias.flatten())
+
+    @staticmethod
+    def fit(
+        view: View, strides: Sequence[int], keys: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        """As many anchors for the training boxes as the paper has, in cells."""
+        found, reach = fit_anchors(view, len(ANCHORS), [STRIDE, STRIDE])
+        return {"anchors": found}, reach
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Slots are cells row by row, each with its anchors in turn."""

@@ -7,11 +7,12 @@ with the input unless `fixed_anchors`. Modules stand in the order of yolov3.cfg'
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from torch import Tensor, nn
 
-from detect.heads.yolo_scales import Pixels, YOLOScales, upsampled
+from detect.heads.yolo_scales import Pixels, YOLOScales, fit_scaled, upsampled
 from detect.heads.yolo_slots import conv
 from detect.postprocess import Postprocess
 from engine.config.ranges import BoxClasses, InnerShare, Length, Share, Side
@@ -38,6 +39,8 @@ class YOLOv3(YOLOScales):
         ignore: a slot whose predicted box has an IoU above this with an object is no negative.
         prior: initial objectness of every slot.
     """
+
+    fit = staticmethod(partial(fit_scaled, 9))
 
     def __init__(
         self,

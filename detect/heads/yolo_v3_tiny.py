@@ -5,11 +5,12 @@ neck's width follows the backbone's channels; anchors scale with the input unles
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from torch import Tensor, nn
 
-from detect.heads.yolo_scales import Pixels, YOLOScales, upsampled
+from detect.heads.yolo_scales import Pixels, YOLOScales, fit_scaled, upsampled
 from detect.heads.yolo_slots import conv
 from detect.postprocess import Postprocess
 from engine.config.ranges import BoxClasses, InnerShare, Length, Share, Side
@@ -30,6 +31,8 @@ class YOLOv3Tiny(YOLOScales):
         ignore: a slot whose predicted box has an IoU above this with an object is no negative.
         prior: initial objectness of every slot.
     """
+
+    fit = staticmethod(partial(fit_scaled, 6))
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from engine.builders import conformance
 from engine.config.ranges import check_value
 from engine.config.schema import plain_value
 from engine.errors import UserError, did_you_mean
+from engine.protocols import HeadOptions
 from engine.training.optimizer import RANGES as OPTIMIZER_RANGES
 
 OF_HYDRA: dict[Any, Any] = {  # the keys of a node that Hydra reads, not the constructor
@@ -27,13 +28,14 @@ OF_HYDRA: dict[Any, Any] = {  # the keys of a node that Hydra reads, not the con
 }
 
 
-def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
+def check(node: DictConfig, name: str, given: Sequence[str] = (), fits: bool = False) -> None:
     """Check a node, and every node inside it, against the constructor it names.
 
     Args:
         node: has `_target_`; its other keys become keyword arguments.
         name: the node's key in the configuration.
         given: arguments that the engine adds.
+        fits: whether keys of a head may still be `auto`, see `engine.builders.fit`.
 
     Raises:
         UserError: no such class, a class that lacks what a part at this key needs, or an argument
@@ -61,6 +63,12 @@ def check(node: DictConfig, name: str, given: Sequence[str] = ()) -> None:
             )
         if isinstance(node[key], DictConfig) and "_target_" in node[key]:
             check(node[key], f"{name}.{key}")
+        elif node[key] == "auto" and key in HeadOptions.auto_keys.of(target):
+            if not fits:
+                raise UserError(
+                    f"{name}.{key}=auto: train.py fits it to the training boxes; set it here, or "
+                    "take the checkpoint of a run"
+                )
         else:
             check_value(plain_value(node[key]), types.get(key, Any), f"{name}.{key}")
     needed = {k for k, p in params.items() if p.default is p.empty and p.kind is p.KEYWORD_ONLY}

@@ -103,17 +103,19 @@ def check_all(cfg: DictConfig) -> None:
     """
     check_ranges(cfg)
     for name, given in INJECTED_ARGUMENTS.items():
-        check(cfg[name], name, given)
+        check(cfg[name], name, given, fits=True)
     size_of(cfg)
     compatibility.check_parts(cfg)
 
 
-def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
+def backbone(cfg: DictConfig, pretrained: bool = True, fits: bool = False) -> Any:
     """The configured backbone, on the CPU.
 
     Args:
         cfg: its keys of preprocessing that are null or auto are filled in as the weights need.
         pretrained: False ignores `backbone.weights`, where a checkpoint's weights are loaded next.
+        fits: whether `image_size=auto` stays where the weights do not determine it, for
+            `engine.builders.fit`.
     """
     node = cfg.backbone
     if not pretrained and "weights" in node:
@@ -125,11 +127,19 @@ def backbone(cfg: DictConfig, pretrained: bool = True) -> Any:
     use = loaded.preprocessing if loaded else Preprocessing()
     _fill_in(cfg.augment, {"resize": use.resize / use.size, "interpolation": use.interpolation})
     _fill_in(cfg.preprocessing, {"mean": use.mean, "std": use.std, "colour": use.colour})
-    if cfg.image_size == "auto":
+    if cfg.image_size == "auto" and not (fits and _is_open(cfg, loaded)):
         cfg.image_size = use.size if loaded else WITHOUT_WEIGHTS
-    if loaded and set(size_of(cfg)) != {use.size}:
+    if loaded and cfg.image_size != "auto" and set(size_of(cfg)) != {use.size}:
         info(f"weights were trained at {use.size} px, image_size is {cfg.image_size}")
     return made
+
+
+def _is_open(cfg: DictConfig, loaded: Pretrained | None) -> bool:
+    """Whether weights, if there are any, leave the size of the input to the data.
+
+    Those of a classifier do where a detector is trained, whose objects have sizes of their own.
+    """
+    return loaded is None or ("boxes" in compatibility.outputs(cfg.head) and not loaded.head)
 
 
 def _fill_in(node: DictConfig, values: Mapping[str, Any]) -> list[str]:

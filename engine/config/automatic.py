@@ -1,7 +1,8 @@
 """An option `auto` of a group: its class chooses another option, in whose place nothing is guessed.
 
 `choose` of the class gets the group's keys of the command line; the option that it names, and its
-keys, take the place of `GROUP=auto` there, before Hydra reads it. No import of torch here.
+keys, take the place of `GROUP=auto` there, before Hydra reads it. So they do where an experiment
+chooses it. No import of torch here.
 """
 
 from typing import Any
@@ -28,9 +29,32 @@ def explicit(arguments: list[str]) -> list[str]:
         UserError: the class cannot choose, or the group's keys have several values, of a sweep.
     """
     for group in keys.groups():
-        if f"{group}={AUTO}" in arguments and (CONFIGS / group / f"{AUTO}.yaml").is_file():
-            arguments = _explicit(group, arguments)
+        if (CONFIGS / group / f"{AUTO}.yaml").is_file():
+            if not any(argument.startswith(f"{group}=") for argument in arguments):
+                arguments = [*arguments, *_by_experiment(group, arguments)]
+            if f"{group}={AUTO}" in arguments:
+                arguments = _explicit(group, arguments)
     return arguments
+
+
+def _by_experiment(group: str, arguments: list[str]) -> list[str]:
+    """`GROUP=auto` where an experiment of the command line chooses it."""
+    given = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("experiment=")]
+    names = given[-1].split(",") if given else []
+    return [f"{group}={AUTO}"] * any(_choice(group, name) == AUTO for name in names)
+
+
+def _choice(group: str, experiment: str) -> str | None:
+    """The option of a group that an experiment of ours, or one that it is made from, chooses."""
+    path = CONFIGS / "experiment" / f"{experiment}.yaml"
+    node: Any = OmegaConf.load(path) if path.is_file() else {}
+    chosen = None
+    for default in node.get("defaults", []):
+        if isinstance(default, str):
+            chosen = _choice(group, default) or chosen
+        else:
+            chosen = default.get(f"override /{group}", chosen)
+    return chosen
 
 
 def announce() -> None:

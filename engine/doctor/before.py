@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from engine.console import info
+from engine.data import survey
 from engine.data.loader import Loader
 from engine.distributed.collectives import rank_zero_only
-from engine.doctor import labels, settings, survey
+from engine.doctor import labels, settings
 from engine.finding import Finding
 from engine.output import draw_anchors
 from engine.protocols import HeadOptions
@@ -34,7 +35,7 @@ def findings(cfg: DictConfig, run: Run, loaders: tuple[Loader, Loader]) -> list[
         loaders: of training and validation.
     """
     train = loaders[0]
-    seen = survey.seen(train)
+    seen = survey.seen(train.dataset, train.images)
     return [
         *_of_labels(cfg, loaders, seen),
         *_of_head(run, loaders, seen),
@@ -58,7 +59,8 @@ def _of_labels(cfg: DictConfig, loaders: tuple[Loader, Loader], seen: survey.See
 
 def _of_head(run: Run, loaders: tuple[Loader, Loader], seen: survey.Seen) -> list[Finding]:
     ask = HeadOptions.findings.of(run.network.head)
-    view = survey.view(loaders[0], seen) if ask else None
+    samples = loaders[0].samples
+    view = survey.view(seen, samples.augment, samples.size) if ask else None
     if ask is None or view is None:
         return []
     slots, cells = draw_anchors.grid(run.network, loaders[1]) or (None, None)

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from engine.builders import parts
+from engine.builders.fit import fit
 from engine.builders.run import prepare
 from engine.errors import Diverged, UserError
 from engine.output.run_log import Silent
@@ -137,8 +138,9 @@ def start(cfg: DictConfig) -> tuple[Run, Any]:
     device = parts.device(cfg.device)
     parts.check_all(cfg)
     seed_everything(cfg.seed)
-    backbone = parts.backbone(cfg)
-    loader = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=True)
+    backbone, data = parts.backbone(cfg, fits=True), parts.dataset(cfg, "train")
+    fit(cfg, data, backbone, device)
+    loader = parts.loader(cfg, data, device, shuffle=True)
     network = parts.network(cfg, len(loader.dataset.classes), backbone)
     return prepare(cfg, network, len(loader), device), loader
 

@@ -5,7 +5,8 @@ import pytest
 from command_line import ended
 from torchvision.ops import box_iou
 
-from detect.kmeans import Priors, priors, priors_text, size_iou
+from detect.kmeans import priors_text
+from detect.priors import Priors, priors, size_iou
 from engine.errors import UserError
 
 TRUE = np.array([[12.0, 20], [60, 25], [45, 90], [200, 180]])

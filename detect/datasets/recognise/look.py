@@ -22,6 +22,7 @@ class Reading(NamedTuple):
     option: str  # of the group dataset
     what: str  # in words
     values: dict[str, Any]  # its keys
+    has_splits: bool = False  # whether its own files say which image is in which split
 
     @property
     def explicit(self) -> str:

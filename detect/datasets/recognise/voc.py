@@ -27,7 +27,8 @@ def readings(look: Look) -> Iterator[Reading]:
         values["splits"], what = str(look.root / "ImageSets"), "lists in ImageSets"
     else:
         what = "no ImageSets"
-    yield Reading("voc", f"PASCAL VOC ({len(files)} XML files, {what})", values)
+    has_splits = what != "no ImageSets"
+    yield Reading("voc", f"PASCAL VOC ({len(files)} XML files, {what})", values, has_splits)
 
 
 def _of(look: Look, place: str) -> list[str]:

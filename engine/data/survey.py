@@ -10,7 +10,7 @@ from engine.data.upright import turn_of, upright
 from engine.data.viewport import warp_boxes
 from engine.errors import UserError
 from engine.finding import View
-from engine.protocols import DatasetOptions
+from engine.protocols import Augment, Dataset, DatasetOptions
 from engine.record import Record
 
 COUNTED = 50_000  # images whose labels are counted, 7 microseconds each; of more none are
@@ -37,13 +37,16 @@ def _live_labels(record: Record) -> np.ndarray:
     return record.labels if record.ignore is None else record.labels[~record.ignore]
 
 
-def seen(loader: Loader) -> Seen:
-    """Images at even distances whose size is known without decoding them."""
-    rows = np.unique(np.linspace(0, loader.images - 1, min(loader.images, SEEN)).round())
+def seen(data: Dataset, images: int, most: int = SEEN) -> Seen:
+    """Of so many images, the first ones, `most` at even distances; those of unknown size left out.
+
+    No image is decoded.
+    """
+    rows = np.unique(np.linspace(0, images - 1, min(images, most)).round())
     found = Seen([], [])
     for row in rows.astype(int).tolist():
-        record = loader.dataset.record(row)
-        if (size := _size(loader.dataset, record)) is not None:
+        record = data.record(row)
+        if (size := _size(data, record)) is not None:
             found.records.append(upright(record, turn_of(record, size), size))
             found.sizes.append(size)
     return found
@@ -59,9 +62,8 @@ def _size(data: Any, record: Record) -> tuple[int, int] | None:
         return None
 
 
-def view(loader: Loader, found: Seen) -> View | None:
-    """The objects of these images in the network's input; None without boxes."""
-    size, augment = loader.samples.size, loader.samples.augment
+def view(found: Seen, augment: Augment, size: tuple[int, int]) -> View | None:
+    """The objects of these images in an input of (height, width); None without boxes."""
     pairs = [(r, s) for r, s in zip(*found, strict=True) if r.boxes is not None]
     if not pairs:
         return None
