@@ -58,7 +58,7 @@ def image_size(view: View, most: int) -> tuple[int, int]:
 
 
 def _rounded(side: float) -> int:
-    return max(round(side / STEP), 1) * STEP
+    return max(int(side / STEP + 0.5), 1) * STEP
 
 
 def sizes_of(view: View, key: str) -> np.ndarray:

@@ -110,7 +110,8 @@ def check_unchanged(
             before, now = choices.get(key), None if override.is_delete() else override.value()
         else:
             before, now = _values(override, saved)
-        if before != now:
+        was_fitted = now == "auto" and not isinstance(before, str)  # to the data, and kept
+        if before != now and not was_fitted:
             raise UserError(
                 f"{key}={_shown(now)}: this run was started with {key}={_shown(before)}, which a "
                 f"resumed run keeps; leave {key} out, or start another run: set another "

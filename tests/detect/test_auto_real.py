@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import layouts
 import pytest
 
 from classify.datasets.image_folder import ImageFolder
+from detect.datasets.auto import Auto
 from detect.datasets.coco import COCO
 from detect.datasets.voc import VOC
 from engine.data.image import image_size_of
@@ -28,9 +30,10 @@ def test_a_real_set_is_found(shared_data, name, make):
             assert (found.index.boxes == known.index.boxes).all()
 
 
-def test_a_set_with_two_truths_names_both(shared_data):
-    with pytest.raises(UserError, match="fits 2 layouts.*dataset=voc .*dataset=csv .*cell_type"):
-        layouts.chosen(shared_data / "bccd")
+def test_a_table_beside_a_set_with_splits_is_named_and_not_taken(shared_data):
+    option, _, line = Auto.choose({"root": str(shared_data / "bccd")})
+    assert option == "voc" and "PASCAL VOC (364 XML files, lists in ImageSets/Main)" in line
+    assert re.search("; not CSV of boxes .test.csv.: dataset=csv .*cell_type", line)
 
 
 @pytest.fixture(params=["bccd", "voc2012_sub", "coco_tiny"])

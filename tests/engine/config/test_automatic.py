@@ -58,3 +58,19 @@ def test_other_command_lines_stay_as_they_are():
 def test_a_sweep_of_folders_is_refused(tmp_path):
     with pytest.raises(UserError, match="dataset=auto takes one value; name the dataset"):
         explicit(["-m", "dataset=auto", "dataset.root=a,b"])
+
+
+@pytest.mark.parametrize("experiment", ["detector", "detector_scratch", "detector,demo"])
+def test_an_experiment_that_chooses_auto_stands_for_it(experiment, tmp_path):
+    layouts.voc_official(tmp_path)
+    given = ["-m", f"experiment={experiment}", f"dataset.root={tmp_path}"]
+    assert explicit(given)[-2:] == ["dataset=voc", f"dataset.root='{tmp_path}'"]
+
+
+def test_a_dataset_of_the_command_line_wins_over_an_experiment():
+    for line in (
+        ["experiment=detector", "dataset=shapes"],
+        ["experiment=demo"],
+        ["experiment=nix"],
+    ):
+        assert explicit(line) == line
