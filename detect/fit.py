@@ -36,7 +36,7 @@ def image_size(view: View, most: int) -> tuple[int, int]:
 
     Args:
         view: objects of the training images.
-        most: pixels of the longer side, at most.
+        most: side of a square of as many pixels as the input may have.
 
     Raises:
         UserError: no object has an area.
@@ -47,12 +47,12 @@ def image_size(view: View, most: int) -> tuple[int, int]:
         raise UserError("image_size=auto: no object has an area; set image_size")
     images = view.image_size[live].astype(float)  # [N, 2]
     share = np.sqrt(sides[live].prod(1)) / images.max(1)  # of the longer side
-    longest = np.median(images.max(1))
-    side = min(SEEN / np.percentile(share, SMALL), most, max(longest, LEAST))
     shape = np.median(images[:, 0] / images[:, 1])
     if np.percentile(np.abs(np.log(images[:, 0] / images[:, 1] / shape)), 90) > np.log(ALIKE):
         shape = 1.0
-    longer = max(side, LEAST)
+    flat = min(shape, 1 / shape)  # shorter / longer side
+    needed, own = SEEN / np.percentile(share, SMALL), np.median(images.max(1))
+    longer = max(min(needed, own, most / np.sqrt(flat)), LEAST)
     height, width = longer * min(shape, 1), longer * min(1 / shape, 1)
     return _rounded(height), _rounded(width)
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from engine.builders import affordable
 from engine.builders.instantiate import part
 from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.schema import plain
@@ -18,7 +19,8 @@ from engine.protocols import Dataset, HeadOptions
 AUTO = "auto"
 IMAGES = 2000  # of training whose headers are read: a fifth of a second
 CELLS = 2  # a side of a classifier's coarsest map, at least
-ON_CPU, ON_GPU = 320, 640  # pixels of a detector's longer side at most, where image_size=auto
+# Of a detector whose image_size is auto: the side of a square of as many pixels as it has at most.
+ON_CPU, ON_GPU = 448, 640
 
 
 def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> None:
@@ -40,7 +42,7 @@ def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> 
         return
     seen = survey.seen(data, len(data), IMAGES)
     if is_open:
-        cfg.image_size = _size(cfg, head, seen, backbone, device)
+        cfg.image_size = _size(cfg, data, seen, backbone, device)
     if not keys:
         return
     view = survey.view(seen, part(cfg.augment, "augment"), size_of(cfg))
@@ -54,15 +56,22 @@ def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> 
 
 
 def _size(
-    cfg: DictConfig, head: Any, seen: survey.Seen, backbone: Any, device: torch.device
+    cfg: DictConfig, data: Dataset, seen: survey.Seen, backbone: Any, device: torch.device
 ) -> int | list[int]:
     """The input's size, by the objects of a detector, else by the images."""
-    choose = HeadOptions.fit_size.of(head)
+    choose = HeadOptions.fit_size.of(hydra.utils.get_class(cfg.head["_target_"]))
     view = survey.view(seen, part(cfg.augment, "augment"), size_of(cfg)) if choose else None
     if choose is None or view is None:
         sides = [min(size) for size in seen.sizes] or [WITHOUT_WEIGHTS]
         return max(min(int(np.median(sides)), WITHOUT_WEIGHTS), CELLS * max(backbone.strides))
-    most = ON_CPU if device.type == "cpu" else ON_GPU
+    most, why = ON_CPU if device.type == "cpu" else ON_GPU, f"on {device}"
+    if minutes := cfg.trainer.minutes:
+        side = affordable.side(cfg, len(data.classes), len(data), backbone, device)
+        if side < most:
+            most, why = side, f"for {affordable.views(len(data)):,} images in {minutes:g} minutes"
     height, width = choose(view, most)
-    info(f"image_size=[{height},{width}] by the sizes of the objects, at most {most} on {device}")
+    info(
+        f"image_size=[{height},{width}] by the sizes of the objects and of the images, at most "
+        f"{most} x {most} pixels {why}"
+    )
     return [height, width]
