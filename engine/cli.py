@@ -43,15 +43,22 @@ logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot im
 def configuration(name: str) -> str:
     """Return the name of the configuration to compose, which depends on the arguments.
 
-    `predict.py model=...` composes a network, `eval.py truth=...` a data set.
+    `predict.py model=...` composes a network, `eval.py truth=...` a data set: of a COCO file, or of
+    a folder of text files.
     """
     if name == "predict" and any(a.startswith("model=") for a in sys.argv):
         return "pretrained"
-    if name == "eval" and any(a.startswith("truth=") for a in sys.argv):
-        return "eval_truth"
+    truth = [a.partition("=")[2] for a in sys.argv if name == "eval" and a.startswith("truth=")]
+    if truth:
+        return "eval_text" if Path(_unquoted(truth[-1])).is_dir() else "eval_truth"
     if name == "train" and {"-h", "--help"} & set(sys.argv):  # no checkpoint is read for it
         return "resume" if any(re.match(r"\+*resume=(?!null$|$)", a) for a in sys.argv) else name
     return _resumed() if name == "train" else name
+
+
+def _unquoted(value: str) -> str:
+    """A text of the command line without the quotes that Hydra's grammar has around it."""
+    return re.sub(r"^(['\"])(.*)\1$", r"\2", value)
 
 
 def _resumed() -> str:
@@ -64,7 +71,7 @@ def _resumed() -> str:
     if not given:
         return "train"
     at = given[-1]
-    path: str | None = re.sub(r"^(['\"])(.*)\1$", r"\2", sys.argv[at].partition("=")[2])
+    path: str | None = _unquoted(sys.argv[at].partition("=")[2])
     arguments = [a for i, a in enumerate(sys.argv[1:], 1) if i not in given]
     if path == "auto":
         if any(re.fullmatch(r"\+*overwrite=(true|True|1)", a) for a in arguments):

@@ -52,7 +52,7 @@ def evaluate(cfg: DictConfig) -> float:
     metric = _metric(full, data.classes, cfg.explain)
     used, slots = None, None
     if cfg.predictions:
-        scores, table = score_predictions_file(cfg.predictions, data, metric)
+        scores, table = score_predictions_file(cfg.predictions, data, metric, cfg.box)
         count, rules = len(data), protocol.describe(metric, data)
     else:
         network = from_checkpoint.network(full, saved, cfg.checkpoint, device)
@@ -90,7 +90,8 @@ def _dataset(cfg: DictConfig, full: DictConfig, saved: dict[str, Any]) -> Datase
     """The images and their truth, which a metric can judge."""
     if "_target_" not in full.dataset:
         raise UserError(
-            "predictions= needs ground truth: set truth=GT.json or dataset=... (split=)"
+            "predictions= needs ground truth: set truth=GT.json, truth=FOLDER of text files, or "
+            "dataset=... (split=)"
         )
     data = parts.dataset(full, cfg.split)
     for note in data.notes:
@@ -108,6 +109,11 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(
             f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "
             "split=test; images alone are for predict.py source="
+        )
+    if cfg.box and not (cfg.predictions and Path(cfg.predictions).is_dir()):
+        raise UserError(
+            f"box={cfg.box}: names the columns of text files; set predictions=FOLDER too, or leave "
+            "it out"
         )
     if not cfg.checkpoint and (cfg.tile is not None or cfg.tta):
         key = f"tile={cfg.tile}" if cfg.tile is not None else f"tta=[{','.join(cfg.tta)}]"
@@ -169,10 +175,17 @@ def write_predictions(
 
 
 def score_predictions_file(
-    path: str, data: Dataset, metric: Metric
+    path: str, data: Dataset, metric: Metric, box: str | None = None
 ) -> tuple[dict[str, float], ObjectTable]:
-    """Return the metric's numbers for a predictions file, and it; print which rows are left out."""
-    found = read_predictions.read(path, data, predictions.categories(data))
+    """Return the metric's numbers for predictions, and these; print which rows are left out.
+
+    Args:
+        path: a predictions file, or a folder of text files.
+        data: with the true objects.
+        metric: to compute.
+        box: what the columns of text files are; None: what all rows fit.
+    """
+    found = read_predictions.read(path, data, predictions.categories(data), box)
     unknown, unlisted = found.unknown, found.unlisted
     if unknown and not len(found.table.image) and not unlisted:
         raise UserError(

@@ -71,7 +71,9 @@ class COCOTruth:
         _, labels, boxes, _, area, crowd = (column[rows] for column in self.objects)
         corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
         number: Any = self.ids[index]
-        return Record(number, self.names[index], labels, corners, crowd, area.astype(np.float32))
+        size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
+        stated = (labels, corners, crowd, area.astype(np.float32))
+        return Record(number, self.names[index], *stated, size if min(size) > 0 else None)
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB.

@@ -158,8 +158,8 @@ class CheckpointConfig(SourceConfig):
     checkpoint: str | None = None  # a file of a run: RUN/checkpoints/best.pt
     resume: str | None = None  # the checkpoint to go on from, or auto
     split: str | None = "val"  # train, val or test; null: all of the file that truth= names
-    truth: str | None = None  # COCO JSON to score `predictions` against
-    predictions: str | None = None  # predictions.json to score without running a model
+    truth: str | None = None  # COCO JSON, or a folder of text files, to score `predictions` against
+    predictions: str | None = None  # predictions.json, or such a folder, to score without a model
     report: bool = True  # write report.html at the end of an evaluation
     draw: ZeroOrMore = 16  # annotated images an evaluation writes
     on_error: str = "fail"  # a source that cannot be read: fail stops, skip leaves it out
@@ -177,6 +177,8 @@ class EvalConfig(CheckpointConfig):
     """`eval.py`: what the other readers of a checkpoint do not take."""
 
     explain: bool = False  # write why each detection counts, and the curve of each class
+    box: str | None = None  # of text files: corners, xywh, yolo, relative; null: what fits
+    images: str | None = None  # the folder of the images that `truth` names, for sizes and to see
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Reads a predictions file, of this program or another (COCO results format), and scores it.
+"""Reads predictions, a file (COCO results format) or a folder of text files, and scores them.
 
 What pycocotools scores is scored. Rows of images or classes that the ground truth does not list are
 passed over and counted, as is whatever else is odd: `Predictions.notes`.
@@ -16,6 +16,7 @@ from hotcoco import mask
 
 from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
+from engine.output import text_predictions
 from engine.output.predictions import Category, categories
 from engine.protocols import Dataset, DatasetOptions, Metric, MetricOptions
 from engine.record import ObjectTable, rows_by_image
@@ -33,25 +34,39 @@ class Predictions(NamedTuple):
     notes: list[str]  # what else is odd, for the console
 
 
-def read(path: str | Path, dataset: Dataset, categories: Sequence[Category]) -> Predictions:
-    """Read a predictions file and match its rows to a dataset.
+def read(
+    path: str | Path, dataset: Dataset, categories: Sequence[Category], box: str | None = None
+) -> Predictions:
+    """Read a predictions file, or a folder of text files, and match its rows to a dataset.
 
     A row belongs to the image whose record's id is its `image_id`. Where one of them is no number
     it may be the file's name without suffix instead (if two files share that, of neither).
 
     Args:
-        path: the file.
+        path: the file, or the folder.
         dataset: with the true objects.
         categories: of each label.
+        box: of text files what their columns are; None: what all rows fit.
 
     Raises:
         UserError: naming the file and the row, counted from 1.
     """
+    if Path(path).is_dir():
+        texts = text_predictions.read(path, dataset, categories, box)
+        found = _matched(path, texts.rows, dataset, categories)
+        return found._replace(notes=texts.notes + found.notes)
     content = read_json(path)
     if not isinstance(content, list):
         raise UserError(
             f"{path}: got a {type(content).__name__}, expected a list of rows (COCO results format)"
         )
+    return _matched(path, content, dataset, categories)
+
+
+def _matched(
+    path: str | Path, content: list[Any], dataset: Dataset, categories: Sequence[Category]
+) -> Predictions:
+    """The rows of a list that belong to a dataset."""
     reader = _Reader(dataset, categories)
     # what the first row has decides for all, as in pycocotools
     masks = bool(content) and isinstance(content[0], dict) and not content[0].get("bbox")

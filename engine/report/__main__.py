@@ -5,6 +5,7 @@ compares such folders, the first against each other. sweep=FOLDER shows what eac
 worth. truth=GT.json predictions=DETS.json scores two COCO files, with images=FOLDER to see them.
 """
 
+from pathlib import Path
 from typing import Any
 
 from engine.cli import command
@@ -24,6 +25,12 @@ def main(cfg: Any) -> None:
         )
     if asked == ["truth"] and not cfg.predictions:
         raise UserError("truth= needs predictions=DETS.json, whose rows it judges")
+    for key in ("truth", "predictions"):
+        if cfg[key] and Path(cfg[key]).is_dir():
+            raise UserError(
+                f"{key}={cfg[key]}: a folder, expected a COCO file; of text files eval.py truth= "
+                "predictions= writes report.html"
+            )
 
     from engine.output import run_folder  # torch loads only now
     from engine.report import compare, folders, sweep
