@@ -367,8 +367,25 @@ def via_csv(root):
         lines.writerows(rows)
 
 
+def cvat_task(root):
+    sets.write_cvat(root, {"": "abc"})
+
+
+def cvat_project(root):
+    for split, names in (("Train", "ab"), ("Validation", "c")):
+        sets.images(root / "images" / split, names)
+    (root / "annotations.xml").write_text(sets.cvat({"Train": "ab", "Validation": "c"}))
+
+
+def cvat_file_a_split(root):
+    sets.images(root / "photos")
+    for split, names in (("train", "ab"), ("valid", "c")):
+        (root / f"{split}.xml").write_text(sets.cvat({"": names}))
+
+
+CVAT = [cvat_task, cvat_project, cvat_file_a_split]
 JSON = [labelme_beside, labelme_folders, via_two, via_one, via_project, via_csv]
-ALL = [*VOC, *YOLO, *COCO, *CSV, *JSON]
+ALL = [*VOC, *CVAT, *YOLO, *COCO, *CSV, *JSON]
 
 
 def image_folder_splits(root):

@@ -93,6 +93,31 @@ def _shares(name, x1, y1, x2, y2):
     return " ".join(map(str, (CLASSES.index(name), *shares)))
 
 
+def cvat(splits, truth=TRUTH):
+    """`splits` names the images of each subset; "" is no subset."""
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    images = []
+    for split, names in splits.items():
+        of = f' subset="{split}"' if split else ""
+        for name in names:
+            boxes = "".join(_cvat_box(*row) for row in truth[name])
+            images.append(f'<image id="1" name="{name}.png"{of} {size}>{boxes}</image>')
+    version = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>'
+    return "\n".join([version, *images, "</annotations>"])
+
+
+def _cvat_box(name, *corners):
+    keys = ("xtl", "ytl", "xbr", "ybr")
+    box = " ".join(f'{k}="{v}"' for k, v in zip(keys, corners, strict=True))
+    made = f'source="manual" occluded="0" {box} z_order="0"'
+    return f'<box label="{name}" {made}><attribute name="id">7</attribute></box>'
+
+
+def write_cvat(root, splits, truth=TRUTH):
+    images(root / "images", truth)
+    (root / "annotations.xml").write_text(cvat(splits, truth))
+
+
 def write_csv(root, splits, truth=TRUTH):
     images(root, truth)
     for split, names in splits.items():

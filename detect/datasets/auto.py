@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from detect.datasets.recognise import coco, image_folder, json_shapes, tables, voc, yolo
+from detect.datasets.recognise import coco, cvat, image_folder, json_shapes, tables, voc, yolo
 from detect.datasets.recognise.look import Look, Reading
 from engine.data.image_dataset import ImageDataset
 from engine.errors import UserError
 
-LAYOUTS = (voc, coco, yolo, tables, json_shapes, image_folder)
+LAYOUTS = (voc, cvat, coco, yolo, tables, json_shapes, image_folder)
 TABLES = ("csv", "csv_labels")
-KNOWN = "PASCAL VOC, COCO, YOLO, CSV, labelme, VIA and a folder a class"
+KNOWN = "PASCAL VOC, CVAT, COCO, YOLO, CSV, labelme, VIA and a folder a class"
 
 
 class Auto(ImageDataset):

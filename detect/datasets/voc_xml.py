@@ -12,18 +12,25 @@ LARGEST_XML = 2**24  # bytes, of one image's annotation
 def parse(file: Path) -> ET.Element:
     """The root of an annotation; ValueError where it cannot be used, with the reason."""
     try:
-        data = read_regular(file, LARGEST_XML)
-        # Entities, which can blow up to gigabytes, need a DOCTYPE; VOC has none. UTF-16 has zeros.
-        if b"<!DOCTYPE" in data.replace(b"\0", b""):
-            raise ValueError("a DOCTYPE is refused, as it can define entities without end")
-        root = ET.fromstring(data)
-    except OSError as error:
-        raise ValueError(error.strerror) from error
+        root = ET.fromstring(content(file, LARGEST_XML))
     except (ET.ParseError, LookupError) as error:  # LookupError: of an unknown encoding
         raise ValueError(f"not XML ({error})") from error
     if root.tag != "annotation":
         raise ValueError(f"expected <annotation> as the root, got <{root.tag}>")
     return root
+
+
+def content(file: Path, largest: int) -> bytes:
+    """The bytes of an XML file of at most `largest`; ValueError where it cannot be used."""
+    try:
+        data = read_regular(file, largest)
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    # Entities, which can blow up to gigabytes, need a DOCTYPE; no annotation has one. UTF-16 has
+    # zeros.
+    if b"<!DOCTYPE" in data.replace(b"\0", b""):
+        raise ValueError("a DOCTYPE is refused, as it can define entities without end")
+    return data
 
 
 def box_of(thing: ET.Element) -> tuple[float, ...]:

@@ -170,6 +170,7 @@ def test_one_class_where_no_column_names_it(tmp_path):
         (layouts.coco_beside, "labels_my-project_2024-01-01.json"),
         (layouts.csv_makesense, "labels_my-project.csv"),
         (layouts.via_project, "via_project.json"),
+        (layouts.cvat_task, "annotations.xml"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -67,6 +67,15 @@ def to_xml(root, few):
         (root / f"annots/{image.stem}.xml").write_text(f"<annotation>{things}</annotation>")
 
 
+def to_cvat(root, few):
+    images = []
+    for path, (high, wide), rows in few:
+        name = link(root / "images", path).name
+        boxes = "".join(map(layouts.sets._cvat_box, *zip(*rows, strict=True)))
+        images.append(f'<image name="{name}" width="{wide}" height="{high}">{boxes}</image>')
+    (root / "annotations.xml").write_text(f"<annotations>{''.join(images)}</annotations>")
+
+
 def to_yolo(root, few):
     names = sorted({row[0] for _, _, rows in few for row in rows})
     for path, (high, wide), rows in few:
@@ -130,6 +139,7 @@ def to_via(root, few):
 
 WAYS = {
     "voc": to_xml,
+    "cvat": to_cvat,
     "yolo": to_yolo,
     "coco": to_coco,
     "csv": table("boxes.csv", ["img", "what", "x1", "y1", "x2", "y2"],

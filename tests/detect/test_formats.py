@@ -7,6 +7,7 @@ import sets
 from detect.datasets.boxes import OUTSIDE
 from detect.datasets.coco import COCO
 from detect.datasets.csv import CSV
+from detect.datasets.cvat import CVAT
 from detect.datasets.voc import VOC
 from detect.datasets.yolo import YOLO
 from engine.errors import UserError
@@ -16,6 +17,7 @@ FORMATS = {
     "voc": (VOC, sets.write_voc, {}),
     "coco": (COCO, sets.write_coco, {}),
     "yolo": (YOLO, sets.write_yolo, {}),
+    "cvat": (CVAT, sets.write_cvat, {}),
     "csv": (CSV, sets.write_csv, {"columns": {"width": "width", "height": "height"}}),
 }
 BOTH = {"train": ["a", "b", "c"], "val": ["c"]}
