@@ -280,8 +280,16 @@ def csv_roboflow(root):
                     lambda n, k, *box: [f"{n}.png", 64, 48, k, *box], empty, names)  # fmt: skip
 
 
+def csv_split_column(root):
+    sets.images(root / "images")
+    split = {"a": "train", "b": "Train", "c": "valid"}
+    write_table(root / "boxes.csv", ["image", "set", "label", "x1", "y1", "x2", "y2"],
+                lambda n, *box: [n, split[n], *box],
+                ["b", "Train", "", "", "", "", ""])  # fmt: skip
+
+
 CSV = [csv_corners, csv_other_names, csv_xywh, csv_centre, csv_text, csv_shares, csv_retinanet]
-CSV += [csv_makesense, csv_roboflow]
+CSV += [csv_makesense, csv_roboflow, csv_split_column]
 
 
 def labelme_file(name):
@@ -417,8 +425,20 @@ def csv_labels_one_hot(root):  # as Roboflow has it
         (root / split / "_classes.csv").write_text("\n".join(["filename, cat, dog", *rows]) + "\n")
 
 
+def csv_labels_split_column(root):
+    sets.images(root)
+    rows = "image,label,split", "a,cat,train", "b,dog,train", "c,dog,validation"
+    (root / "all.csv").write_text("\n".join(rows) + "\n")
+
+
+def csv_labels_one_hot_split(root):
+    sets.images(root)
+    rows = "image,cat,dog,split", "a,1,0,train", "b,0,1,train", "c,0,1,val"
+    (root / "all.csv").write_text("\n".join(rows) + "\n")
+
+
 LABELS = [image_folder_splits, image_folder_classes, csv_labels_flat, csv_labels_numbers]
-LABELS += [csv_labels_one_hot]
+LABELS += [csv_labels_one_hot, csv_labels_split_column, csv_labels_one_hot_split]
 
 
 def nested(values):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from detect.datasets.boxes import CORNERS, is_flat
@@ -17,7 +18,7 @@ from engine.data.image_dataset import (
 from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.table import csv_files, read_table
+from engine.data.table import csv_files, read_table, split_by_column, split_named
 from engine.data.tree import is_visible
 from engine.errors import UserError
 
@@ -36,7 +37,8 @@ class CSV(ImageDataset):
         annotations: a file instead, of a set in one piece, or a file a split by its name.
         columns: the names in the top row of filename, class (null: one class), of the box (xmin,
             ymin, xmax, ymax; or xmin or cx, ymin or cy, box_width, box_height; or bbox, a text of
-            four numbers), and of width and height of the image, where there are such.
+            four numbers), of width and height of the image, and of the row's split (train, val,
+            test) in a file in one piece, where there are such.
         header: the names of the columns of files without a top row.
         box: what a text of four numbers is: xywh or corners.
         units: of the boxes: pixels, or shares of the image's sides.
@@ -73,7 +75,10 @@ class CSV(ImageDataset):
         self._columns, self._header = used_columns(COLUMNS | (columns or {})), header
         self._keys, self._kind, self._units = box_keys(self._columns), box, units
         own, one = csv_files(base, annotations)
+        if column := self._columns.get("split"):
+            own, one = split_by_column(own, one, column, header)
         how = find_split(split, root=one or base, own=own, lists=splits, val_share=val_share)
+        self._part = how.source if column else None
         if classes is None:
             files = [one] if one else own.values()
             classes = self._class_names(files)
@@ -90,10 +95,15 @@ class CSV(ImageDataset):
         filled = [key for key in ("class", *self._keys) if key in self._columns]
         beside = folder_below(file.parent, self.folder)
         names: dict[str, str] = {}  # as the rows name the images -> below the folder
+        others, unsplit = set(), 0  # images of other splits, rows of none
         for number, row, defect in read_table(file, self._columns, self._header):
             try:
                 if defect:
                     raise ValueError(defect)
+                if self._part is not None and split_named(row["split"]) != self._part:
+                    others.add(row["filename"])
+                    unsplit += not row["split"]
+                    continue
                 if (name := names.get(row["filename"])) is None:
                     name = names[row["filename"]] = self._names.find(row["filename"], beside)
                     objects.setdefault(name, [])
@@ -103,7 +113,9 @@ class CSV(ImageDataset):
                     objects[name].append(self._object(file, number, row, labels, sizes[name]))
             except ValueError as error:
                 self.leave_out(file, number, str(error))
-        bare = self._bare(objects.keys())
+        if unsplit:
+            self.notes.append(f"{unsplit} rows have no split: left out")
+        bare = self._bare(objects.keys() | self._paths(others, beside))
         if bare and not whole:
             self.notes.append(f"{len(bare)} images in {self.folder} have no row: left out")
         objects |= {name: [] for name in bare if whole}
@@ -149,6 +161,14 @@ class CSV(ImageDataset):
             return image_size_of(os.path.join(self.folder, name))
         except UserError as error:
             raise ValueError(str(error)) from error
+
+    def _paths(self, names: Iterable[str], beside: str) -> set[str]:
+        """The images that rows of other splits name, as far as there are such."""
+        found = set()
+        for name in names:
+            with suppress(ValueError):  # its own split reports it
+                found.add(self._names.find(name, beside))
+        return found
 
     def _bare(self, known: Collection[str]) -> list[str]:
         """Images beside those that are known, sorted."""

@@ -10,7 +10,8 @@ from engine.errors import UserError, did_you_mean
 SIDES = ("box_width", "box_height")
 CENTRE = ("cx", "cy")
 TEXT = "bbox"
-KEYS = ("filename", "class", *CORNERS, *CENTRE, *SIDES, TEXT, "width", "height")
+OTHERS = ("filename", "class", "width", "height", "split")  # columns that hold nothing of the box
+KEYS = (*OTHERS, *CORNERS, *CENTRE, *SIDES, TEXT)
 KINDS = ("corners", "xywh")  # what the four numbers of a text are
 UNITS = ("pixels", "shares")
 ONLY = "object"  # the class of a table without a column for it
@@ -33,13 +34,13 @@ def used_columns(columns: Mapping[str, str | None]) -> dict[str, str]:
         box = (*(CENTRE if CENTRE[0] in set_ else CORNERS[:2]), *SIDES)
     else:
         box = CORNERS
-    kept = ("filename", "class", *box, "width", "height")
+    kept = (*OTHERS, *box)
     return {key: set_.get(key) or key for key in kept if key in set_ or key in box}
 
 
 def box_keys(columns: Mapping[str, str]) -> list[str]:
     """The keys of those columns that hold the box."""
-    return [key for key in columns if key not in ("filename", "class", "width", "height")]
+    return [key for key in columns if key not in OTHERS]
 
 
 def box_of(row: Mapping[str, str], keys: list[str], kind: str) -> Box:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from engine.data.tree import is_visible
+from engine.data.tree import SPLITS, is_visible
 from engine.errors import UserError, did_you_mean
 from engine.regular_file import open_regular
 
@@ -128,6 +128,42 @@ def csv_files(
             f"dataset.root={root}: expected <split>.csv in it, or set dataset.annotations=FILE"
         )
     return own, None
+
+
+def split_by_column(
+    own: Mapping[str, Path], one: Path | None, column: str, header: Sequence[str] | None = None
+) -> tuple[dict[str, Path], Path]:
+    """The splits that a column of a file in one piece names, each with that file; and the file.
+
+    Args:
+        own: files by split, as of `csv_files`; the only one is in one piece.
+        one: the file that holds all.
+        column: its name.
+        header: as of `read_table`.
+
+    Raises:
+        UserError: there are several files, or the column names no split train.
+    """
+    file = next(iter(own.values())) if one is None and len(own) == 1 else one
+    if file is None:
+        raise UserError(
+            f"dataset.columns.split={column}: there is a file a split ({', '.join(own)}); leave it "
+            "out, or set dataset.annotations=FILE"
+        )
+    values = {row.values["split"] for row in read_table(file, {"split": column}, header)}
+    found = {split_named(value) for value in values if value}
+    if "train" not in found:
+        names = ", ".join(sorted(values)[:5]) or "nothing"
+        raise UserError(
+            f"{file}: the column '{column}' of dataset.columns.split has {names}; expected train, "
+            "val, test"
+        )
+    return dict.fromkeys(sorted(found), file), file
+
+
+def split_named(value: str) -> str:
+    """The split that a cell means: valid and Validation are val; of other names themselves."""
+    return SPLITS.get(value.lower(), value)
 
 
 def top_row(file: Path) -> list[str]:

@@ -38,6 +38,36 @@ def test_several_rows_are_several_labels(table):
     ]
 
 
+@pytest.mark.parametrize("mark", "|;")
+def test_a_cell_of_several_labels(table, mark):
+    rows = f"a.png,cat{mark}bee", f"b.png, bee {mark} bee {mark}", "c.png,"
+    data = table(*rows, separator=mark)
+    assert data.classes == ["bee", "cat", "dog"]
+    assert labels(data) == {"a": [1, 0], "b": [0], "c": []}
+    assert "1 of 3 images have several labels" in data.notes[0]
+    one = table(*rows[:2])
+    assert one.classes == [f"bee {mark} bee {mark}", f"cat{mark}bee", "dog"]
+    with pytest.raises(UserError, match="row 2: unknown class 'bee', expected one of cat"):
+        table(*rows, separator=mark, classes=["cat"])
+
+
+def test_a_column_names_the_split_of_each_row(tmp_path):
+    sets.images(tmp_path)
+    text = "filename,label,set\na.png,cat,train\nb.png,bee,Valid\nc.png,cat,\n"
+    (tmp_path / "all.csv").write_text(text)
+    made = {"root": str(tmp_path), "columns": {"split": "set"}}
+    train, val = (CSVLabels(split=split, **made) for split in ("train", "val"))
+    assert labels(train) == {"a": [1]} and labels(val) == {"b": [0]}
+    assert train.notes == ["1 rows have no split: left out"]
+    with pytest.raises(UserError, match="no split 'test' in .*there are train, val"):
+        CSVLabels(split="test", **made)
+    with pytest.raises(UserError, match="the column 'label' of .* has bee, cat; expected train"):
+        CSVLabels(split="train", root=str(tmp_path), columns={"split": "label"})
+    (tmp_path / "more.csv").write_text(text)
+    with pytest.raises(UserError, match=r"there is a file a split \(all, more\)"):
+        CSVLabels(split="train", **made)
+
+
 def test_images_that_lie_elsewhere_are_named(table, tmp_path):
     found = (
         rf"no image for 'train'; 2 are left out, the first: .* row 2: no image y\.png in {tmp_path}"

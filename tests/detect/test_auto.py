@@ -137,6 +137,29 @@ def test_a_table_whose_class_may_be_two_columns_names_both(tmp_path):
         layouts.chosen(tmp_path)
 
 
+def labels_table(root, *cells):
+    sets.images(root)
+    rows = (f"{name},{cell}" for name, cell in zip("abc", cells, strict=True))
+    (root / "tags.csv").write_text("\n".join(["photo,tags", *rows]) + "\n")
+    return layouts.chosen(root)[1].get("separator")
+
+
+def test_a_label_that_is_in_several_cells_shows_that_they_are_lists(tmp_path):
+    assert labels_table(tmp_path / "1", "cat|dog", "dog", "emu") == "|"
+    assert labels_table(tmp_path / "2", "cat;dog", "dog;emu", "emu;cat") == ";"
+    assert labels_table(tmp_path / "3", "cat", "dog", "emu") is None
+    with pytest.raises(UserError, match=r"fits 2 layouts.*label=tags; or .*separator='\|'"):
+        labels_table(tmp_path / "4", "cat|dog", "cat|dog", "emu")
+
+
+def test_a_column_of_splits_is_no_class(tmp_path):
+    layouts.csv_split_column(tmp_path)
+    option, values = layouts.chosen(tmp_path)
+    assert (option, values["columns.split"], values["columns.class"]) == ("csv", "set", "label")
+    train = layouts.read(tmp_path)
+    assert train.notes == [] and len(train) == 2  # image c has a row, of another split
+
+
 def test_shares_are_never_taken_for_pixels(tmp_path):
     layouts.csv_shares(tmp_path / "set")
     values = layouts.nested(layouts.chosen(tmp_path / "set")[1])

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from detect.datasets.boxes import CORNERS
-from detect.datasets.csv_boxes import CENTRE, KINDS, SIDES, TEXT, box_of
+from detect.datasets.csv_boxes import CENTRE, KINDS, OTHERS, SIDES, TEXT, box_of
 from engine.data.image import IMAGE_SUFFIXES
 from engine.data.image_names import ImageNames
 from engine.data.index import Box
+from engine.data.tree import SPLITS
 
 LOOKED_UP = 12  # names of a column that are looked for among the images
 WORDS = {  # of names without case and signs
@@ -22,10 +23,12 @@ WORDS = {  # of names without case and signs
     "box_width": "w width bw boxwidth", "box_height": "h height bh boxheight",
     "width": "width imagewidth imgwidth imgw imagew w",
     "height": "height imageheight imgheight imgh imageh h",
+    "split": "split set subset partition dataset usage phase",
 }  # fmt: skip
 PREFIX = re.compile(r"^(?:bbox|box|bb|boundingbox)(?=.)")
 SHAPES = (CORNERS, (*CENTRE, *SIDES), (*CORNERS[:2], *SIDES))
 NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+SEPARATORS = "|;"  # of several labels in a cell
 EMPTY = {"", "nan", "null", "none", "na"}  # cells that hold nothing
 ONES = {"0", "1", "0.0", "1.0", ""}
 
@@ -122,9 +125,31 @@ def class_columns(table: Table, taken: Sequence[str]) -> list[str]:
     return best[:1] or texts
 
 
-def marks_of(table: Table, filename: str) -> bool:
+def split_column(table: Table, filename: str) -> dict[str, str]:
+    """The column whose every cell is a split's name, train among them; empty without one."""
+    names = [n for n in table.names if n != filename and plain(n) in WORDS["split"].split()]
+    cells = {name: {SPLITS.get(cell.lower()) for cell in table.column(name)} for name in names}
+    found = [name for name in names if "train" in cells[name] and None not in cells[name]]
+    return {"split": found[0]} if found else {}
+
+
+def separators(table: Table, label: str) -> list[str | None]:
+    """What may stand between the labels of a cell; None for cells of one label.
+
+    A label that is in several different cells shows that they are lists.
+    """
+    cells = set(table.column(label))
+    for mark in SEPARATORS:
+        parts = [part.strip() for cell in cells for part in cell.split(mark)]
+        if len(parts) > len(cells):
+            shared = len(set(parts)) < len(parts)
+            return [mark] if shared and all(parts) else [None, mark]
+    return [None]
+
+
+def marks_of(table: Table, taken: Sequence[str]) -> bool:
     """Whether every other column has only 0 and 1."""
-    rest = [name for name in table.names if name != filename]
+    rest = [name for name in table.names if name not in taken]
     values = [set(table.column(name)) for name in rest]
     marked = any(v & {"1", "1.0"} for v in values)
     return len(rest) > 1 and marked and all(v <= ONES for v in values)
@@ -136,7 +161,7 @@ def boxes_of(table: Table, columns: dict[str, str], kind: str) -> list[Box]:
     Raises:
         ValueError: one is none of this kind.
     """
-    keys = [key for key in columns if key not in ("filename", "class", "width", "height")]
+    keys = [key for key in columns if key not in OTHERS]
     places = {key: table.names.index(columns[key]) for key in keys}
     rows = with_cells(table, [*places.values()])
     return [box_of({key: row[at] for key, at in places.items()}, keys, kind) for row in rows]

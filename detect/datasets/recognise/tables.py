@@ -84,9 +84,10 @@ def _kinds(file: Path, images: ImageNames) -> list[Found]:
     if not table.has_top:
         found = of.positions(table, name)
         return _of_boxes(table, found, images, beside) if found else []
-    if boxes := of.box_columns(table, [name]):
-        return _named(table, {"filename": name} | boxes, images, beside)
-    return _of_labels(table, name)
+    part = of.split_column(table, name)
+    if boxes := of.box_columns(table, [name, *part.values()]):
+        return _named(table, {"filename": name} | part | boxes, images, beside)
+    return _of_labels(table, {"filename": name} | part)
 
 
 def _named(table: Table, found: dict[str, str], images: ImageNames, beside: str) -> list[Found]:
@@ -126,14 +127,27 @@ def _are_shares(table: Table, found: dict[str, str], kind: str) -> bool:
     return bool(boxes) and all(0 <= number <= 1 for box in boxes for number in box)
 
 
-def _of_labels(table: Table, name: str) -> list[Found]:
-    names = () if name == "filename" else (("columns.filename", name),)
-    if of.marks_of(table, name):
+def _of_labels(table: Table, known: dict[str, str]) -> list[Found]:
+    """The kinds of a table of labels: one for each column that may be the label's.
+
+    Args:
+        table: without boxes.
+        known: the columns of the filename and the split by key.
+    """
+    taken = [*known.values()]
+    names = tuple(
+        (f"columns.{key}", name) for key, name in known.items() if name != COLUMNS.get(key)
+    )
+    if of.marks_of(table, taken):
         return [Found("csv_labels", (*names, ("one_hot", True)))]
-    found = of.class_columns(table, [name])
-    if not found and len(table.names) == 2:
-        found = [other for other in table.names if other != name]
-    return [Found("csv_labels", (*names, ("columns.label", label))) for label in found]
+    rest = [other for other in table.names if other not in taken]
+    found = of.class_columns(table, taken) or (rest if len(rest) == 1 else [])
+    kinds = []
+    for label in found:
+        for mark in of.separators(table, label):
+            several = (("separator", mark),) if mark else ()
+            kinds.append(Found("csv_labels", (*names, ("columns.label", label), *several)))
+    return kinds
 
 
 def _sizes(
