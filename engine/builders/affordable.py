@@ -18,9 +18,10 @@ BATCH = 4  # images of that step
 STEPS, SECONDS = 3, 2.0  # steps at least, and for how long; the fastest counts
 
 
-def views(images: int) -> int:
-    """How many images a run should see at least that has so many."""
-    return max(VIEWS, EPOCHS * images)
+def views(trainer: DictConfig, images: int) -> int:
+    """How many images a run should see that has so many of training."""
+    least = max(VIEWS, EPOCHS * images)
+    return least if trainer.epochs is None else min(least, trainer.epochs * images)
 
 
 def side(cfg: DictConfig, classes: int, images: int, backbone: Any, device: torch.device) -> int:
@@ -29,7 +30,9 @@ def side(cfg: DictConfig, classes: int, images: int, backbone: Any, device: torc
     The head has anchors of its own where the configuration's are `auto`. Weights, statistics and
     random numbers stay as they are.
     """
-    seconds = TRAINING * 60 * cfg.trainer.minutes / views(images)  # that an image may take
+    seconds = (
+        TRAINING * 60 * cfg.trainer.minutes / views(cfg.trainer, images)
+    )  # that an image may take
     with torch.random.fork_rng():
         head = part(
             OmegaConf.create({key: value for key, value in cfg.head.items() if value != AUTO}),

@@ -68,7 +68,10 @@ def _size(
     if minutes := cfg.trainer.minutes:
         side = affordable.side(cfg, len(data.classes), len(data), backbone, device)
         if side < most:
-            most, why = side, f"for {affordable.views(len(data)):,} images in {minutes:g} minutes"
+            most, why = (
+                side,
+                f"for {affordable.views(cfg.trainer, len(data)):,} images in {minutes:g} minutes",
+            )
     height, width = choose(view, most)
     info(
         f"image_size=[{height},{width}] by the sizes of the objects and of the images, at most "

@@ -26,8 +26,14 @@ def backbone():
 def test_pixels_follow_minutes_and_images(minutes, images, side, backbone, monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(affordable, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    cfg = composed((*DETECTOR, f"trainer.minutes={minutes}")).copy()
+    cfg = composed((*DETECTOR, f"trainer.minutes={minutes}",
+                    "trainer.epochs=null")).copy()  # fmt: skip
     assert affordable.side(cfg, 3, images, backbone, CPU) == int(side)
+
+
+def test_fewer_images_are_enough_for_few_epochs():
+    trainer = SimpleNamespace(epochs=20)
+    assert affordable.views(trainer, 100) == 2000 and affordable.views(trainer, 1000) == 10_000
 
 
 def test_nothing_of_the_run_changes(backbone):
