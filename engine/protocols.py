@@ -8,7 +8,7 @@ bound. The `...Options` class after it lists what the part may have besides, wit
 engine reads these as `LossOptions.single.of(loss)` and in no other way. No part has to inherit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -80,8 +80,7 @@ class HeadOptions(Layered):
     """Optional for a head."""
 
     single: Option[bool] = Option(False)  # it has one slot an image
-    # How `decode` turns scores into objects: threshold, suppression and limits, in one line.
-    protocol: Option[str] = Option("")
+    protocol: Option[str] = Option("")  # threshold, suppression and limits of `decode`, one line
     # From an `Output` to boxes [B, A, 4] and scores [B, A, K] of all slots, for engine.export; then
     # `postprocess` makes objects of them: called, and by its `fixed` in a graph.
     candidates: Option[Callable[[Output], tuple[Tensor, Tensor]] | None] = Option(None)
@@ -90,11 +89,10 @@ class HeadOptions(Layered):
     attention: Option[Tensor | None] = Option(None)  # [B, h, w] in 0..1 of the last batch, drawn
     findings: Option[Callable[[View], list[Finding]] | None] = Option(None)  # before training
     score_key: Option[str] = Option("")  # that holds the least score of a prediction, if one does
-    # Keys that may be `auto`: `fit` gives their values by the training boxes. It is a static method
-    # of a View, the backbone's strides and the head's keys: the values, and how well they fit.
-    auto_keys: Option[Sequence[str]] = Option(())
-    fit: Option[Callable[..., tuple[dict[str, Any], str]] | None] = Option(None)
-    # A static method of a View and the most pixels a side: (height, width) of image_size=auto.
+    # By key that may be `auto`: of a View of training boxes, the backbone's strides and the head's
+    # keys, values of those that are and how well they fit.
+    fits: Option[Mapping[str, Callable[..., tuple[dict[str, Any], str]]]] = Option({})
+    # Static, of a View and the most pixels a side: (height, width) of image_size=auto.
     fit_size: Option[Callable[[View, int], tuple[int, int]] | None] = Option(None)
 
 
@@ -145,19 +143,15 @@ class MetricOptions:
     """Optional for a metric."""
 
     many_labels: Option[bool] = Option(False)  # it takes images of any number of labels
-    # Images to write after an evaluation, [H, W, 3] uint8 RGB by name.
-    images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)
-    # Adds all images of a file: predicted and true objects, the number of images. It replaces
-    # `update` where the dataset has a `table`, so that no number is rounded to float32.
+    images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)  # RGB, to be written
+    # Predicted and true objects of a file and its images: `update` of all, rounding no number.
     update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
     ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)  # by class, for its curve
     # Of each class what became of every prediction since `reset`, for eval.py's explain=true.
     explain: Option[Callable[[], list[Matched]] | None] = Option(None)
-    # For report.html, of the predicted and true objects of all images, the number of images, and
-    # `compute()`'s numbers: a `engine.report.diagnosis.Diagnosis`.
+    # For report.html: of all predicted and true objects, the images, `compute()`: a Diagnosis.
     diagnose: Option[Callable[..., Any] | None] = Option(None)
-    # Of the predicted objects of two runs, the true ones and the number of images: a list of
-    # `engine.report.diagnosis.Difference`, the second run's numbers minus the first's.
+    # Of two runs' predicted objects, the true ones, the images: a list of Differences.
     differences: Option[Callable[..., Any] | None] = Option(None)
     findings: Option[Callable[[], list[Finding]]] = Option(list)  # of all images since `reset`
 

@@ -13,7 +13,7 @@ from engine.builders.fit import fit
 from engine.builders.instantiate import part
 from engine.builders.run import prepare
 from engine.builders.trust import check_saveable
-from engine.config.resume import check_unchanged, finished, is_over
+from engine.config.resume import check_unchanged, finished
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.categories import category_ids
@@ -38,7 +38,7 @@ from engine.report.finish import finish
 from engine.structures import Meta, Objects
 from engine.training import checkpoint_size
 from engine.training.checkpointer import Checkpointer
-from engine.training.due import is_due
+from engine.training.due import is_due, is_finished
 from engine.training.loop import evaluate_network, train_epoch
 from engine.training.precision import resolve
 from engine.training.run import Run
@@ -170,7 +170,7 @@ def _train_epochs(
     """Train, evaluate, log and save, epoch by epoch, until the run is finished."""
     first = FirstSteps(run, cfg.trainer, -(-len(loaders[0]) // run.accumulate))
     with Signals() as signals, checkpointer.save_on_exit():
-        while not _is_finished(run, cfg):
+        while not is_finished(run, cfg):
             for _ in train_epoch(run, loaders[0], log) if run.clock.done < 1 else ():
                 first.watch()
                 signals.stop()
@@ -180,7 +180,7 @@ def _train_epochs(
                 run.mark("evaluation")
             first_evaluation(cfg, run, metric, predicted)
             better = run.end_epoch(row, row.get(f"val/{metric.primary}"))
-            left = None if _is_finished(run, cfg) else run.clock.left
+            left = None if is_finished(run, cfg) else run.clock.left
             run_summary.epoch(row, cfg.trainer.epochs, metric.primary, run.best, left)
             if better:
                 log_best(loaders[1].dataset, predicted, metric, log, f"epoch {run.epoch}")
@@ -208,19 +208,12 @@ def _log_histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
         log.histograms(run.network, step)
 
 
-def _is_finished(run: Run, cfg: DictConfig) -> bool:
-    """Return whether the epochs, the budget of minutes or the patience is used up."""
-    is_between_epochs = not run.progress.batches
-    ended = is_over(cfg.trainer, epoch=run.epoch, stale=run.stale) or run.clock.done >= 1
-    return is_between_epochs and ended
-
-
 def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
-    done = ": nothing is left to train, these are its results" if _is_finished(run, cfg) else ""
+    done = ": nothing is left to train, these are its results" if is_finished(run, cfg) else ""
     now = collectives.world()
     note = f"; trained on {before} processes until now, on {now} from here: the same batches, "
-    of = "" if cfg.trainer.epochs is None else f" of {cfg.trainer.epochs}"
+    of = run_summary.of_epochs(cfg.trainer.epochs)
     return f"resumed after epoch {run.epoch}{of}{inside}{done}" + (
         f"{note}other random numbers in the network" if now != before else ""
     )

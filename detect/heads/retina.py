@@ -78,8 +78,7 @@ class Retina(Anchored):
         pre_nms_per_level: (anchor, class) pairs of a level that enter NMS, at most.
     """
 
-    auto_keys = PYRAMID
-    fit = staticmethod(pyramid)
+    fits = dict.fromkeys(PYRAMID, pyramid)
 
     def __init__(
         self,

@@ -54,8 +54,7 @@ class SSD(Anchored):
         coder, positive, negative: see `detect.heads.anchored.Anchored`.
     """
 
-    auto_keys = PYRAMID
-    fit = staticmethod(pyramid)
+    fits = dict.fromkeys(PYRAMID, pyramid)
     shapes: Tensor
 
     def __init__(

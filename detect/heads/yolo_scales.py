@@ -36,7 +36,6 @@ class YOLOScales(BoxFindings, nn.Module):
 
     outputs = frozenset({"logits", "boxes", "objectness"})
     anchor_key = "head.anchors"
-    auto_keys = ("anchors",)
     sizes: Tensor
 
     def __init__(

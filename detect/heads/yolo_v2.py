@@ -7,7 +7,7 @@ each 2x2 cells, as the paper says, unless `darknet_reorg`.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,14 @@ ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 
            (11.2364, 10.0071)]  # of VOC: yolov2-voc.cfg  # fmt: skip
 
 
+def fit_cells(
+    view: View, strides: Sequence[int], keys: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """As many anchors for the training boxes as the paper has, in cells."""
+    found, reach = fit_anchors(view, len(ANCHORS), [STRIDE, STRIDE])
+    return {"anchors": found}, reach
+
+
 class YOLOv2(BoxFindings, nn.Module):
     """Box, objectness and class of every anchor of one grid.
 
@@ -45,7 +53,7 @@ class YOLOv2(BoxFindings, nn.Module):
 
     outputs = frozenset({"logits", "boxes", "objectness"})
     anchor_key = "head.anchors"
-    auto_keys = ("anchors",)
+    fits: ClassVar = {"anchors": fit_cells}
     sizes: Tensor
 
     def __init__(
@@ -94,14 +102,6 @@ class YOLOv2(BoxFindings, nn.Module):
         bias = torch.zeros(len(anchors), 5 + num_classes)
         bias[:, 4] = objectness_bias(prior, activation)
         self.predictor.bias = nn.Parameter(bias.flatten())
-
-    @staticmethod
-    def fit(
-        view: View, strides: Sequence[int], keys: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], str]:
-        """As many anchors for the training boxes as the paper has, in cells."""
-        found, reach = fit_anchors(view, len(ANCHORS), [STRIDE, STRIDE])
-        return {"anchors": found}, reach
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Slots are cells row by row, each with its anchors in turn."""

@@ -8,7 +8,7 @@ with the input unless `fixed_anchors`. Modules stand in the order of yolov3.cfg'
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
@@ -40,7 +40,7 @@ class YOLOv3(YOLOScales):
         prior: initial objectness of every slot.
     """
 
-    fit = staticmethod(partial(fit_scaled, 9))
+    fits: ClassVar = {"anchors": partial(fit_scaled, 9)}
 
     def __init__(
         self,

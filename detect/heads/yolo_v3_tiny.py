@@ -6,7 +6,7 @@ neck's width follows the backbone's channels; anchors scale with the input unles
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class YOLOv3Tiny(YOLOScales):
         prior: initial objectness of every slot.
     """
 
-    fit = staticmethod(partial(fit_scaled, 6))
+    fits: ClassVar = {"anchors": partial(fit_scaled, 6)}
 
     def __init__(
         self,

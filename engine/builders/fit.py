@@ -36,7 +36,8 @@ def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> 
         UserError: there is no object to choose by.
     """
     head = hydra.utils.get_class(cfg.head["_target_"])
-    keys = sorted(key for key in HeadOptions.auto_keys.of(head) if cfg.head.get(key) == AUTO)
+    fits = HeadOptions.fits.of(head)
+    keys = sorted(key for key in fits if cfg.head.get(key) == AUTO)
     is_open = cfg.image_size == AUTO
     if not (keys or is_open):
         return
@@ -46,10 +47,9 @@ def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> 
     if not keys:
         return
     view = survey.view(seen, part(cfg.augment, "augment"), size_of(cfg))
-    choose = HeadOptions.fit.of(head)
-    if view is None or choose is None:
+    if view is None:
         raise UserError(f"head.{keys[0]}=auto: the training images have no boxes; set it")
-    values, reach = choose(view, backbone.strides, plain(cfg.head))
+    values, reach = fits[keys[0]](view, backbone.strides, plain(cfg.head))
     for key, value in values.items():
         cfg.head[key] = value
     info(f"{', '.join(f'head.{key}={value}' for key, value in values.items())} {reach}")

@@ -63,7 +63,7 @@ def check(node: DictConfig, name: str, given: Sequence[str] = (), fits: bool = F
             )
         if isinstance(node[key], DictConfig) and "_target_" in node[key]:
             check(node[key], f"{name}.{key}")
-        elif node[key] == "auto" and key in HeadOptions.auto_keys.of(target):
+        elif node[key] == "auto" and key in HeadOptions.fits.of(target):
             if not fits:
                 raise UserError(
                     f"{name}.{key}=auto: train.py fits it to the training boxes; set it here, or "

@@ -171,9 +171,13 @@ def epoch(
         f"after {duration(row['seconds'])}",
         f"about {duration(left)} left" if left else "",
     ]
-    of = "" if epochs is None else f" of {epochs}"
-    line = f"epoch {row['epoch']}{of}: {', '.join(part for part in parts if part)}"
+    line = f"epoch {row['epoch']}{of_epochs(epochs)}: {', '.join(part for part in parts if part)}"
     info(line, strong=found if value == best else ())
+
+
+def of_epochs(epochs: int | None) -> str:
+    """Return " of 40", or nothing where the minutes alone end a run."""
+    return "" if epochs is None else f" of {epochs}"
 
 
 def _losses(split: str, row: Mapping[str, float], prefix: str) -> str:

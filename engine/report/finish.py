@@ -8,7 +8,7 @@ from engine.console import info
 from engine.data.loader import Loader
 from engine.distributed import collectives
 from engine.network import Network
-from engine.output import draw_anchors, protocol, read_predictions, sweep
+from engine.output import draw_anchors, protocol, read_predictions, run_summary, sweep
 from engine.output.run_log import RunLog, write_metrics
 from engine.protocols import Metric
 from engine.report import write
@@ -54,7 +54,7 @@ def finish(
     epochs = cfg.trainer.epochs
     if epochs is None or run.epoch < epochs:
         budget = "minutes" if run.clock.done >= 1 else "patience"
-        of = "" if epochs is None else f" of {epochs}"
+        of = run_summary.of_epochs(epochs)
         info(f"trainer.{budget}={cfg.trainer[budget]} ended the run in epoch {run.epoch}{of}")
     info(
         f"{metric.primary} {best[f'val/{metric.primary}']:.4f} on {split} at epoch {best['epoch']} "

@@ -1,9 +1,21 @@
-"""When an epoch is evaluated."""
+"""When an epoch is evaluated, and when a run is over."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
+from engine.config.resume import is_over
+from engine.training.run import Run
+
 EVALUATIONS = 10  # of a run whose trainer.eval_every is null
+
+
+def is_finished(run: Run, cfg: DictConfig) -> bool:
+    """Return whether the epochs, the budget of minutes or the patience is used up."""
+    is_between_epochs = not run.progress.batches
+    ended = is_over(cfg.trainer, epoch=run.epoch, stale=run.stale) or run.clock.done >= 1
+    return is_between_epochs and ended
 
 
 def is_due(trainer: Any, epoch: int, seconds: float, history: Sequence[dict[str, float]]) -> bool:

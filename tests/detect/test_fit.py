@@ -106,12 +106,12 @@ def test_anchors_are_the_sizes_themselves_where_there_are_as_many():
 def test_the_yolos_count_anchors_in_units_of_their_own():
     sizes = np.random.default_rng(0).uniform(20, 200, (400, 2))
     view = seen(sizes)
-    cells, _ = YOLOv2.fit(view, STRIDES, {})
+    cells, _ = YOLOv2.fits["anchors"](view, STRIDES, {})
     pixels, _ = anchors(view, 5, (1.0, 1.0))
     assert np.allclose(np.array(cells["anchors"]) * 32, pixels, atol=0.02)
     keys = {"fixed_anchors": None, "anchors_at": 416}
-    scaled, _ = YOLOv3.fit(view, STRIDES, keys)
-    fixed, _ = YOLOv3.fit(view, STRIDES, keys | {"fixed_anchors": True})
+    scaled, _ = YOLOv3.fits["anchors"](view, STRIDES, keys)
+    fixed, _ = YOLOv3.fits["anchors"](view, STRIDES, keys | {"fixed_anchors": True})
     at_416 = np.array(fixed["anchors"]) * 416 / [320, 240]  # the input's width and height
     assert np.allclose(scaled["anchors"], at_416, atol=0.01)
 

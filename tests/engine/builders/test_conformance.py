@@ -63,7 +63,7 @@ def test_every_kind_that_the_engine_reads_has_a_protocol():
         "backbone", "head", "head.coder", "loss", "metric", "dataset", "schedule", "clip",
         "finetune", "augment", "tracker",
     }  # fmt: skip
-    assert len(REQUIRED) == 46 and len(OPTIONAL) == 29
+    assert len(REQUIRED) == 46 and len(OPTIONAL) == 31
 
 
 @pytest.mark.parametrize("key", PARTS)
