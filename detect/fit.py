@@ -14,7 +14,7 @@ from engine.finding import View
 AUTO = "auto"
 SMALL = 5  # percent of the objects that may be smaller than what sizes and strides are chosen for
 LARGE = 95  # percent that may be larger
-SEEN = 24.0  # pixels of the input that a small object should have: three cells of stride 8
+SEEN = 32.0  # pixels of the input that a small object should have: where COCO's small ones end
 LEAST = 192  # pixels of the input's longer side
 STEP = 32  # pixels, of which the input's sides are multiples
 ALIKE = 1.1  # ratio of shapes up to which images count as of one shape

@@ -11,8 +11,8 @@ from engine.builders.instantiate import part
 from engine.training.precision import autocast, resolve
 
 AUTO = "auto"
-VIEWS, EPOCHS = 6000, 10  # images and epochs that the minutes should be enough for
-TRAINING = 0.7  # of the minutes; the rest is the loss, waiting for images and evaluation
+VIEWS, EPOCHS = 6000, 40  # images and epochs that the minutes should be enough for
+TRAINING = 0.9  # of the minutes; the rest is the loss, waiting for images and evaluation
 TRIED = 256  # pixels a side that a step is timed at
 BATCH = 4  # images of that step
 STEPS, SECONDS = 3, 2.0  # steps at least, and for how long; the fastest counts

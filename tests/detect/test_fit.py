@@ -27,9 +27,9 @@ def seen(sizes, image=(480, 640), size=(240, 320)):
 @pytest.mark.parametrize(
     ("side", "image", "most", "size"),
     [
-        (48, (480, 640), 640, (256, 320)),  # 24 pixels of 320; 240 is rounded to 256
-        (48, (640, 480), 640, (320, 256)),
-        (12, (480, 640), 320, (288, 384)),  # would need 1,280: 102,400 pixels, about
+        (64, (480, 640), 640, (256, 320)),  # 32 pixels of 320; 240 is rounded to 256
+        (64, (640, 480), 640, (320, 256)),
+        (12, (480, 640), 320, (288, 384)),  # would need 1,707: 102,400 pixels, about
         (12, (480, 640), 4096, (480, 640)),  # nothing is enlarged
         (300, (480, 640), 640, (160, 192)),  # the least: of 192 x 144
         (12, (100, 100), 640, (192, 192)),  # the least, though it enlarges
@@ -40,19 +40,19 @@ def test_a_size_that_shows_small_objects(side, image, most, size):
 
 
 def test_a_twentieth_of_the_objects_may_be_smaller():
-    sizes = [(4, 4)] * 4 + [(48, 48)] * 96
+    sizes = [(4, 4)] * 4 + [(64, 64)] * 96
     assert image_size(seen(sizes), 640) == (256, 320)
 
 
 def test_images_of_several_shapes_get_a_square():
-    view = seen([(48, 48)] * 20)
+    view = seen([(64, 64)] * 20)
     turned = view.image_size.copy()
     turned[::3] = turned[::3, ::-1]
     assert image_size(view._replace(image_size=turned), 640) == (320, 320)
 
 
 def test_what_does_not_train_does_not_choose():
-    view = seen([(4, 4)] * 10 + [(48, 48)] * 10)
+    view = seen([(4, 4)] * 10 + [(64, 64)] * 10)
     ignored = view._replace(ignore=np.arange(20) < 10)
     assert image_size(ignored, 640) == (256, 320)
     with pytest.raises(UserError, match="image_size=auto: no object has an area; set image_size"):
