@@ -22,6 +22,7 @@ CELLS = 3.0  # of the finest map that a small object should have
 STRIDES = (8, 16)  # of the finest map: at 4 it costs four times as much
 TOP = 5.0  # cells of the coarsest map that a large object may have
 MOST_LEVELS = 5
+PYRAMID = ("first_stride", "levels", "scales", "ratios")  # keys that `pyramid` fits
 OCTAVE = np.array([1, 2 ** (1 / 3), 2 ** (2 / 3)])  # arXiv 1708.02002, 4: scales of a level
 BASES = np.geomspace(1.5, 4.0, 14)  # cells, of the smallest scale
 MIDDLES = np.geomspace(0.5, 2.0, 9)  # height / width, of the middle ratio
@@ -106,9 +107,6 @@ def pyramid(
     best = size_iou(sizes, _shapes(octaves, scales, ratios)).max(1)
     chosen = {key: value for key, value in found.items() if keys[key] == AUTO}
     return chosen, reach(best, keys["positive"])
-
-
-PYRAMID = ("first_stride", "levels", "scales", "ratios")
 
 
 def _first_stride(small: float, strides: Sequence[int]) -> int:

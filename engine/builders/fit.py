@@ -13,6 +13,7 @@ from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.schema import plain
 from engine.console import info
 from engine.data import survey
+from engine.distributed import collectives
 from engine.errors import UserError
 from engine.protocols import Dataset, HeadOptions
 
@@ -66,12 +67,12 @@ def _size(
         return max(min(int(np.median(sides)), WITHOUT_WEIGHTS), CELLS * max(backbone.strides))
     most, why = ON_CPU if device.type == "cpu" else ON_GPU, f"on {device}"
     if minutes := cfg.trainer.minutes:
-        side = affordable.side(cfg, len(data.classes), len(data), backbone, device)
+        side = collectives.broadcast_from_rank_zero(
+            lambda: affordable.side(cfg, len(data.classes), len(data), backbone, device)
+        )
         if side < most:
-            most, why = (
-                side,
-                f"for {affordable.views(cfg.trainer, len(data)):,} images in {minutes:g} minutes",
-            )
+            views = affordable.views(cfg.trainer, len(data))
+            most, why = side, f"for {views:,} images in {minutes:g} minutes"
     height, width = choose(view, most)
     info(
         f"image_size=[{height},{width}] by the sizes of the objects and of the images, at most "
