@@ -19,10 +19,7 @@ LAST, RISEN, PEAK = 3, 4.0, 20.0
 LEAST = (
     1.0  # that the first loss counts as: of a batch without objects, or of good weights, it is ~0
 )
-# Of the steps, those that the clock allows; below a third there is a warning. Recipes whose clock
-# ends them on purpose are silent: the schedule follows it, and cifar_subset reached 72 of its 150
-# epochs.
-ENDS = 1 / 3
+ENDS = 1 / 2  # of the epochs, those that the clock allows
 FEW = 3  # epochs that a clock alone should allow
 
 
@@ -63,7 +60,7 @@ class FirstSteps:
         show([*of_rate(losses, rate), *self._of_clock()])
 
     def _of_clock(self) -> list[Finding]:
-        """Whether the minutes end the run before a third of its steps, as fast as they are now.
+        """Whether the minutes end the run before half of its epochs, as fast as they are now.
 
         Or, where they alone end it, before a few epochs.
         """

@@ -99,7 +99,7 @@ def test_a_clock_that_ends_the_run_half_way_is_named(caplog, monkeypatch):
 
 def test_a_clock_that_is_enough_is_not(caplog, monkeypatch):
     monkeypatch.setattr(first_steps, "time", Watch())
-    assert warned(caplog, ["trainer.minutes=0.35"]) == []  # 10 + 21 / .143 = 157 of 400 steps
+    assert warned(caplog, ["trainer.minutes=0.55"]) == []  # 10 + 33 / .143 = 241 of 400 steps
 
 
 @pytest.mark.parametrize(("minutes", "few"), [(0.02, True), (0.15, False)])
