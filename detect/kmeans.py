@@ -38,6 +38,8 @@ def main(cfg: Any) -> None:
     if cfg.format not in FORMATS:
         hint = did_you_mean(cfg.format, FORMATS)
         raise UserError(f"format={cfg.format}: expected {' or '.join(FORMATS)}{hint}")
+    if cfg.image_size == "auto":
+        raise UserError("image_size=auto: set the size of the network's input: image_size=416")
     found = priors(box_sizes(cfg), cfg.k, cfg.seed)
     text = priors_text(found) if cfg.format == "text" else json.dumps(found._asdict(), indent=1)
     echo(*text.split("\n"))

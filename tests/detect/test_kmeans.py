@@ -79,7 +79,14 @@ def test_the_command_takes_the_images_as_the_network_sees_them(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_wrong_format_is_one_line_and_2(tmp_path):
-    done = command("format=jsn", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("format=jsn", "format=jsn: expected text or json; did you mean 'json'?"),
+        ("image_size=auto", "image_size=auto: set the size of the network's input: image_size=416"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_2(wrong, line, tmp_path):
+    done = command(wrong, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: format=jsn: expected text or json; did you mean 'json'?"
+    assert done.stderr.strip() == f"error: {line}"
