@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from engine.builders import parts
+from engine.builders.fit import fit
 from engine.builders.instantiate import part
 from engine.builders.run import prepare
 from engine.config import schema
@@ -81,9 +82,10 @@ def made(overrides, train=None, val=None, classes=CLASSES):
     base = composed(tuple(override for override in overrides if override not in values))
     cfg = OmegaConf.merge(base, OmegaConf.from_dotlist(values))
     torch.manual_seed(0)
-    backbone = parts.backbone(cfg)
+    backbone = parts.backbone(cfg, fits=train is None)
     if train is None:
         data = [parts.dataset(cfg, split) for split in ("train", "val")]
+        fit(cfg, data[0], backbone, CPU)
         loaders = [
             parts.loader(cfg, d, CPU, shuffle=s) for d, s in zip(data, (True, False), strict=True)
         ]

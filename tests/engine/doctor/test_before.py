@@ -164,9 +164,23 @@ def test_a_resumed_run_is_not_examined(caplog):
 WEIGHTS = "weights/mobilenetV1X0.25_pretrain.tar"
 RUNGS = ["1_largest", "4_multi_label", "5_grid", "6_anchors", "9_ssd", "10_pyramid"]
 ALIKE = ["2_one_box", "3_box_and_class", "7_focal", "8_nms"]  # data and slots of another rung
+SLOW = (*ALIKE, "detector_coco", "detector_voc")
 GOOD = {
     "bccd_pretrained": ("bccd", True, ["experiment=bccd_pretrained"]),
     "bccd_scratch": ("bccd", False, ["experiment=bccd_scratch"]),
+    "detector_bccd": ("bccd", True, ["experiment=detector", "dataset=voc"]),
+    "detector_coco": ("coco_tiny", True, ["experiment=detector", "dataset=coco"]),
+    "detector_voc": (
+        "voc2012_sub",
+        True,
+        [
+            "experiment=detector",
+            "dataset=voc",
+            "dataset.classes=[cat,cow,dog,horse,person,sheep]",
+            "dataset.on_error=skip",
+        ],
+    ),  # fmt: skip
+    "classifier": ("hymenoptera256", True, ["experiment=classifier", "dataset=image_folder"]),
     "coco": ("coco_tiny", True, ["dataset=coco", "backbone=mobilenet_v1_025"]),
     "hymenoptera": ("hymenoptera256", True, ["experiment=transfer", "finetune=head"]),
     "hymenoptera_random": ("hymenoptera256", False, ["experiment=transfer"]),
@@ -176,7 +190,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in GOOD]
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in GOOD]
 )
 def test_real_sets_under_their_recipes_are_not_named(name, shared_data):
     root, has_weights, overrides = GOOD[name]
