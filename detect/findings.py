@@ -62,9 +62,10 @@ def _off(view: View, real: np.ndarray, off: np.ndarray) -> Finding:
     what = f"{off.mean():.0%} of the boxes lie off the image"
     if outside[off].mean() > 0.5:
         return Finding(
-            f"{what}: they are in pixels of another size than the files have",
-            "dataset.root: take the images that were annotated, or scale the boxes; "
-            "python -m engine.check lists them",
+            f"{what}: are they in pixels of another size than the files have, shifted, or are "
+            "their numbers in another order?",
+            "dataset.root: take the images that were annotated, or mend the boxes; "
+            "python -m engine.check lists them, samples=16 draws them",
         )
     return Finding(f"{what} as it is cut to {height} x {width}", "set augment.fit=squeeze")
 

@@ -110,6 +110,11 @@ def _check(cfg: DictConfig) -> None:
             f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "
             "split=test; images alone are for predict.py source="
         )
+    if cfg.truth and cfg.predictions and not Path(cfg.predictions).exists():
+        raise UserError(
+            f"predictions={cfg.predictions}: no such file or folder; expected predictions.json, or "
+            "a folder of text files"
+        )
     if cfg.box and not (cfg.predictions and Path(cfg.predictions).is_dir()):
         raise UserError(
             f"box={cfg.box}: names the columns of text files; set predictions=FOLDER too, or leave "

@@ -4,13 +4,12 @@ import time
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from engine.builders.instantiate import part
 from engine.training.precision import autocast, resolve
 
-AUTO = "auto"
 VIEWS, EPOCHS = 6000, 40  # images and epochs that the minutes should be enough for
 TRAINING = 0.9  # of the minutes; the rest is the loss, waiting for images and evaluation
 TRIED = 256  # pixels a side that a step is timed at
@@ -24,18 +23,32 @@ def views(trainer: DictConfig, images: int) -> int:
     return least if trainer.epochs is None else min(least, trainer.epochs * images)
 
 
-def side(cfg: DictConfig, classes: int, images: int, backbone: Any, device: torch.device) -> int:
+def side(
+    cfg: DictConfig,
+    node: DictConfig,
+    classes: int,
+    images: int,
+    backbone: Any,
+    device: torch.device,
+) -> int:
     """The side in pixels of the square input at which trainer.minutes are enough for `views`.
 
-    The head has anchors of its own where the configuration's are `auto`. Weights, statistics and
-    random numbers stay as they are.
+    Weights, statistics and random numbers stay as they are.
+
+    Args:
+        cfg: the whole configuration.
+        node: of its head, with no key `auto`.
+        classes: their number.
+        images: of training.
+        backbone: as built.
+        device: where it trains.
     """
     seconds = (
         TRAINING * 60 * cfg.trainer.minutes / views(cfg.trainer, images)
     )  # that an image may take
     with torch.random.fork_rng():
         head = part(
-            OmegaConf.create({key: value for key, value in cfg.head.items() if value != AUTO}),
+            node,
             "head",
             channels=backbone.channels,
             strides=backbone.strides,

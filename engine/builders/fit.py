@@ -5,7 +5,7 @@ from typing import Any
 import hydra.utils
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from engine.builders import affordable
 from engine.builders.instantiate import part
@@ -36,24 +36,35 @@ def fit(cfg: DictConfig, data: Dataset, backbone: Any, device: torch.device) -> 
     Raises:
         UserError: there is no object to choose by.
     """
-    head = hydra.utils.get_class(cfg.head["_target_"])
-    fits = HeadOptions.fits.of(head)
-    keys = sorted(key for key in fits if cfg.head.get(key) == AUTO)
     is_open = cfg.image_size == AUTO
-    if not (keys or is_open):
+    if not (_open_keys(cfg) or is_open):
         return
     seen = survey.seen(data, len(data), IMAGES)
     if is_open:
         cfg.image_size = _size(cfg, data, seen, backbone, device)
+    values, reach = _values(cfg, seen, backbone, size_of(cfg))
+    if values:
+        cfg.head = OmegaConf.merge(cfg.head, values)
+        info(f"{', '.join(f'head.{key}={value}' for key, value in values.items())} {reach}")
+
+
+def _open_keys(cfg: DictConfig) -> list[str]:
+    fits = HeadOptions.fits.of(hydra.utils.get_class(cfg.head["_target_"]))
+    return sorted(key for key in fits if cfg.head.get(key) == AUTO)
+
+
+def _values(
+    cfg: DictConfig, seen: survey.Seen, backbone: Any, size: tuple[int, int]
+) -> tuple[dict[str, Any], str]:
+    """What the head's keys that are `auto` become in an input of (height, width); their reach."""
+    keys = _open_keys(cfg)
     if not keys:
-        return
-    view = survey.view(seen, part(cfg.augment, "augment"), size_of(cfg))
+        return {}, ""
+    view = survey.view(seen, part(cfg.augment, "augment"), size)
     if view is None:
         raise UserError(f"head.{keys[0]}=auto: the training images have no boxes; set it")
-    values, reach = fits[keys[0]](view, backbone.strides, plain(cfg.head))
-    for key, value in values.items():
-        cfg.head[key] = value
-    info(f"{', '.join(f'head.{key}={value}' for key, value in values.items())} {reach}")
+    fits = HeadOptions.fits.of(hydra.utils.get_class(cfg.head["_target_"]))
+    return fits[keys[0]](view, backbone.strides, plain(cfg.head))
 
 
 def _size(
@@ -67,15 +78,18 @@ def _size(
         return max(min(int(np.median(sides)), WITHOUT_WEIGHTS), CELLS * max(backbone.strides))
     most, why = ON_CPU if device.type == "cpu" else ON_GPU, f"on {device}"
     if minutes := cfg.trainer.minutes:
+        values, _ = _values(cfg, seen, backbone, (affordable.TRIED, affordable.TRIED))
+        node: Any = OmegaConf.merge(cfg.head, values)
         side = collectives.broadcast_from_rank_zero(
-            lambda: affordable.side(cfg, len(data.classes), len(data), backbone, device)
+            lambda: affordable.side(cfg, node, len(data.classes), len(data), backbone, device)
         )
         if side < most:
             views = affordable.views(cfg.trainer, len(data))
-            most, why = side, f"for {views:,} images in {minutes:g} minutes"
+            most, why = side, f"that show {views:,} images in {minutes:g} minutes"
     height, width = choose(view, most)
+    bound = "at most the" if height * width < 1.2 * most**2 else "the least there is, not the"
     info(
-        f"image_size=[{height},{width}] by the sizes of the objects and of the images, at most "
+        f"image_size=[{height},{width}] by the sizes of the objects and of the images; {bound} "
         f"{most} x {most} pixels {why}"
     )
     return [height, width]

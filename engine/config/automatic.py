@@ -65,7 +65,10 @@ def announce() -> None:
 
 
 def _explicit(group: str, arguments: list[str]) -> list[str]:
-    given = _given(group, arguments)
+    try:
+        given = _given(group, arguments)
+    except HydraException:
+        return arguments  # the command line's checks say what is wrong with it
     node: Any = OmegaConf.load(CONFIGS / group / f"{AUTO}.yaml")
     chooser = hydra.utils.get_class(node["_target_"])
     option, values, line = chooser.choose(given)  # type: ignore[attr-defined]
@@ -80,15 +83,16 @@ def _explicit(group: str, arguments: list[str]) -> list[str]:
 
 
 def _given(group: str, arguments: list[str]) -> dict[str, object]:
-    """The group's keys with one value each."""
+    """The group's keys with one value each.
+
+    Raises:
+        HydraException: one of them cannot be read.
+    """
     found = {}
     for text in arguments:
         if not text.lstrip("+").startswith(f"{group}.") or "=" not in text:
             continue
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            continue  # the command line's checks say what is wrong with it
+        override = OverridesParser.create().parse_override(text)
         if override.is_sweep_override():
             raise UserError(f"{text}: {group}={AUTO} takes one value; name the {group} of a sweep")
         found[override.key_or_group.partition(".")[2]] = override.value()

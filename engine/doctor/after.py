@@ -37,10 +37,11 @@ def findings(
         return MetricOptions.findings.of(metric)()
     key = HeadOptions.score_key.of(run.network.head)
     images = sum(len(meta) for _, meta in predicted)
+    longer = "minutes" if cfg.trainer.epochs is None else "epochs"
     score = f"{key}={OmegaConf.select(cfg, key)}" if key else "the head's own threshold"
     return [
         Finding(
             f"nothing is predicted in {images} images: no score is above {score}",
-            f"lower {key or 'it'}, or train longer (trainer.epochs) at a higher optimizer.lr",
+            f"lower {key or 'it'}, or train longer (trainer.{longer}) at a higher optimizer.lr",
         )
     ]

@@ -40,9 +40,11 @@ def findings(
             Finding(
                 f"the labels look shifted by one: all {len(classes) - 1} classes have objects but "
                 f"the first, '{classes[0]}'",
-                f"{key}: give the names in the order of the labels, without a background",
+                f"{key}: give the names in the order of the labels, without a background, or leave "
+                "the first out where it is no class of yours (exports of Roboflow have such a one)",
             )
         )
+    found += _spelt_alike(classes, train + val, key)
     lacking = np.flatnonzero((val > 0) & (train == 0))
     rare = np.setdiff1d(np.flatnonzero(train < FEW), lacking)
     rare = rare[rare > 0] if shifted else rare
@@ -65,6 +67,22 @@ def findings(
             )
         )
     return found
+
+
+def _spelt_alike(classes: Sequence[str], counts: np.ndarray, key: str) -> list[Finding]:
+    """Return which classes differ in capitals or spaces alone."""
+    alike: dict[str, list[str]] = {}
+    for name, count in zip(classes, counts.tolist(), strict=True):
+        if count:
+            alike.setdefault("".join(name.split()).casefold(), []).append(f"{name} {count}")
+    return [
+        Finding(
+            f"classes that differ in capitals or spaces alone: {_names(names)}",
+            f"{key}: are they one class? Give it one name in the annotation",
+        )
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def named_otherwise(classes: Sequence[str], records: Iterable[Record], key: str) -> list[Finding]:

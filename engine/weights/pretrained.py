@@ -79,6 +79,8 @@ def _file(
         return weights_file.read(Path(path), backbone, detectors, darknets)
     known = f", or {', '.join(names)}" if names else " (torchvision has none of this network)"
     what = "a folder" if os.path.isdir(path) else "no such file"
+    if weights == "FILE":  # of an experiment for own data
+        what = "stands for one of yours; without any: experiment=..._scratch"
     raise UserError(
         f"backbone.weights={weights}: {what}; expected a file{known}{did_you_mean(weights, names)}"
     )

@@ -65,6 +65,12 @@ def test_the_line_names_the_choice_and_how_to_set_it(tmp_path):
     assert ' "dataset.annotations={train:/' in line  # a shell would take the braces apart
 
 
+def test_the_line_quotes_what_the_command_line_cannot_read(tmp_path):
+    layouts.voc_official(tmp_path / "Größe")
+    line = Auto.choose({"root": str(tmp_path / "Größe")})[2]
+    assert line.endswith(f"set dataset=voc \"dataset.root='{tmp_path}/Größe'\"")
+
+
 def test_what_fits_nothing_is_refused_in_one_line(tmp_path):
     sets.images(tmp_path / "images")
     with pytest.raises(

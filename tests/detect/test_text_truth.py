@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import sets
-from command_line import run
+from command_line import ended, run
 
 from detect.datasets.coco_truth import COCOTruth
 from detect.datasets.text_truth import TextTruth
@@ -257,6 +257,13 @@ def test_a_score_in_the_wrong_column_is_named(tmp_path):
     none = folder(tmp_path / "none", a="cat 9 9 5 5\n")
     with pytest.raises(UserError, match="5 values, expected a class and a score and four numbers"):
         score(data, none)
+
+
+def test_predictions_that_are_not_there_are_named(tmp_path):
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth/a.txt").write_text("cat 1 1 5 5\n")
+    done = ended("eval.py", "truth=truth", "predictions=dets", "metric=voc_map", cwd=tmp_path)
+    assert done.stderr.startswith("error: predictions=dets: no such file or folder; expected ")
 
 
 def test_a_folder_without_files_and_a_split_are_refused(tmp_path):

@@ -108,14 +108,14 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(shown, value)) + "]"
     text = "null" if value is None else str(value).lower() if value in (True, False) else str(value)
-    if re.fullmatch(r"[\w./+-]+", text) or not isinstance(value, str):
+    if re.fullmatch(r"[\w./+-]+", text, re.ASCII) or not isinstance(value, str):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _for_shell(setting: str) -> str:
     """The setting, in double quotes where a shell would change it."""
-    if re.fullmatch(r"[\w.=:/+-]+", setting):
+    if re.fullmatch(r"[\w.=:/+-]+", setting, re.ASCII):
         return setting
     return '"' + re.sub(r'(["$`\\])', r"\\\1", setting) + '"'
 

@@ -9,7 +9,7 @@ from broken_sets import CPU, composed
 from engine.builders import affordable, parts
 
 DETECTOR = ("model=retinanet_resnet18", "backbone=mobilenet_v1_025", "head=retina_light",
-            "head.scales=auto", "trainer.precision=fp32")  # fmt: skip
+            "trainer.precision=fp32")  # fmt: skip
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_pixels_follow_minutes_and_images(minutes, images, side, backbone, monke
     monkeypatch.setattr(affordable, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     cfg = composed((*DETECTOR, f"trainer.minutes={minutes}",
                     "trainer.epochs=null")).copy()  # fmt: skip
-    assert affordable.side(cfg, 3, images, backbone, CPU) == int(side)
+    assert affordable.side(cfg, cfg.head, 3, images, backbone, CPU) == int(side)
 
 
 def test_fewer_images_are_enough_for_few_epochs():
@@ -40,8 +40,7 @@ def test_nothing_of_the_run_changes(backbone):
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     random = torch.get_rng_state()
     cfg = composed((*DETECTOR, "trainer.minutes=10")).copy()
-    assert affordable.side(cfg, 3, 100, backbone, CPU) > 0
+    assert affordable.side(cfg, cfg.head, 3, 100, backbone, CPU) > 0
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random) and backbone.training
     assert all(parameter.grad is None for parameter in backbone.parameters())
-    assert cfg.head.scales == "auto"

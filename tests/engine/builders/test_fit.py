@@ -85,3 +85,11 @@ def test_one_command_fits_trains_and_goes_on(tmp_path):
     assert first.returncode == 0 and "fitted to" in first.stdout
     again = ended("train.py", *small, cwd=tmp_path)
     assert again.returncode == 0 and "finished before" in again.stdout
+
+
+def test_minutes_are_measured_with_the_anchors_that_fit(caplog):
+    minutes = ["image_size=auto", "trainer.minutes=0.01", "head.anchors=auto"]
+    line = ["model=yolo_v3", "backbone=mobilenet_v1_025", *minutes]
+    cfg, _ = fitted(caplog, line, objects(50))
+    assert len(cfg.head.anchors) == 9  # whose constructor has none
+    assert list(cfg.image_size) == [160, 192] and "; the least there is, not the " in caplog.text

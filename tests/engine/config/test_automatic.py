@@ -74,3 +74,8 @@ def test_a_dataset_of_the_command_line_wins_over_an_experiment():
         ["experiment=nix"],
     ):
         assert explicit(line) == line
+
+
+def test_a_folder_that_needs_quotes_is_left_to_the_checks():
+    line = ["dataset=auto", "dataset.root=Ameisen & Bienen"]
+    assert explicit(line) == line

@@ -46,6 +46,9 @@ BROKEN = {
     "objects of a few pixels": (
         DETECTOR, {"train": objects(side=(8, 30))}, "100% of the objects are smaller than 2 cells "
         "of the finest grid, 16 x 16 pixels of the 96 x 96", "image_size"),
+    "a class of two spellings": (
+        DETECTOR, {"train": objects(), "classes": ["ant", "Ant", "cat"]},
+        "classes that differ in capitals or spaces alone: ant 800, Ant 800", "dataset"),
     "anchors of another order": (
         [*DETECTOR, "head.scales=[20,25,30]", "head.levels=1"], {"train": objects(side=(70, 90))},
         "100% of the objects are reached by no anchor", "head.scales"),
@@ -57,7 +60,7 @@ BROKEN = {
         "dataset.columns"),
     "boxes of larger images": (
         DETECTOR, {"train": objects(change=double)},
-        "100% of the boxes lie off the image: they are in pixels of another size", "dataset.root"),
+        "100% of the boxes lie off the image: are they in pixels of another size", "dataset.root"),
     "objects that a crop cuts off": (
         [*DETECTOR, "augment=none", "augment.fit=crop"],
         {"train": objects(size=(240, 1080), change=edges)},
