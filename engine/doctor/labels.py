@@ -50,14 +50,7 @@ def findings(
     rare = rare[rare > 0] if shifted else rare
     is_sample = len(classes) >= LONG and images < FEW * len(classes)
     if len(rare) and not is_sample:
-        named = _names([f"{classes[k]} {train[k]}" for k in rare.tolist()])
-        found.append(
-            Finding(
-                f"{len(rare)} of {len(classes)} classes have fewer than {FEW} training objects: "
-                f"{named}",
-                f"{key}: leave them out, or add images of them",
-            )
-        )
+        found.append(_rare([f"{classes[k]} {train[k]}" for k in rare.tolist()], len(classes), key))
     if len(lacking):
         found.append(
             Finding(
@@ -67,6 +60,14 @@ def findings(
             )
         )
     return found
+
+
+def _rare(counted: Sequence[str], classes: int, key: str) -> Finding:
+    return Finding(
+        f"{len(counted)} of {classes} classes have fewer than {FEW} training objects: "
+        f"{_names(counted)}",
+        f"{key}: leave them out, or add images of them",
+    )
 
 
 def _spelt_alike(classes: Sequence[str], counts: np.ndarray, key: str) -> list[Finding]:
