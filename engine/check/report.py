@@ -17,8 +17,11 @@ from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
 from engine.check.yolo_writer import YoloWriter
 from engine.console import format_defect, format_table, info
+from engine.data import survey
 from engine.data.categories import category_ids
+from engine.doctor import before
 from engine.errors import UserError
+from engine.finding import Finding
 from engine.output.file_names import FileNames
 from engine.protocols import Dataset
 from engine.record import Row, defect
@@ -55,7 +58,7 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
     if cfg.samples:
         sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
-    print_report(splits, facts, reports, path, stops)
+    print_report(splits, facts, reports, path, stops, _warnings(cfg, splits))
     if cfg.convert == "coco":
         info(f"COCO JSON: {folder / 'annotations'}")
     if cfg.convert == "yolo":
@@ -64,6 +67,16 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
         info(f"samples: {folder / 'images' / 'samples.jpg'}")
     if stops:
         raise UserError(f"training would stop: {stops}")
+
+
+def _warnings(cfg: DictConfig, splits: dict[str, Dataset]) -> list[Finding]:
+    """What training would warn of before its first epoch, as far as the labels alone show it."""
+    if not {*TRAINED} <= splits.keys() or not all(len(splits[name]) for name in TRAINED):
+        return []
+    train, val = (splits[name] for name in TRAINED)
+    if train.classes != val.classes:  # a defect of its own
+        return []
+    return before.of_labels(cfg.dataset, train, val, survey.seen(train, len(train)).records)
 
 
 def open_splits(
@@ -192,8 +205,9 @@ def print_report(
     reports: dict[str, list[Row]],
     path: Path,
     stops: str | None,
+    warnings: list[Finding],
 ) -> None:
-    """Print the table of statistics, the notes and the defects."""
+    """Print the table of statistics, the notes, the warnings and the defects."""
     info(*format_table(table(facts)), "(three numbers: the least, the median, the most)")
     for hint in suspicious_class_names(facts):
         info(hint)
@@ -204,7 +218,9 @@ def print_report(
             info(f"{split}: {line}")
         if len(rows) > SHOWN:
             info(f"{split}: {len(rows) - SHOWN} more, all in {path}")
+    before.show(warnings)
     count = sum(map(len, reports.values()))
     if count or not stops:  # else the error says what is wrong
-        info(f"{count} row{'s' * (count != 1)} of defects" if count else "nothing is wrong")
+        clean = "nothing else is wrong" if warnings else "nothing is wrong"
+        info(f"{count} row{'s' * (count != 1)} of defects" if count else clean)
     info(f"report: {path}")

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.data.image import read_header
-from engine.data.loader import Loader
 from engine.data.upright import turn_of, upright
 from engine.data.viewport import warp_boxes
 from engine.errors import UserError
@@ -24,12 +23,14 @@ class Seen(NamedTuple):
     sizes: list[tuple[int, int]]  # (height, width) upright
 
 
-def counts(loader: Loader) -> np.ndarray | None:
-    """Objects of each class [K] that train or count; None of drawn images and of too many."""
-    data = loader.dataset
-    if DatasetOptions.drawn.of(data) or loader.images > COUNTED:
+def counts(data: Dataset, images: int) -> np.ndarray | None:
+    """Objects of each class [K] that train or count, in the first images.
+
+    None of drawn images and of too many.
+    """
+    if DatasetOptions.drawn.of(data) or images > COUNTED:
         return None
-    labels = [_live_labels(data.record(i)) for i in range(loader.images)]
+    labels = [_live_labels(data.record(i)) for i in range(images)]
     return np.bincount(np.concatenate(labels), minlength=len(data.classes))
 
 

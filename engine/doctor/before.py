@@ -1,5 +1,7 @@
 """The findings before the first epoch."""
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 
 from engine.console import info
@@ -9,7 +11,8 @@ from engine.distributed.collectives import rank_zero_only
 from engine.doctor import labels, settings
 from engine.finding import Finding
 from engine.output import draw_anchors
-from engine.protocols import HeadOptions
+from engine.protocols import Dataset, HeadOptions
+from engine.record import Record
 from engine.training.run import Run
 
 
@@ -34,26 +37,34 @@ def findings(cfg: DictConfig, run: Run, loaders: tuple[Loader, Loader]) -> list[
         run: at its first step.
         loaders: of training and validation.
     """
-    train = loaders[0]
+    train, val = loaders
     seen = survey.seen(train.dataset, train.images)
+    all_images = cfg.trainer.overfit is None  # not a few on purpose
     return [
-        *_of_labels(cfg, loaders, seen),
+        *(of_labels(cfg.dataset, train.dataset, val.dataset, seen.records) if all_images else ()),
         *_of_head(run, loaders, seen),
         *settings.findings(cfg, run, train, seen.sizes),
     ]
 
 
-def _of_labels(cfg: DictConfig, loaders: tuple[Loader, Loader], seen: survey.Seen) -> list[Finding]:
-    if cfg.trainer.overfit is not None:  # a few images on purpose
+def of_labels(
+    node: DictConfig, train: Dataset, val: Dataset, records: Sequence[Record]
+) -> list[Finding]:
+    """Return what the labels of a data set show, whatever is trained on them.
+
+    Args:
+        node: of the configuration's data set.
+        train: its training images.
+        val: its validation images.
+        records: of some of train.
+    """
+    counts = [survey.counts(data, len(data)) for data in (train, val)]
+    if counts[0] is None or counts[1] is None:
         return []
-    train, val = map(survey.counts, loaders)
-    if train is None or val is None:
-        return []
-    data = loaders[0].dataset
-    key = "dataset.classes" if "classes" in cfg.dataset else "dataset.root"
+    key = "dataset.classes" if "classes" in node else "dataset.root"
     return [
-        *labels.findings(data.classes, train, val, loaders[0].images, key),
-        *labels.named_otherwise(data.classes, seen.records, key),
+        *labels.findings(train.classes, counts[0], counts[1], len(train), key),
+        *labels.named_otherwise(train.classes, records, key),
     ]
 
 

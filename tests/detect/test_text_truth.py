@@ -162,8 +162,8 @@ def test_rows_that_fit_two_forms_are_not_guessed(tmp_path):
 
 def test_sizes_and_inverted_corners_tell_the_form(tmp_path):
     images = sets.images(tmp_path / "images", ["a"])  # 64 x 48
-    told = folder(tmp_path / "1", a="cat 30 6 60 40\n")  # 30 + 60 is far outside
-    data = read(told, images=str(images))
+    found = folder(tmp_path / "1", a="cat 30 6 60 40\n")  # 30 + 60 is far outside
+    data = read(found, images=str(images))
     assert data.record(0).boxes.tolist() == [[30, 6, 60, 40]]
     assert data.notes == ["rows class xmin ymin xmax ymax, the only form that fits: box=corners"]
     assert data.record(0).size == (48, 64) and data.image(0).shape == (48, 64, 3)

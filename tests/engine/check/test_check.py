@@ -93,7 +93,10 @@ def test_the_exit_code_shows_whether_training_would_stop(tmp_path, caplog):
     good_voc(root)
     with caplog.at_level("INFO", "onelook"):
         assert reported(voc(root), tmp_path / "good")["stops"] is None
-    assert "nothing is wrong" in caplog.text
+    assert "nothing else is wrong" in caplog.text  # else than what training warns of, too:
+    assert (
+        "warning: 2 of 2 classes have fewer than 5 training objects: cat 4, dog 4;" in caplog.text
+    )
     voc_image(root, "cut\udcff", JPEG[:-2])
     with caplog.at_level("INFO", "onelook"):
         reported(voc(root, "dataset.on_error=skip", "split=train"), tmp_path / "skip")
