@@ -28,6 +28,7 @@ from engine.check.coco_writer import CocoWriter
 from engine.check.report import open_split, write_report
 from engine.check.scan import scan_images
 from engine.check.statistics import suspicious_class_names, table
+from engine.config import tools  # noqa: F401  # registers the schemas
 from engine.config.schema import CONFIGS
 from engine.console import format_table
 from engine.errors import UserError
