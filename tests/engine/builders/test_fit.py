@@ -8,7 +8,7 @@ from broken_sets import CPU, Memory, composed, images, objects
 from command_line import ended
 from omegaconf import OmegaConf
 
-from engine.builders import parts
+from engine.builders import affordable, parts
 from engine.builders.fit import fit
 from engine.errors import UserError
 from engine.structures import Preprocessing, Pretrained
@@ -87,7 +87,8 @@ def test_one_command_fits_trains_and_goes_on(tmp_path):
     assert again.returncode == 0 and "finished before" in again.stdout
 
 
-def test_minutes_are_measured_with_the_anchors_that_fit(caplog):
+def test_minutes_are_measured_with_the_anchors_that_fit(caplog, monkeypatch):
+    monkeypatch.setattr(affordable, "SECONDS", 0.0)  # three steps are enough
     minutes = ["image_size=auto", "trainer.minutes=0.01", "head.anchors=auto"]
     line = ["model=yolo_v3", "backbone=mobilenet_v1_025", *minutes]
     cfg, _ = fitted(caplog, line, objects(50))

@@ -167,7 +167,7 @@ def test_a_resumed_run_is_not_examined(caplog):
 WEIGHTS = "weights/mobilenetV1X0.25_pretrain.tar"
 RUNGS = ["1_largest", "4_multi_label", "5_grid", "6_anchors", "9_ssd", "10_pyramid"]
 ALIKE = ["2_one_box", "3_box_and_class", "7_focal", "8_nms"]  # data and slots of another rung
-SLOW = (*ALIKE, "detector_coco", "detector_voc")
+SLOW = (*ALIKE, "detector_coco", "detector_voc", "classifier")
 GOOD = {
     "bccd_pretrained": ("bccd", True, ["experiment=bccd_pretrained"]),
     "bccd_scratch": ("bccd", False, ["experiment=bccd_scratch"]),
