@@ -110,7 +110,8 @@ def _check(cfg: DictConfig) -> None:
             f"source={cfg.source}: eval.py needs images with their truth, dataset.root=FOLDER "
             "split=test; images alone are for predict.py source="
         )
-    if cfg.truth and cfg.predictions and not Path(cfg.predictions).exists():
+    is_text = cfg.truth is not None and Path(cfg.truth).is_dir()
+    if is_text and cfg.predictions and not Path(cfg.predictions).exists():
         raise UserError(
             f"predictions={cfg.predictions}: no such file or folder; expected predictions.json, or "
             "a folder of text files"

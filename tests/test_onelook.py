@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from typing import Any
 
 import pytest
 from command_line import ROOT, SHAPES, TINY, ended, run
@@ -134,7 +136,8 @@ def test_a_wheel_has_the_code_and_every_configuration(tmp_path):
     ignored = shutil.ignore_patterns(".*", "build", "outputs", "tests", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, tmp_path / "source", ignore=ignored)
     sdist = build("sdist", tmp_path / "source", tmp_path / "sdist")
-    shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
+    careful: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # 3.11.4 on
+    shutil.unpack_archive(sdist, tmp_path / "unpacked", **careful)
     (again,) = (tmp_path / "unpacked").iterdir()
     wheels = [build("wheel", tmp_path / "source", tmp_path / "wheel"),
               build("wheel", again, tmp_path / "wheel_of_sdist")]  # fmt: skip
