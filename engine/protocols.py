@@ -143,15 +143,15 @@ class MetricOptions:
     """Optional for a metric."""
 
     many_labels: Option[bool] = Option(False)  # it takes images of any number of labels
-    images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)  # RGB, to be written
-    # Predicted and true objects of a file and its images: `update` of all, rounding no number.
+    images: Option[Callable[[], dict[str, np.ndarray]]] = Option(dict)  # by name, [H, W, 3] uint8
+    # A file's predicted and true objects, its images; in place of `update`, so nothing is rounded.
     update_table: Option[Callable[[ObjectTable, ObjectTable, int], None] | None] = Option(None)
     ranked: Option[Callable[[], dict[str, Ranked]]] = Option(dict)  # by class, for its curve
     # Of each class what became of every prediction since `reset`, for eval.py's explain=true.
     explain: Option[Callable[[], list[Matched]] | None] = Option(None)
     # For report.html: of all predicted and true objects, the images, `compute()`: a Diagnosis.
     diagnose: Option[Callable[..., Any] | None] = Option(None)
-    # Of two runs' predicted objects, the true ones, the images: a list of Differences.
+    # Of two runs' predicted objects, the true ones, images: Differences, second minus first.
     differences: Option[Callable[..., Any] | None] = Option(None)
     findings: Option[Callable[[], list[Finding]]] = Option(list)  # of all images since `reset`
 

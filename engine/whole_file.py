@@ -89,7 +89,7 @@ def _is_of(error: OSError, *paths: Path) -> bool:
 
 
 def reason(error: OSError) -> str:
-    """Return what the file system said, "No space left on device"."""
+    """Return what the file system reported, "No space left on device"."""
     return error.strerror or str(error)
 
 

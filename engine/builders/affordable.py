@@ -43,9 +43,7 @@ def side(
         backbone: as built.
         device: where it trains.
     """
-    seconds = (
-        TRAINING * 60 * cfg.trainer.minutes / views(cfg.trainer, images)
-    )  # that an image may take
+    an_image = TRAINING * 60 * cfg.trainer.minutes / views(cfg.trainer, images)  # seconds
     with torch.random.fork_rng():
         head = part(
             node,
@@ -57,7 +55,7 @@ def side(
         ).to(device)
         network = Both(backbone.to(device), head)
         taken = _seconds(network, torch.rand(BATCH, 3, TRIED, TRIED, device=device), cfg)
-    return int(TRIED * (seconds * BATCH / taken) ** 0.5)
+    return int(TRIED * (an_image * BATCH / taken) ** 0.5)
 
 
 class Both(nn.Module):

@@ -29,7 +29,7 @@ MAX_DECODED = 4 * MAX_PIXELS  # bytes
 JPEG_PIXELS = 512  # that a byte can hold: every block of 8 x 8 pixels of a component takes a bit
 STRIP = 2**16  # pixels that are laid on white at once
 
-# What its decoders say of a damaged file is said here, in one line with the file's name.
+# What its decoders report of a damaged file is reported here, in one line with the file's name.
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 

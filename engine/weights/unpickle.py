@@ -1,4 +1,4 @@
-"""Files of torch's as plain tensors, dicts and numbers; what else they are is said in one line."""
+"""Files of torch's as plain tensors, dicts and numbers; what else they are is named in one line."""
 
 import io
 import re
@@ -42,7 +42,7 @@ def unpickle(data: bytes, path: str) -> Mapping[Any, Any]:
     """The dict in a file's bytes; no code in it is ever run.
 
     Raises:
-        UserError: saying what the file is instead.
+        UserError: naming what the file is instead.
     """
     try:
         loaded = load_plain(io.BytesIO(data), torch.device("cpu"))
