@@ -45,6 +45,17 @@ class ObjectTable(NamedTuple):
     area: np.ndarray  # [M] float64, square pixels
     ignore: np.ndarray  # [M] bool
 
+    @property
+    def corners(self) -> np.ndarray:
+        """The boxes as xyxy, [M, 4] float64."""
+        return np.hstack([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]])
+
+    def stated(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, corners [n, 4], ignore flags and areas of some objects, in a record's float32."""
+        some = ObjectTable(*(column[rows] for column in self))
+        corners, area = some.corners.astype(np.float32), some.area.astype(np.float32)
+        return some.labels, corners, some.ignore, area
+
 
 class Ranked(NamedTuple):
     """All predictions of one class, in any order."""

@@ -15,14 +15,8 @@ from engine.data.image_dataset import (
 from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Index, file_names, unique_stems
 from engine.data.splits import find_split
-from engine.data.table import (
-    column_values,
-    csv_files,
-    read_table,
-    split_by_column,
-    split_named,
-    top_row,
-)
+from engine.data.table import column_values, csv_files, read_table, split_by_column, top_row
+from engine.data.tree import split_named
 
 MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "": False}
 COLUMNS = {"filename": "filename", "label": "label"}

@@ -67,12 +67,9 @@ class COCOTruth:
 
     def record(self, index: int) -> Record:
         """The truth about one image, rounded to float32; `table` has every bit."""
-        rows = slice(self.first[index], self.first[index + 1])
-        _, labels, boxes, _, area, crowd = (column[rows] for column in self.objects)
-        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
+        stated = self.objects.stated(slice(self.first[index], self.first[index + 1]))
         number: Any = self.ids[index]
         size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        stated = (labels, corners, crowd, area.astype(np.float32))
         return Record(number, self.names[index], *stated, size if min(size) > 0 else None)
 
     def image(self, index: int) -> np.ndarray:
@@ -138,10 +135,8 @@ class COCOTruth:
 
     def _note_odd_boxes(self) -> None:
         """Count the boxes that a data set leaves out."""
-        boxes = self.objects.boxes
-        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-        flat = (boxes[:, 2:] == 0).any(1)
-        outside = is_outside(corners, self.sizes[self.objects.image]) & ~flat
+        flat = (self.objects.boxes[:, 2:] == 0).any(1)
+        outside = is_outside(self.objects.corners, self.sizes[self.objects.image]) & ~flat
         for count, what in (
             (flat.sum(), "whose box has no area"),
             (outside.sum(), "outside their image"),

@@ -18,8 +18,8 @@ from engine.data.image_dataset import (
 from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.table import csv_files, read_table, split_by_column, split_named
-from engine.data.tree import is_visible
+from engine.data.table import csv_files, read_table, split_by_column
+from engine.data.tree import is_visible, split_named
 from engine.errors import UserError
 
 COLUMNS = {name: name for name in ("filename", "class", *CORNERS)}

@@ -19,7 +19,7 @@ from engine.data.image_dataset import (
 from engine.data.image_names import ImageNames, folder_below
 from engine.data.index import Entry, Index, Object
 from engine.data.splits import find_split
-from engine.data.tree import SPLITS, files_below
+from engine.data.tree import files_below, split_named
 from engine.errors import UserError
 
 FILE, IMAGES = "annotations.xml", "images"
@@ -67,7 +67,9 @@ class CVAT(ImageDataset):
             classes = _class_names(image for images in every.values() for image in images)
         self.classes = check_classes(classes)
         source = how.source if how.source in files else ""
-        chosen = [i for i in every[source] if source or not own or _split(i) == how.source]
+        chosen = every[source]
+        if own and not source:
+            chosen = [image for image in chosen if split_named(image.subset) == how.source]
         self._note_others(list(every.values()), own if not source else set())
         self.index = Index.of(self._entries(files[source], chosen))
         self._note_shapes()
@@ -115,7 +117,7 @@ class CVAT(ImageDataset):
 
     def _note_others(self, files: list[list[Image]], subsets: set[str]) -> None:
         """Count the images that are of no split."""
-        stray = sum(not _split(image) for image in files[0]) if subsets else 0
+        stray = sum(not image.subset for image in files[0]) if subsets else 0
         if stray:
             self.notes.append(f"{stray} images are in no subset, the others are: left out")
         bare = len(files_below(self.folder, IMAGE_SUFFIXES)) - sum(map(len, files))
@@ -144,14 +146,9 @@ def _files(base: Path, annotations: str | Mapping[str, str] | None) -> dict[str,
     return {"": found[0]}
 
 
-def _split(image: Image) -> str:
-    """The split that an image's subset is."""
-    return SPLITS.get(image.subset.lower(), image.subset)
-
-
 def _subsets(images: Iterable[Image]) -> set[str]:
     """The splits that the images' subsets are; none where no image trains."""
-    found = {_split(image) for image in images} - {""}
+    found = {split_named(image.subset) for image in images} - {""}
     return found if "train" in found else set()
 
 

@@ -62,12 +62,9 @@ class TextTruth:
 
     def record(self, index: int) -> Record:
         """The truth about one image, rounded to float32; `table` has every bit."""
-        rows = slice(self.first[index], self.first[index + 1])
-        _, labels, boxes, _, area, ignore = (column[rows] for column in self.objects)
-        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).astype(np.float32)
         stem = self.ids[index]
-        path, size = self.files.get(stem, stem), self.sizes.get(stem)
-        return Record(stem, path, labels, corners, ignore, area.astype(np.float32), size)
+        stated = self.objects.stated(slice(self.first[index], self.first[index + 1]))
+        return Record(stem, self.files.get(stem, stem), *stated, self.sizes.get(stem))
 
     def image(self, index: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB.

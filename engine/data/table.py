@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from engine.data.tree import SPLITS, is_visible
+from engine.data.tree import is_visible, split_named
 from engine.errors import UserError, did_you_mean
 from engine.regular_file import open_regular
 
@@ -159,11 +159,6 @@ def split_by_column(
             "val, test"
         )
     return dict.fromkeys(sorted(found), file), file
-
-
-def split_named(value: str) -> str:
-    """The split that a cell means: valid and Validation are val; of other names themselves."""
-    return SPLITS.get(value.lower(), value)
 
 
 def top_row(file: Path) -> list[str]:

@@ -55,6 +55,17 @@ def split_of(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def split_of_file(path: str | Path) -> str | None:
+    """The split of a file of annotations: by its own name, or by that of the folder it is in."""
+    path = Path(path)
+    return split_of(path.stem) or SPLITS.get(path.parent.name.lower())
+
+
+def split_named(value: str) -> str:
+    """The split that a text means: valid and Validation are val; another name is itself."""
+    return SPLITS.get(value.lower(), value)
+
+
 def _leads_up(here: str, name: str) -> bool:
     path = os.path.join(here, name)
     if not os.path.islink(path):

@@ -177,7 +177,7 @@ def score(dataset: Dataset, metric: Metric, predicted: ObjectTable) -> dict[str,
 
 def objects(table: ObjectTable) -> dict[int, Objects]:
     """Return the objects of each image that has some, by its row in the dataset, in float32."""
-    boxes = np.hstack([table.boxes[:, :2], table.boxes[:, :2] + table.boxes[:, 2:]])  # xyxy
+    boxes = table.corners
     return {
         image: Objects(
             torch.from_numpy(boxes[rows].astype(np.float32)),

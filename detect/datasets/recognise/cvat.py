@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from detect.datasets.recognise.look import Look, Reading, ends
-from engine.data.tree import SPLITS, split_of
 
 CVAT_ROOT = re.compile(r"<annotations[\s>]")
 IMAGE = re.compile(r"<image\s[^>]*\bname=")
@@ -17,13 +16,8 @@ def readings(look: Look) -> Iterator[Reading]:
     """CVAT, where a file has its root and images; files that are splits of a set together."""
     files = [f for f in look.files(".xml") if f.count("/") < 3]
     found = [f for f in files if is_cvat(ends(look.root / f))] if len(files) <= MOST else []
-    splits = {split_of(Path(f).stem) or SPLITS.get(Path(f).parent.name.lower()): f for f in found}
-    if len(found) > 1 and "train" in splits and None not in splits and len(splits) == len(found):
-        paths = {split: str(look.root / file) for split, file in splits.items()}
-        yield _cvat(look.root, paths, ", ".join(found))
-        return
-    for file in found:
-        yield _cvat(look.root, str(look.root / file), file)
+    for paths, names in look.annotations(found):
+        yield _cvat(look.root, paths, names)
 
 
 def of_file(path: Path, folder: str | None) -> Iterator[Reading]:

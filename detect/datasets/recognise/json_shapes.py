@@ -7,7 +7,6 @@ from typing import Any
 
 from detect.datasets.coco_layout import is_coco
 from detect.datasets.recognise.look import Look, Reading, ends
-from engine.data.tree import SPLITS, split_of
 
 SHAPES, POINTS = re.compile(r'"shapes"\s*:\s*\['), re.compile(r'"(?:imagePath|points)"\s*:')
 REGIONS = re.compile(r'"(?:regions|region_shape_attributes)"\s*:|region_shape_attributes')
@@ -24,13 +23,8 @@ def readings(look: Look) -> Iterator[Reading]:
         return
     tables = [f for f in [*files, *look.files(".csv")] if f.count("/") < 3]
     found = [f for f in tables[:MOST] if is_via(ends(look.root / f))]
-    splits = {split_of(Path(f).stem) or SPLITS.get(Path(f).parent.name.lower()): f for f in found}
-    paths: Any = {split: str(look.root / file) for split, file in splits.items()}
-    if len(found) > 1 and "train" in splits and None not in splits and len(splits) == len(found):
-        yield _via(look.root, paths, ", ".join(found))
-        return
-    for file in found:
-        yield _via(look.root, str(look.root / file), file)
+    for paths, names in look.annotations(found):
+        yield _via(look.root, paths, names)
 
 
 def of_file(path: Path, folder: str | None) -> Iterator[Reading]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.data.image import IMAGE_SUFFIXES
-from engine.data.tree import SPLITS, walk
+from engine.data.tree import SPLITS, split_of_file, walk
 from engine.errors import UserError
 
 MOST_FOLDERS = 20_000  # that are listed; a set of so many is known by then
@@ -69,6 +69,19 @@ class Look:
             for name in folder.others
             if name.lower().endswith(suffixes)
         ]
+
+    def annotations(self, files: Sequence[str]) -> Iterator[tuple[Any, str]]:
+        """`dataset.annotations` and the names of its files.
+
+        Files that are the splits of one set are together, a path a split; others each alone.
+        """
+        splits = {split_of_file(file): file for file in files}
+        is_set = "train" in splits and None not in splits and len(splits) == len(files) > 1
+        if is_set:
+            yield {name: str(self.root / file) for name, file in splits.items()}, ", ".join(files)
+            return
+        for file in files:
+            yield str(self.root / file), file
 
     def texts(self, files: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Beginning and end of some of the files, evenly chosen; those that open."""

@@ -11,7 +11,6 @@ from detect.datasets.recognise.look import Look, Reading
 from engine.data.image import image_size_of
 from engine.data.image_names import ImageNames, folder_below
 from engine.data.table import first_rows
-from engine.data.tree import SPLITS, split_of
 from engine.errors import UserError
 
 ROWS = 200  # that are looked at
@@ -34,7 +33,8 @@ def readings(look: Look) -> Iterator[Reading]:
         for kind in _kinds(look.root / file, images):
             found.setdefault(kind, []).append(file)
     for kind, files in found.items():
-        yield from _together(look.root, kind, files)
+        for paths, names in look.annotations(files):
+            yield _reading(kind, look.root, paths, names)
 
 
 def of_file(path: Path, folder: str | None) -> Iterator[Reading]:
@@ -45,27 +45,10 @@ def of_file(path: Path, folder: str | None) -> Iterator[Reading]:
             yield _reading(kind, root, str(path), path.name)
 
 
-def _together(root: Path, kind: Found, files: list[str]) -> Iterator[Reading]:
-    splits = {file: _split(file) for file in files}
-    names = [split for split in splits.values() if split]
-    if len(files) > 1 and len(set(names)) == len(files) and "train" in names:
-        paths = {split: str(root / file) for file, split in splits.items()}
-        yield _reading(kind, root, paths, ", ".join(files))
-        return
-    for file in files:
-        yield _reading(kind, root, str(root / file), file)
-
-
 def _reading(kind: Found, root: Path, paths: Any, names: str) -> Reading:
     what = "CSV of boxes" if kind.option == "csv" else "CSV of labels"
     values = {"root": str(root), "annotations": paths} | dict(kind.values)
     return Reading(kind.option, f"{what} ({names})", values)
-
-
-def _split(file: str) -> str | None:
-    path = Path(file)
-    above = path.parent.name.lower()
-    return split_of(path.stem) or SPLITS.get(above)
 
 
 def _kinds(file: Path, images: ImageNames) -> list[Found]:
