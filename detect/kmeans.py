@@ -58,9 +58,9 @@ def box_sizes(cfg: Any) -> np.ndarray:
     """(width, height) [N, 2] of the split's boxes in pixels of the network's input."""
     import torch  # slow to import: not for a wrong option
 
-    from engine.builders import parts
+    from engine.builders import judged_parts, parts
 
-    data = parts.dataset(cfg, cfg.split)
+    data = judged_parts.dataset(cfg, cfg.split)
     sizes = [np.zeros((0, 2), np.float32)]
     for batch in parts.loader(cfg, data, torch.device("cpu")):
         boxes = batch.objects.boxes[~batch.objects.ignore]

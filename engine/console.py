@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 BOLD, RED, PLAIN = "\x1b[1m", "\x1b[1;31m", "\x1b[0m"
@@ -43,6 +43,12 @@ def echo(*lines: str) -> None:
 def show(*lines: str, strong: Sequence[str] = ()) -> None:
     """Print lines as `info` does, but write them to no log."""
     print(_for_stream(_joined(lines), sys.stdout, [*map(printable, strong)]))
+
+
+def warn(found: Iterable[tuple[str, str]]) -> None:
+    """Print warnings, a line each: what is wrong, and what to change."""
+    for what, change in found:
+        info(f"warning: {what}; {change}", strong=["warning:"])
 
 
 def error(*lines: str) -> None:

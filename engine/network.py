@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.protocols import Group, Layered
-from engine.structures import Fixed, Meta, Objects, Output, Preprocessing
+from engine.network_protocols import Group, Layered
+from engine.record import Meta
+from engine.structures import Fixed, Objects, Output, Preprocessing
 
 IMAGENET = Preprocessing()
 

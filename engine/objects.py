@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.record import Record, is_outside
+from engine.errors import UserError
+from engine.record import Meta, ObjectTable, Record, columns, rows_by_image
 
 
 @dataclass
@@ -87,6 +88,19 @@ class Objects:
         parts = (type(self)(*column) for column in zip(*columns, strict=True))
         return [replace(x, batch_index=torch.zeros_like(x.batch_index)) for x in parts]
 
+    def refuse_nan(self, meta: Sequence[Meta]) -> None:
+        """Raise UserError naming the first image with a NaN or infinite box or score."""
+        finite = self.boxes.isfinite().all(1) & self.scores.isfinite()  # [M]
+        if finite.all():
+            return
+        bad = int((~finite).nonzero()[0])
+        image = meta[int(self.batch_index[bad])]
+        raise UserError(
+            f"{image.path or image.id}: got box {self.boxes[bad].tolist()} with score "
+            f"{float(self.scores[bad])}, expected finite numbers: if these are predictions, "
+            "training has diverged (lower optimizer.lr); if annotations, correct the file"
+        )
+
     @classmethod
     def empty(cls) -> Self:
         """Return a batch without objects."""
@@ -112,30 +126,26 @@ class Objects:
 
         Objects outside their image are marked `ignore`.
         """
-        columns = zip(*map(_columns, records, sizes), strict=True)
-        boxes, labels, ignore, area = map(np.concatenate, columns)
-        rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
-        has_boxes = np.array([r.boxes is not None for r in records])[rows]
-        ignore |= is_outside(boxes, np.array(sizes)[rows]) & has_boxes
-        boxes, labels, rows, ignore, area = map(
-            torch.from_numpy, (boxes, labels, rows, ignore, area)
-        )
+        boxes, labels, rows, ignore, area = map(torch.from_numpy, columns(records, sizes))
         return cls(boxes, labels, rows, ignore=ignore, area=area)
+
+    @classmethod
+    def by_image(cls, table: ObjectTable) -> dict[int, Self]:
+        """Return the objects of each image that has some, by its row in the dataset, in float32."""
+        boxes = table.corners
+        return {
+            image: cls(
+                torch.from_numpy(boxes[rows].astype(np.float32)),
+                torch.from_numpy(table.labels[rows]),
+                scores=torch.from_numpy(table.scores[rows].astype(np.float32)),
+                ignore=torch.from_numpy(table.ignore[rows]),
+                area=torch.from_numpy(table.area[rows].astype(np.float32)),
+            )
+            for image, rows in rows_by_image(table.image).items()
+        }
 
 
 class SharedObjects(Objects):
     """Objects on a device, whose scores are shares of mixed images."""
 
     has_shares = True  # type: ignore[assignment]
-
-
-def _columns(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Return boxes, labels, ignore and area of one image; missing ones get their defaults."""
-    count, boxes, area = len(record.labels), record.boxes, record.area
-    if boxes is None:
-        boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    if area is None:
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
-    return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)

@@ -23,10 +23,10 @@ from engine.data.frames import ENDLESS, Stream
 from engine.data.loader import Loader, configure_worker_threads
 from engine.data.source import open_source
 from engine.errors import UserError
+from engine.network_protocols import HeadOptions
 from engine.output import results, run_folder
 from engine.output.results import Results
 from engine.passes.cost import Timed
-from engine.protocols import HeadOptions
 from engine.structures import Objects
 from engine.training.loop import predict_batches
 from engine.training.precision import resolve

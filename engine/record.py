@@ -1,7 +1,8 @@
 """Annotations, predictions and defects as plain numbers. No import of torch: it loads slowly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -35,6 +36,24 @@ class Record:
     size: tuple[int, int] | None = None
 
 
+class Meta(NamedTuple):
+    """The source of an image of a batch, and the map from its pixels to the network's input."""
+
+    index: int  # row in the dataset
+    id: str | int
+    path: str
+    size: tuple[int, int]  # (height, width) of the original image, upright
+    matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
+    turn: int = 1  # EXIF orientation of the annotation's pixels, see `engine.data.upright`
+    window: tuple[int, int, int, int] | None = None  # xyxy of the original that is seen; None: all
+    passes: int = 1  # through the network, that the image makes: see `engine.passes`
+
+    @classmethod
+    def of(cls, index: int, record: Record) -> Self:
+        """The source of an image that is not opened; its size is the declared one, else (0, 0)."""
+        return cls(index, record.id, record.path, record.size or (0, 0), np.eye(2, 3))
+
+
 class ObjectTable(NamedTuple):
     """The objects of many images as a file states them, in its order; nothing is rounded."""
 
@@ -49,6 +68,18 @@ class ObjectTable(NamedTuple):
     def corners(self) -> np.ndarray:
         """The boxes as xyxy, [M, 4] float64."""
         return np.hstack([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]])
+
+    def rounded(self) -> Self:
+        """The objects as a network's or a record's: corners and scores in float32.
+
+        An area that is the box's stays so.
+        """
+        corners = self.corners.astype(np.float32).astype(float)
+        boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        of_box = self.area == self.boxes[:, 2] * self.boxes[:, 3]
+        area = np.where(of_box, boxes[:, 2] * boxes[:, 3], self.area)
+        scores = self.scores.astype(np.float32).astype(float)
+        return self._replace(boxes=boxes, scores=scores, area=area)
 
     def stated(self, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Labels, corners [n, 4], ignore flags and areas of some objects, in a record's float32."""
@@ -97,3 +128,32 @@ def is_outside(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """
     sides = (boxes[:, 2:] <= 0) | ((boxes[:, :2] >= size[..., ::-1]) & (size[..., ::-1] > 0))
     return sides[:, 0] | sides[:, 1]
+
+
+def columns(
+    records: Sequence[Record], sizes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the objects of images of these (height, width), in order.
+
+    Boxes [M, 4] float32 xyxy, labels [M], rows [M] of their records, ignore [M] and area [M]
+    float32. A record without boxes has the whole image, one without areas the boxes'. Objects
+    outside their image are ignored.
+    """
+    some = zip(*map(_of_image, records, sizes), strict=True)
+    boxes, labels, ignore, area = map(np.concatenate, some)
+    rows = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
+    has_boxes = np.array([r.boxes is not None for r in records])[rows]
+    ignore |= is_outside(boxes, np.array(sizes)[rows]) & has_boxes
+    return boxes, labels, rows, ignore, area
+
+
+def _of_image(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Boxes, labels, ignore and area of one image."""
+    count, boxes, area = len(record.labels), record.boxes, record.area
+    if boxes is None:
+        boxes = np.tile(np.array([0, 0, size[1], size[0]], np.float32), (count, 1))
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    if area is None:
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    ignore = np.zeros(count, bool) if record.ignore is None else record.ignore
+    return boxes, np.asarray(record.labels, np.int64), ignore, np.asarray(area, np.float32)

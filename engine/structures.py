@@ -7,36 +7,17 @@ Boxes are xyxy. Between the loader and the head they are in pixels of the networ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import UserError
 from engine.objects import Objects
-from engine.record import Record
+from engine.record import Meta, Record
 
 BACKGROUND = -1  # a slot with no object in it: counts as a negative
 IGNORE = -2  # a slot that is left out of the loss
-
-
-class Meta(NamedTuple):
-    """The source of an image of a batch, and the map from its pixels to the network's input."""
-
-    index: int  # row in the dataset
-    id: str | int
-    path: str
-    size: tuple[int, int]  # (height, width) of the original image, upright
-    matrix: np.ndarray  # [2, 3] affine map, original pixels -> network input
-    turn: int = 1  # EXIF orientation of the annotation's pixels, see `engine.data.upright`
-    window: tuple[int, int, int, int] | None = None  # xyxy of the original that is seen; None: all
-    passes: int = 1  # through the network, that the image makes: see `engine.passes`
-
-    @classmethod
-    def of(cls, index: int, record: Record) -> Self:
-        """The source of an image that is not opened; its size is the declared one, else (0, 0)."""
-        return cls(index, record.id, record.path, record.size or (0, 0), np.eye(2, 3))
 
 
 @dataclass
@@ -79,19 +60,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         if sample.scores is not None:
             objects.scores[objects.batch_index == row] = torch.from_numpy(sample.scores)
     return Batch(images.permute(0, 3, 1, 2), objects, [s.meta for s in samples])
-
-
-def refuse_nan(objects: Objects, meta: Sequence[Meta]) -> None:
-    """Raise UserError naming the first image with a NaN or infinite box or score."""
-    finite = objects.boxes.isfinite().all(1) & objects.scores.isfinite()  # [M]
-    if not finite.all():
-        bad = int((~finite).nonzero()[0])
-        image = meta[int(objects.batch_index[bad])]
-        raise UserError(
-            f"{image.path or image.id}: got box {objects.boxes[bad].tolist()} with score "
-            f"{float(objects.scores[bad])}, expected finite numbers: if these are predictions, "
-            "training has diverged (lower optimizer.lr); if annotations, correct the file"
-        )
 
 
 def to_original(objects: Objects, meta: Sequence[Meta]) -> Objects:

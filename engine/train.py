@@ -8,7 +8,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from engine.builders import from_checkpoint, parts
+from engine.builders import from_checkpoint, judged_parts, parts
 from engine.builders.fit import fit
 from engine.builders.instantiate import part
 from engine.builders.run import prepare
@@ -18,7 +18,7 @@ from engine.config.schema import plain
 from engine.console import info
 from engine.data.categories import category_ids
 from engine.data.loader import Loader
-from engine.distributed import collectives, fsdp
+from engine.distributed import collectives, fsdp, processes
 from engine.doctor import before
 from engine.doctor.after import first_evaluation
 from engine.doctor.first_steps import FirstSteps
@@ -34,8 +34,9 @@ from engine.output import (
 from engine.output.run_folder import RunFolder
 from engine.output.run_log import RunLog
 from engine.protocols import Dataset, Metric, MetricOptions
+from engine.record import Meta
 from engine.report.finish import finish
-from engine.structures import Meta, Objects
+from engine.structures import Objects
 from engine.training import checkpoint_size
 from engine.training.checkpointer import Checkpointer
 from engine.training.due import is_due, is_finished
@@ -86,7 +87,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     train_loader, val_loader = _loaders(cfg, backbone, device)
     classes = train_loader.dataset.classes
     check_saveable(plain(cfg), classes, category_ids(train_loader.dataset))
-    metric = parts.metric(cfg, classes)
+    metric = judged_parts.metric(cfg, classes)
     network = parts.network(cfg, len(classes), backbone)
     run = prepare(cfg, network, len(train_loader), device, precision)
     folder.prepare(asked)
@@ -135,7 +136,7 @@ def _choices() -> dict[str, str | None]:
 
 def _finished(path: str, saved: dict[str, Any], cfg: DictConfig) -> dict[str, Any] | None:
     """The results of a run with nothing left to train or write; all processes agree on it."""
-    return collectives.broadcast_from_rank_zero(lambda: finished(path, saved, cfg))
+    return processes.broadcast_from_rank_zero(lambda: finished(path, saved, cfg))
 
 
 def _already_finished(folder: Path, result: dict[str, Any]) -> float:
@@ -211,7 +212,7 @@ def _log_histograms(run: Run, log: RunLog, every: int, *_: Any) -> None:
 def _resume_note(run: Run, cfg: DictConfig, before: int) -> str:
     inside = f", {run.progress.batches} batches into the next" if run.progress.batches else ""
     done = ": nothing is left to train, these are its results" if is_finished(run, cfg) else ""
-    now = collectives.world()
+    now = processes.world()
     note = f"; trained on {before} processes until now, on {now} from here: the same batches, "
     of = run_summary.of_epochs(cfg.trainer.epochs)
     return f"resumed after epoch {run.epoch}{of}{inside}{done}" + (
@@ -253,7 +254,7 @@ def validate(
     return {f"val/{key}": value for key, value in (first | scores).items()}, predicted
 
 
-@collectives.rank_zero_only
+@processes.rank_zero_only
 def log_best(
     data: Dataset, predicted: Predicted, metric: Metric, log: RunLog, caption: str
 ) -> None:

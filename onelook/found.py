@@ -13,7 +13,8 @@ from engine.console import printable
 from engine.data.image import write_rgb
 from engine.output.draw import annotate
 from engine.output.predictions import Category, lines
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 NAMED = 5  # classes that `repr` counts
 NO_NAME = "object"  # of a network that finds boxes alone

@@ -23,7 +23,8 @@ from engine.data.given import Given
 from engine.data.loader import Loader
 from engine.data.source import has_frames, is_stream, open_source
 from engine.errors import UserError
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 from engine.training.loop import predict_batches
 from engine.training.precision import resolve
 from onelook.compose import check_list, compose, explained, quoted, without_hydra

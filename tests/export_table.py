@@ -15,7 +15,7 @@ from command_line import ROOT
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from engine.builders import parts
+from engine.builders import judged_parts, parts
 from engine.config.image_size import size_of
 from engine.errors import UserError
 from engine.export import compare, formats, int8
@@ -67,10 +67,10 @@ def row(name: str, folder: Path) -> list[Any]:
         int8.quantize(small, loader)
     times, first = [], {}
     for path in (onnx, xml, small):
-        parity = Parity((parts.metric(cfg, loader.dataset.classes),) * 2)
+        parity = Parity((judged_parts.metric(cfg, loader.dataset.classes),) * 2)
         file = ExportedNetwork(compare.open_file(path), batch=1, outputs=frozenset(), protocol="")
         compare.compare(graph, file, loader, parity, 1)  # warm
-        parity = Parity((parts.metric(cfg, loader.dataset.classes),) * 2)
+        parity = Parity((judged_parts.metric(cfg, loader.dataset.classes),) * 2)
         times.append(compare.compare(graph, file, loader, parity))
         report = parity.report(Bars(), both_ways=True)
         first = first or report

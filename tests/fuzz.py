@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from engine.bench import __main__ as bench
-from engine.builders import parts
+from engine.builders import judged_parts, parts
 from engine.builders.run import prepare
 from engine.check.report import write_report
 from engine.cli import command
@@ -89,7 +89,7 @@ def first_step(cfg: DictConfig) -> None:
     precision = resolve(cfg.trainer.precision, device)
     train = parts.loader(cfg, parts.dataset(cfg, "train"), device, shuffle=True)
     parts.loader(cfg, parts.dataset(cfg, "val"), device)
-    parts.metric(cfg, train.dataset.classes)
+    judged_parts.metric(cfg, train.dataset.classes)
     network = parts.network(cfg, len(train.dataset.classes), backbone)
     run = prepare(cfg, network, len(train), device, precision)
     next(iter(train_epoch(run, train, mock.Mock())))

@@ -21,8 +21,8 @@ FLOORS = (  # of engine/, the top first
     ("data", "weights"),
     ("distributed",),
     ("network",),
-    ("protocols", "cli"),
-    ("structures", "config", "whole_file"),
+    ("network_protocols", "cli"),
+    ("structures", "protocols", "config", "whole_file"),
     ("objects",),
     ("record", "console", "errors", "regular_file", "option", "finding"),
 )

@@ -20,11 +20,11 @@ import torch.distributed as dist
 from epochs import epoch
 from torch import nn
 
-from engine.builders import parts
+from engine.builders import judged_parts, parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS, Precision
-from engine.distributed import collectives, fsdp
-from engine.structures import Meta
+from engine.distributed import collectives, fsdp, processes
+from engine.record import Meta
 from engine.training.guard import Guard
 from engine.training.loop import evaluate_network
 from engine.weights import checkpoint
@@ -79,8 +79,8 @@ def compose(name, folder):
 
 def trained(name, cfg, folder):
     """Return weights after 10 batches, their rows, and scores of one process's weights."""
-    cfg.trainer.shard &= collectives.world() > 1
-    torch.manual_seed(collectives.rank())  # the first process's weights count
+    cfg.trainer.shard &= processes.world() > 1
+    torch.manual_seed(processes.rank())  # the first process's weights count
     train = parts.loader(cfg, parts.dataset(cfg, "train"), CPU, shuffle=True)
     val = parts.loader(cfg, parts.dataset(cfg, "val"), CPU)
     classes = train.dataset.classes
@@ -92,10 +92,10 @@ def trained(name, cfg, folder):
     ends = {"weights": state["model"], "ema": state["ema"], "rows": rows}
     if name not in EVALUATED:
         return ends
-    if collectives.world() > 1:
+    if processes.world() > 1:
         first = torch.load(folder / "1.pt", weights_only=True)[name]["ema"]
         checkpoint.load_weights(run.evaluated, first, "1.pt")
-    metric = parts.metric(cfg, classes)
+    metric = judged_parts.metric(cfg, classes)
     with fsdp.unsharded(run.evaluated):
         scores, predicted = evaluate_network(run.evaluated, val, metric, CPU, Precision.fp32)
     ends["poisoned"] = poisoned(run, train)
@@ -107,7 +107,7 @@ def poisoned(run, train):
 
     The loss is not finite in the last process alone.
     """
-    losses, last = run.network.losses, collectives.rank() == collectives.world() - 1
+    losses, last = run.network.losses, processes.rank() == processes.world() - 1
     run.network.losses = lambda *given: {
         name: value * (float("nan") if last else 1) for name, value in losses(*given).items()
     }
@@ -125,8 +125,8 @@ def bad_step():
     listener.emit = lambda record: messages.append(record.getMessage())
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
-    last = collectives.rank() == collectives.world() - 1
-    guard.watch([Meta(0, 0, f"{collectives.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
+    last = processes.rank() == processes.world() - 1
+    guard.watch([Meta(0, 0, f"{processes.rank()}.jpg", (1, 1), None)])  # type: ignore[arg-type]
     loss = torch.tensor(float("nan" if last else "1"))
     guard.finite(collectives.mean_losses({"class": loss})["class"])
     guard.is_bad_step(torch.tensor(1.0))
@@ -138,7 +138,7 @@ def bad_step():
 def delayed_max():
     """Return what each process receives when the last one sends 15 in the second call."""
     exchange = collectives.DelayedAllReduceMax()
-    last = collectives.rank() == collectives.world() - 1
+    last = processes.rank() == processes.world() - 1
     return collectives.all_gather([[exchange(15 if last and i == 1 else 0) for i in range(4)]])
 
 
@@ -148,12 +148,12 @@ def work(configurations, folder):
     found = {name: trained(name, cfg, folder) for name, cfg in configurations.items()}
     found |= {"bad_step": bad_step(), "delayed_max": delayed_max()}
     found["order"] = list(
-        collectives.gather_in_order(range(collectives.rank(), 7, collectives.world()))
+        collectives.gather_in_order(range(processes.rank(), 7, processes.world()))
     )
     scores = collectives.all_gather([repr([found[name]["scores"] for name in EVALUATED])])
     assert len(set(scores)) == 1, scores
-    if collectives.rank() == 0:
-        torch.save(found, folder / f"{collectives.world()}.pt")
+    if processes.rank() == 0:
+        torch.save(found, folder / f"{processes.world()}.pt")
 
 
 def main():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from epochs import epoch
 
-from engine.builders import parts
+from engine.builders import judged_parts, parts
 from engine.builders.run import prepare
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
@@ -76,7 +76,7 @@ def test_every_preset_learns_eight_real_images(model, eight):
                   "device=cpu", *EIGHT.get(model, []))  # fmt: skip
     run, loader = prepared(cfg)
     data = loader.dataset
-    metric = parts.metric(cfg, data.classes)
+    metric = judged_parts.metric(cfg, data.classes)
     for number in range(1, cfg.trainer.epochs + 1):
         epoch(run, loader)
         if number % 10 == 0:
@@ -100,7 +100,7 @@ def test_other_heads_and_losses_learn_eight_drawn_images(head, loss):
     for _ in range(150):
         epoch(run, loader)
     data = loader.dataset
-    metric = parts.metric(cfg, data.classes)
+    metric = judged_parts.metric(cfg, data.classes)
     scores, _ = evaluate_network(
         run.network, parts.loader(cfg, data, CPU), metric, CPU, run.precision
     )

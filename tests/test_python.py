@@ -30,8 +30,9 @@ from engine import train as training
 from engine.config.schema import CONFIGS
 from engine.errors import Stopped
 from engine.output.predictions import Category
+from engine.record import Meta
 from engine.runtime import exported
-from engine.structures import Meta, Objects
+from engine.structures import Objects
 from onelook import Found, UserError, evaluate, load, train
 from onelook.compose import compose, without_hydra
 from onelook.runs import as_application

@@ -14,9 +14,9 @@ from classify.metrics.average_precision import RULES, average_precision, check_r
 from engine.config.ranges import InnerShare
 from engine.errors import UserError
 from engine.protocols import OutputFields
-from engine.record import ObjectTable, Ranked
+from engine.record import Meta, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis
-from engine.structures import Meta, Objects, refuse_nan
+from engine.structures import Objects
 
 ABSENT, DIFFICULT, PRESENT = -1, 0, 1  # as in VOC's per-class lists; DIFFICULT does not count
 
@@ -61,7 +61,7 @@ class MultiLabel:
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
         """Add the scores and the truth of each image of a batch for each class."""
-        refuse_nan(predicted, meta)
+        predicted.refuse_nan(meta)
         shape = (len(meta), len(self.classes))
         scores = np.zeros(shape, np.float32)  # [B, K]
         named = (predicted.batch_index.numpy(), predicted.labels.numpy())

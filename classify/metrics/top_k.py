@@ -15,9 +15,9 @@ from engine.config.ranges import Count
 from engine.errors import UserError
 from engine.finding import Finding
 from engine.protocols import OutputFields
-from engine.record import ObjectTable, Ranked
+from engine.record import Meta, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
-from engine.structures import Meta, Objects, refuse_nan
+from engine.structures import Objects
 
 NAMES = ("precision", "recall", "f1")
 DRAWN = 1000  # classes; the confusion matrix of 10,000 takes gigabytes to draw
@@ -70,7 +70,7 @@ class TopK:
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
         """Rank the true class of each image of a batch; ignored ones do not count."""
-        refuse_nan(predicted, meta)
+        predicted.refuse_nan(meta)
         _check_one(true, meta)
         label = np.zeros(len(meta), np.int64)  # [B]
         label[true.batch_index.numpy()] = true.labels.numpy()

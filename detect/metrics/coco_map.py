@@ -7,7 +7,7 @@ only once, so boxes are collected here and evaluated in `compute`.
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from hotcoco import COCOeval
@@ -19,9 +19,11 @@ from detect.metrics.judge import judge
 from detect.metrics.names import distinct
 from engine.finding import Finding
 from engine.protocols import OutputFields
-from engine.record import Matched, ObjectTable, Ranked
+from engine.record import Matched, Meta, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
-from engine.structures import Meta, Objects, refuse_nan
+
+if TYPE_CHECKING:
+    from engine.objects import Objects
 
 
 class COCOMap:
@@ -52,10 +54,10 @@ class COCOMap:
         self.predicted = [np.zeros((0, 8))]  # image, x, y, w, h, score, category, area
         self.true = [np.zeros((0, 8))]  # image, x, y, w, h, category, area, crowd
 
-    def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
+    def update(self, predicted: "Objects", true: "Objects", meta: Sequence[Meta]) -> None:
         """Add a batch; boxes in pixels of the original images."""
-        refuse_nan(predicted, meta)
-        refuse_nan(true, meta)
+        predicted.refuse_nan(meta)
+        true.refuse_nan(meta)
         first = self.num_images + 1
         self.num_images += len(meta)
         columns, true_columns = _columns(predicted, first), _columns(true, first)
@@ -151,7 +153,7 @@ class COCOMap:
         )
 
 
-def _columns(objects: Objects, first: int) -> tuple[np.ndarray, np.ndarray]:
+def _columns(objects: "Objects", first: int) -> tuple[np.ndarray, np.ndarray]:
     """Image number [M] and xywh [M, 4], in float64 so that sides of float32 corners are exact."""
     boxes = objects.boxes.double().numpy()
     return objects.batch_index.numpy() + first, np.hstack(

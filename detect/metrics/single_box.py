@@ -10,9 +10,9 @@ from torchvision.ops import box_iou
 
 from detect.diagnosis.single import diagnose_single
 from engine.protocols import OutputFields
-from engine.record import ObjectTable
+from engine.record import Meta, ObjectTable
 from engine.report.diagnosis import Diagnosis
-from engine.structures import Meta, Objects, refuse_nan
+from engine.structures import Objects
 
 
 class SingleBox:
@@ -39,8 +39,8 @@ class SingleBox:
 
     def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
         """Add a batch; boxes in pixels of the original images."""
-        refuse_nan(predicted, meta)
-        refuse_nan(true, meta)
+        predicted.refuse_nan(meta)
+        true.refuse_nan(meta)
         area = (true.boxes[:, 2:] - true.boxes[:, :2]).prod(1)
         largest = highest_per_image(true, area.masked_fill(true.ignore, -1), len(meta))
         counts = ~torch.cat([true.ignore, torch.tensor([True])])[largest]  # [B]; row -1: no object

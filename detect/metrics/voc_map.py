@@ -6,7 +6,7 @@ positive if that IoU reaches the threshold and no detection of higher score has 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from engine.config.ranges import PositiveShare
 from engine.errors import UserError
 from engine.finding import Finding
 from engine.protocols import OutputFields
-from engine.record import Matched, ObjectTable, Ranked
+from engine.record import Matched, Meta, ObjectTable, Ranked
 from engine.report.diagnosis import Diagnosis, Difference
-from engine.structures import Meta, Objects, refuse_nan
+
+if TYPE_CHECKING:
+    from engine.objects import Objects
 
 
 class Matches(NamedTuple):
@@ -34,6 +36,16 @@ class Matches(NamedTuple):
     truth: np.ndarray  # [M] int64, row of that object among all, NO_OBJECT where there is none
     hit: np.ndarray  # [M] bool, whether that IoU is enough
     ignore: np.ndarray  # [M] bool, whether it is, and that object is difficult
+
+
+class Boxes(NamedTuple):
+    """Objects of some images."""
+
+    image: np.ndarray  # [M] int64, place among these images
+    labels: np.ndarray  # [M] int64
+    corners: np.ndarray  # [M, 4] float64 xyxy
+    scores: np.ndarray  # [M] float32
+    ignore: np.ndarray  # [M] bool
 
 
 class VOCMap:
@@ -75,29 +87,35 @@ class VOCMap:
         self.image_of_object = [np.zeros(0, np.int64)]  # of all objects seen
         self.num_true = np.zeros(len(self.classes), np.int64)  # [K] objects that count
 
-    def update(self, predicted: Objects, true: Objects, meta: Sequence[Meta]) -> None:
+    def update(self, predicted: "Objects", true: "Objects", meta: Sequence[Meta]) -> None:
         """Add a batch; boxes in pixels of the original images."""
-        refuse_nan(predicted, meta)
-        refuse_nan(true, meta)
+        predicted.refuse_nan(meta)
+        true.refuse_nan(meta)
+        self._add(_boxes(predicted), _boxes(true), len(meta))
+
+    def update_table(self, predicted: ObjectTable, true: ObjectTable, images: int) -> None:
+        """Add all images of a file, rounded to float32 as a network's boxes are."""
+        self._add(_rounded(predicted), _rounded(true), images)
+
+    def _add(self, predicted: Boxes, true: Boxes, images: int) -> None:
         overlap, best = self._best(predicted, true)
         hit = overlap >= self.iou
-        difficult = np.append(true.ignore.numpy(), False)[best]  # row -1: no object
+        difficult = np.append(true.ignore, False)[best]  # row -1: no object
         self.matches.append(
             Matches(
-                predicted.labels.numpy(),
-                predicted.scores.numpy(),
-                predicted.batch_index.numpy() + self.num_images,
+                predicted.labels,
+                predicted.scores,
+                predicted.image + self.num_images,
                 overlap,
                 np.where(best == NO_OBJECT, NO_OBJECT, self.num_seen + best),
                 hit,
                 hit & difficult,
             )
         )
-        self.image_of_object.append(true.batch_index.numpy() + self.num_images)
-        self.num_seen += len(true)
-        self.num_images += len(meta)
-        counted = true.labels[~true.ignore].numpy()
-        self.num_true += np.bincount(counted, minlength=len(self.classes))
+        self.image_of_object.append(true.image + self.num_images)
+        self.num_seen += len(true.image)
+        self.num_images += images
+        self.num_true += np.bincount(true.labels[~true.ignore], minlength=len(self.classes))
 
     def compute(self) -> dict[str, float]:
         """`mAP`, `recall` (mean of the final recalls), and `AP/NAME` of each class with objects."""
@@ -169,21 +187,19 @@ class VOCMap:
         """How much two runs differ, by hotcoco."""
         return differences(self.classes, first, second, true, images)
 
-    def _best(self, predicted: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, predicted: Boxes, true: Boxes) -> tuple[np.ndarray, np.ndarray]:
         """Each detection's highest IoU with an object of its image and class, and its row."""
         detection, truth = _pairs(self._key(predicted), self._key(true))  # [P], [P]
-        overlap = self._iou(
-            predicted.boxes.double().numpy()[detection], true.boxes.double().numpy()[truth]
-        )
+        overlap = self._iou(predicted.corners[detection], true.corners[truth])
         order = np.lexsort((-overlap, detection))  # stable: of equal IoUs, the first object
         detection, first = np.unique(detection[order], return_index=True)
-        most, best = np.zeros(len(predicted)), np.full(len(predicted), -1)
+        most, best = np.zeros(len(predicted.image)), np.full(len(predicted.image), -1)
         most[detection], best[detection] = overlap[order][first], truth[order][first]
         return most, best
 
-    def _key(self, objects: Objects) -> np.ndarray:
+    def _key(self, objects: Boxes) -> np.ndarray:
         """A number [M] for each pair of image and class."""
-        return (objects.batch_index * len(self.classes) + objects.labels).numpy()
+        return objects.image * len(self.classes) + objects.labels
 
     def _iou(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """IoU [P] of boxes a[i] and b[i], [P, 4] each."""
@@ -213,6 +229,18 @@ class VOCMap:
         precision = tp / (tp + fp).clip(1)
         ap = average_precision(precision, right, total, self.rule)
         return ap, float(right.sum() / total)
+
+
+def _boxes(objects: "Objects") -> Boxes:
+    image, labels, corners = objects.batch_index, objects.labels, objects.boxes.double()
+    columns = (image, labels, corners, objects.scores, objects.ignore)
+    return Boxes(*(column.numpy() for column in columns))
+
+
+def _rounded(table: ObjectTable) -> Boxes:
+    table = table.rounded()
+    scores = table.scores.astype(np.float32)
+    return Boxes(table.image, table.labels, table.corners, scores, table.ignore)
 
 
 def _pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

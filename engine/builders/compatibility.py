@@ -9,20 +9,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from engine.builders.instantiate import part
+from engine.builders.judged_parts import check_objects
 from engine.config.schema import CONFIGS, Precision
-from engine.distributed.collectives import world
+from engine.distributed.processes import world
 from engine.errors import UserError
-from engine.protocols import (
-    ClipOptions,
-    Dataset,
-    HeadOptions,
-    Loss,
-    LossOptions,
-    MetricOptions,
-    OutputFields,
-)
-
-SHOWN = 10  # names of classes in a message
+from engine.network_protocols import ClipOptions, HeadOptions, Loss, LossOptions
+from engine.protocols import Dataset, MetricOptions, OutputFields
 
 
 def check_data(cfg: DictConfig, data: Dataset) -> None:
@@ -61,29 +53,6 @@ def check_data(cfg: DictConfig, data: Dataset) -> None:
                 f"head {head.__name__} predicts one class an image, {record.path or record.id} "
                 f"has {len(record.labels)}: set {how}"
             )
-
-
-def check_objects(data: Dataset) -> None:
-    """Refuse a split from which nothing can be learnt.
-
-    Raises:
-        UserError: no image has an object of the classes, or every object is ignored.
-    """
-    ignored = 0
-    for record in map(data.record, range(len(data))):
-        if len(record.labels) and (record.ignore is None or not record.ignore.all()):
-            return
-        ignored += len(record.labels)
-    if ignored:
-        raise UserError(
-            f"dataset: all {ignored} objects in {len(data)} images are ignored, as crowds, "
-            "difficult objects and boxes without area are: nothing to train on or to score"
-        )
-    names = ", ".join(data.classes[:SHOWN]) + (" ..." if len(data.classes) > SHOWN else "")
-    raise UserError(
-        f"dataset: no object of the classes {names} in {len(data)} images: set "
-        f"dataset.classes=[...] to those that there are{''.join(f'; {n}' for n in data.notes)}"
-    )
 
 
 def check_parts(cfg: DictConfig) -> None:

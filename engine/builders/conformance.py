@@ -1,9 +1,10 @@
-"""Whether a part has what its protocol in `engine/protocols.py` requires, each of the right kind.
+"""Whether a part has what its protocol requires, each of the right kind.
 
 `check_class` runs before anything is built and refuses what a class surely lacks; `check_object`
 runs on the object that its constructor made, and sees all.
 """
 
+import importlib
 import inspect
 import re
 import types
@@ -13,33 +14,41 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
 
-from torch import nn
-
-from engine import protocols
 from engine.errors import UserError
 from engine.protocols import FIELDS, OutputFields
 
 
 class Part(NamedTuple):
-    """What the engine reads of a kind of part."""
+    """What the engine reads of a kind of part; torch loads with the protocols of a network's."""
 
-    protocol: type  # what is required
-    options: type = object  # what is optional
+    name: str  # of its protocol; what is optional has "Options" behind
+    module: str = "engine.protocols"
     is_module: bool = False
 
+    @property
+    def protocol(self) -> type:
+        """What is required."""
+        return getattr(importlib.import_module(self.module), self.name)
 
+    @property
+    def options(self) -> Any:
+        """What is optional."""
+        return getattr(importlib.import_module(self.module), f"{self.name}Options", object)
+
+
+NETWORK = "engine.network_protocols"
 PARTS = {  # by config key
-    "backbone": Part(protocols.Backbone, protocols.BackboneOptions, is_module=True),
-    "head": Part(protocols.Head, protocols.HeadOptions, is_module=True),
-    "head.coder": Part(protocols.Coder),
-    "loss": Part(protocols.Loss, protocols.LossOptions),
-    "metric": Part(protocols.Metric, protocols.MetricOptions),
-    "dataset": Part(protocols.Dataset, protocols.DatasetOptions),
-    "schedule": Part(protocols.Schedule, protocols.ScheduleOptions),
-    "clip": Part(protocols.Clip, protocols.ClipOptions),
-    "finetune": Part(protocols.Finetune),
-    "augment": Part(protocols.Augment),
-    "tracker": Part(protocols.Tracker),
+    "backbone": Part("Backbone", NETWORK, is_module=True),
+    "head": Part("Head", NETWORK, is_module=True),
+    "head.coder": Part("Coder", NETWORK),
+    "loss": Part("Loss", NETWORK),
+    "metric": Part("Metric"),
+    "dataset": Part("Dataset"),
+    "schedule": Part("Schedule"),
+    "clip": Part("Clip", NETWORK),
+    "finetune": Part("Finetune", NETWORK),
+    "augment": Part("Augment"),
+    "tracker": Part("Tracker"),
 }
 ABSENT = object()
 
@@ -61,7 +70,8 @@ def check_class(target: Any, key: str) -> None:
             )
         return
     _check_module(target, key)
-    needed_now = set() if protocols.HeadOptions.output_fields.of(target) else set(on_class)
+    is_free = key == "head" and PARTS[key].options.output_fields.of(target)
+    needed_now = set() if is_free else set(on_class)
     lacking = [
         name
         for name in required(key)
@@ -122,7 +132,7 @@ def _on_class(key: str) -> dict[str, Any]:
 def _has(target: Any, name: str, key: str) -> bool:
     """Whether a class has an attribute, other than by inheriting from the protocol."""
     if name == "__call__" and _is_module(target):  # which calls `forward`
-        return target.forward is not nn.Module.forward
+        return target.forward is not _module_class().forward
     bases: tuple[Any, ...] = (target if inspect.isclass(target) else type(target)).__mro__
     return any(name in vars(base) for base in bases if base is not PARTS[key].protocol)
 
@@ -149,7 +159,13 @@ def _may_set(target: type, name: str) -> bool:
 
 
 def _is_module(target: Any) -> bool:
-    return inspect.isclass(target) and issubclass(target, nn.Module)
+    return inspect.isclass(target) and issubclass(target, _module_class())
+
+
+def _module_class() -> Any:
+    from torch import nn  # for parts of a network alone
+
+    return nn.Module
 
 
 def _check_module(target: type, key: str) -> None:
@@ -160,8 +176,7 @@ def _check_module(target: type, key: str) -> None:
 
 
 def _refuse_lacking(target: Any, key: str, lacking: Sequence[str]) -> None:
-    call = "forward" if _is_module(target) else "__call__"
-    names = [call if name == "__call__" else name for name in lacking]
+    names = ["forward" if name == "__call__" and _is_module(target) else name for name in lacking]
     if names:
         raise UserError(f"{key}: {_name(target)} lacks {', '.join(names)}{_see(key)}")
 
@@ -223,4 +238,4 @@ def _name(target: Any) -> str:
 
 
 def _see(key: str) -> str:
-    return f"; see {PARTS[key].protocol.__name__} in engine/protocols.py"
+    return f"; see {PARTS[key].name} in {PARTS[key].module.replace('.', '/')}.py"

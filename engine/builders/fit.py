@@ -13,9 +13,10 @@ from engine.config.image_size import WITHOUT_WEIGHTS, size_of
 from engine.config.schema import plain
 from engine.console import info
 from engine.data import survey
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.errors import UserError
-from engine.protocols import Dataset, HeadOptions
+from engine.network_protocols import HeadOptions
+from engine.protocols import Dataset
 
 AUTO = "auto"
 IMAGES = 2000  # of training whose headers are read: a fifth of a second
@@ -80,7 +81,7 @@ def _size(
     if minutes := cfg.trainer.minutes:
         values, _ = _values(cfg, seen, backbone, (affordable.TRIED, affordable.TRIED))
         node: Any = OmegaConf.merge(cfg.head, values)
-        side = collectives.broadcast_from_rank_zero(
+        side = processes.broadcast_from_rank_zero(
             lambda: affordable.side(cfg, node, len(data.classes), len(data), backbone, device)
         )
         if side < most:

@@ -15,8 +15,8 @@ from engine.config.inherit import inherit
 from engine.console import info
 from engine.errors import UserError
 from engine.network import Network, Predictor
+from engine.network_protocols import BackboneOptions
 from engine.output import predictions
-from engine.protocols import BackboneOptions
 from engine.runtime import exported
 from engine.runtime.exported import ExportedNetwork
 from engine.weights import checkpoint, entries

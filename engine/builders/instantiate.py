@@ -10,14 +10,13 @@ from typing import Any, Literal
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from torch.optim import Optimizer
 
 from engine.builders import conformance
+from engine.config.optimizer_ranges import RANGES, is_optimizer
 from engine.config.ranges import check_value
 from engine.config.schema import plain_value
 from engine.errors import UserError, did_you_mean
-from engine.protocols import HeadOptions
-from engine.training.optimizer import RANGES as OPTIMIZER_RANGES
+from engine.protocols import Fitted
 
 OF_HYDRA: dict[Any, Any] = {  # the keys of a node that Hydra reads, not the constructor
     "_target_": str,
@@ -63,7 +62,7 @@ def check(node: DictConfig, name: str, given: Sequence[str] = (), fits: bool = F
             )
         if isinstance(node[key], DictConfig) and "_target_" in node[key]:
             check(node[key], f"{name}.{key}")
-        elif node[key] == "auto" and key in HeadOptions.fits.of(target):
+        elif node[key] == "auto" and key in Fitted.fits.of(target):
             if not fits:
                 raise UserError(
                     f"{name}.{key}=auto: train.py fits it to the training boxes; set it here, or "
@@ -96,8 +95,8 @@ def hints(target: Any) -> dict[str, Any]:
         found = typing.get_type_hints(make, include_extras=True)
     except (NameError, TypeError):  # annotations that exist for type checkers only, or none
         found = {}
-    if inspect.isclass(target) and issubclass(target, Optimizer):  # torch's have no ranges
-        return {**found, **OPTIMIZER_RANGES}
+    if inspect.isclass(target) and is_optimizer(target):
+        return {**found, **RANGES}
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from engine.builders import compatibility
+from engine.builders import compatibility, judged_parts
 from engine.builders.instantiate import check, part
 from engine.builders.passes import Several
 from engine.config.check import check_ranges
@@ -18,8 +18,9 @@ from engine.data.ahead import Kept
 from engine.data.loader import Loader
 from engine.errors import UserError
 from engine.network import Network
+from engine.network_protocols import BackboneOptions
 from engine.passes.loader import PassLoader
-from engine.protocols import BackboneOptions, Dataset, Metric
+from engine.protocols import Dataset
 from engine.structures import Preprocessing, Pretrained
 from engine.weights.pretrained import fill, require_complete
 
@@ -32,9 +33,9 @@ INJECTED_ARGUMENTS: dict[str, Sequence[str]] = {
     "schedule": (),
     "clip": (),
     "finetune": (),
-    "dataset": ("split",),
+    "dataset": judged_parts.GIVEN["dataset"],
     "augment": (),
-    "metric": ("classes",),
+    "metric": judged_parts.GIVEN["metric"],
     "tracker": (),
 }
 
@@ -45,11 +46,8 @@ def dataset(cfg: DictConfig, split: str) -> Dataset:
     Raises:
         UserError: it has no image, or the head, loss or metric does not fit it.
     """
-    data = part(cfg.dataset, "dataset", split=split)
-    if len(data) == 0:
-        raise UserError(f"dataset: the split '{split}' has no image")
-    if "head" in cfg and "_target_" in cfg.head:
-        compatibility.check_data(cfg, data)
+    data = judged_parts.dataset(cfg, split)
+    compatibility.check_data(cfg, data)
     return data
 
 
@@ -88,11 +86,6 @@ def loader(
         whole_images=compatibility.learns_whole_images(cfg),
         kept=kept,
     )
-
-
-def metric(cfg: DictConfig, classes: list[str]) -> Metric:
-    """The configured metric for these classes."""
-    return part(cfg.metric, "metric", classes=classes)
 
 
 def check_all(cfg: DictConfig) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.check.scan import ScannedImage
-from engine.structures import Objects
+from engine.record import columns
 from engine.whole_file import WholeText
 
 
@@ -40,10 +40,10 @@ class CocoWriter(WholeText):
         number = record.id if isinstance(record.id, int) else len(self.images) + 1
         name = {"id": number, "file_name": record.path}
         self.images.append({**name, "width": width, "height": height})
-        objects = Objects.from_record(record, scanned.annotated_size)
-        boxes = objects.boxes.double()  # keeps the difference of two float32 numbers
-        columns = (boxes, objects.labels, objects.area, objects.ignore.int())
-        for box, label, area, ignore in zip(*(c.tolist() for c in columns), strict=True):
+        boxes, labels, _, ignored, areas = columns([record], [scanned.annotated_size])
+        # float64 keeps the difference of two float32 numbers
+        objects = (boxes.astype(float), labels, areas, ignored.astype(int))
+        for box, label, area, ignore in zip(*(c.tolist() for c in objects), strict=True):
             self.count += 1
             annotation = {
                 "id": self.count,  # from 1: pycocotools takes 0 for "no match"

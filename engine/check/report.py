@@ -7,19 +7,18 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from engine.builders import parts
-from engine.builders.compatibility import check_objects
+from engine.builders import judged_parts
 from engine.builders.instantiate import check as check_node
 from engine.builders.instantiate import part
-from engine.check import sample_page
+from engine.builders.judged_parts import check_objects
 from engine.check.coco_writer import CocoWriter
 from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
 from engine.check.yolo_writer import YoloWriter
-from engine.console import format_defect, format_table, info
+from engine.console import format_defect, format_table, info, warn
 from engine.data import survey
 from engine.data.categories import category_ids
-from engine.doctor import before
+from engine.doctor import labels
 from engine.errors import UserError
 from engine.finding import Finding
 from engine.output.file_names import FileNames
@@ -38,7 +37,7 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     Raises:
         UserError: training would stop, and why; or there is no such dataset or split.
     """
-    check_node(cfg.dataset, "dataset", parts.INJECTED_ARGUMENTS["dataset"])
+    check_node(cfg.dataset, "dataset", judged_parts.GIVEN["dataset"])
     names = SPLITS if cfg.split is None else (cfg.split,)
     splits, failed = open_splits(cfg, names)
     facts, reports, digests, used = {}, {}, {}, set()
@@ -57,6 +56,8 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     path = folder / "data_report.json"
     write_whole(path, json.dumps(content, indent=1, default=str) + "\n")
     if cfg.samples:
+        from engine.check import sample_page  # its batches need torch
+
         sample_page.write(cfg, next(iter(splits.values())), cfg.samples, folder / "images")
     print_report(splits, facts, reports, path, stops, _warnings(cfg, splits))
     if cfg.convert == "coco":
@@ -76,7 +77,7 @@ def _warnings(cfg: DictConfig, splits: dict[str, Dataset]) -> list[Finding]:
     train, val = (splits[name] for name in TRAINED)
     if train.classes != val.classes:  # a defect of its own
         return []
-    return before.of_labels(cfg.dataset, train, val, survey.seen(train, len(train)).records)
+    return labels.of_data(cfg.dataset, train, val, survey.seen(train, len(train)).records)
 
 
 def open_splits(
@@ -218,7 +219,7 @@ def print_report(
             info(f"{split}: {line}")
         if len(rows) > SHOWN:
             info(f"{split}: {len(rows) - SHOWN} more, all in {path}")
-    before.show(warnings)
+    warn(warnings)
     count = sum(map(len, reports.values()))
     if count or not stops:  # else the error says what is wrong
         clean = "nothing else is wrong" if warnings else "nothing is wrong"

@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.data.image import IMAGE_SUFFIXES, read_rgb
 from engine.errors import UserError
+from engine.record import Record
 from engine.regular_file import check_regular, is_file_name
-from engine.structures import Record
 
 NO_LABELS = np.zeros(0, np.int64)
 NO_BOXES = np.zeros((0, 4), np.float32)

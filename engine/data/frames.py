@@ -16,7 +16,7 @@ from engine.data import header
 from engine.data.files import NO_BOXES, NO_LABELS, require_file
 from engine.data.image import on_white, open_image, read_header
 from engine.errors import UserError
-from engine.structures import Record
+from engine.record import Record
 
 # A lost stream is reported by this module, not by FFmpeg; -8 is its AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

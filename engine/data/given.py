@@ -11,7 +11,8 @@ from engine.data.files import NO_BOXES, NO_LABELS
 from engine.data.image_file import UnreadableImage
 from engine.data.samples import Samples
 from engine.errors import UserError
-from engine.structures import Batch, Record, Sample, collate
+from engine.record import Record
+from engine.structures import Batch, Sample, collate
 
 
 class Pixels:

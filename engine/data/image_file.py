@@ -11,7 +11,7 @@ from engine.data.upright import turn_of, upright
 from engine.data.viewport import Viewport
 from engine.errors import UserError
 from engine.protocols import DatasetOptions
-from engine.structures import Meta
+from engine.record import Meta
 
 
 class UnreadableImage(Exception):

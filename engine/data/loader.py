@@ -17,7 +17,7 @@ from engine.data.cache import Cache
 from engine.data.image_file import UnreadableImage
 from engine.data.sampler import Batches
 from engine.data.samples import Samples
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.errors import UserError
 from engine.protocols import DatasetOptions
 from engine.record import defect
@@ -108,8 +108,8 @@ class Loader:
             train=train,
             sizes=sizes,
             sizes_every=sizes_every,
-            rank=collectives.rank(),
-            world=collectives.world(),
+            rank=processes.rank(),
+            world=processes.world(),
             limit=limit,
         )
         self.position = 0  # batches of the epoch so far, those without a readable image included

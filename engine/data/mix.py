@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engine.structures import Meta, Record
+from engine.record import Meta, Record
 
 NEAREST = 0.2  # least distance of a mosaic's centre to the border, as a share of the side
 

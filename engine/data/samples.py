@@ -14,7 +14,8 @@ from engine.data.cache import Cache
 from engine.data.image_file import ImageFile, UnreadableImage
 from engine.data.mix import LazySample
 from engine.data.sampler import Key
-from engine.data.viewport import Viewport, cut, warp, warp_record
+from engine.data.viewport import Viewport, cut, warp
+from engine.data.warp_truth import warp_record
 from engine.errors import UserError
 from engine.structures import Sample
 

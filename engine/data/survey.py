@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.data.image import read_header
 from engine.data.upright import turn_of, upright
-from engine.data.viewport import warp_boxes
+from engine.data.warp_truth import warp_boxes
 from engine.errors import UserError
 from engine.finding import View
 from engine.protocols import Augment, Dataset, DatasetOptions

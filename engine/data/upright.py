@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.data.header import SWAPPING
 from engine.data.image import read_header
-from engine.structures import Meta, Record
+from engine.record import Meta, Record
 
 BACK = {6: 8, 8: 6}  # the inverse of an orientation; all others are their own inverse
 

@@ -1,4 +1,4 @@
-"""The rectangle of the image plane that becomes the network's input, and warps of images and boxes.
+"""The rectangle of the image plane that becomes the network's input, and warps of images.
 
 Coordinates count from pixel edges: an image of width W spans 0..W, and so do its boxes.
 """
@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import torch
 from torchvision.transforms.functional import InterpolationMode, resize
-
-from engine.structures import Record
 
 FILL = (124, 116, 104)  # ImageNet's mean colour, RGB
 Pair = Sequence[float] | np.ndarray
@@ -202,47 +200,3 @@ def _shrink(image: np.ndarray, by: int) -> np.ndarray:
     height, width = image.shape[:2]
     small = (max(width // by, 1), max(height // by, 1))
     return cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-
-
-def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The bounding boxes [M, 4] of boxes [M, 4] xyxy under the affine map."""
-    if not matrix[0, 1] and not matrix[1, 0]:  # no rotation: faster
-        ends = boxes.reshape(-1, 2, 2) * matrix.diagonal() + matrix[:, 2]  # [M, corner, xy]
-        return np.sort(ends, 1).reshape(-1, 4)
-    x1, y1, x2, y2 = boxes.T
-    corners = np.stack([[x1, x2, x2, x1], [y1, y1, y2, y2]], 1)  # [4, 2, M]
-    moved = matrix[:, :2] @ corners + matrix[:, 2:]  # [4, 2, M]
-    return np.concatenate([moved.min(0), moved.max(0)]).T
-
-
-def warp_record(
-    record: Record,
-    matrix: np.ndarray,
-    size: tuple[int, int],
-    min_visible: float,
-    centre: bool = False,
-) -> Record:
-    """The truth under the map, clipped to an input of (height, width); objects outside are dropped.
-
-    An object is ignored if a smaller share of its box than `min_visible` is left; with `centre` it
-    is dropped if its centre is outside. Objects without boxes stay.
-    """
-    if record.boxes is None:
-        return record
-    boxes = warp_boxes(record.boxes, matrix)
-    clipped = np.minimum(np.maximum(boxes, 0), (size[1], size[0], size[1], size[0]))
-    area, seen = _area(boxes), _area(clipped)
-    ignore = seen < min_visible * area
-    if record.ignore is not None:
-        ignore |= record.ignore
-    kept = seen > 0
-    if centre:
-        middle = boxes[:, :2] + boxes[:, 2:]
-        kept &= ((middle > 0) & (middle < (2 * size[1], 2 * size[0]))).all(1)
-    boxes, area = clipped[kept].astype(np.float32), seen[kept].astype(np.float32)
-    return Record(record.id, record.path, record.labels[kept], boxes, ignore[kept], area)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return sides[:, 0] * sides[:, 1]

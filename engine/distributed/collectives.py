@@ -7,14 +7,13 @@ run was resumed. Frozen parameters and those without a gradient need no special 
 price: the exchange does not overlap with `backward`.
 """
 
-import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain, zip_longest
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,26 +22,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from engine import console
+from engine.distributed.processes import rank, world
 from engine.errors import Stopped, UserError
 
 T = TypeVar("T")
-P = ParamSpec("P")
 TIMEOUT = timedelta(minutes=30)  # how long a process waits for another in one exchange
 CONNECTION_LOST = re.compile("gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
 PEER_LOST = (
     "another process of this run has ended or hangs, so this one ends too; the first message and "
     "torchrun's report give the reason. To go on from the last checkpoint: train.py resume=auto"
 )
-
-
-def rank() -> int:
-    """Return the rank of this process, 0 without torchrun."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world() -> int:
-    """Return the number of processes, the world size."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_device(device: torch.device) -> torch.device:
@@ -99,25 +88,6 @@ def _exit_if_printed(store: dist.Store, message: str, code: int) -> None:
     """Exit without a word if another process prints the same message."""
     if store.add(message, 1) > 1:
         raise SystemExit(code) from None
-
-
-def rank_zero_only(function: Callable[P, Any]) -> Callable[P, Any]:
-    """Decorator: the function is called on rank 0 alone and returns None on all others."""
-
-    @functools.wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return None if rank() else function(*args, **kwargs)
-
-    return called
-
-
-def broadcast_from_rank_zero(make: Callable[[], T]) -> T:
-    """Return in all processes what `make` returns on rank 0."""
-    if world() == 1:
-        return make()
-    made: list[Any] = [make() if rank() == 0 else None]
-    dist.broadcast_object_list(made)
-    return made[0]
 
 
 def all_gather(items: list[T]) -> list[T]:

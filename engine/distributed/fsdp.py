@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from engine.distributed.collectives import rank, world
+from engine.distributed.processes import rank, world
 from engine.network import groups
 
 # Torch warns that gradients are wrong if the output is changed in place; no loss does that.

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from engine.distributed.collectives import rank_zero_only
-from engine.doctor.before import show
+from engine.console import warn
+from engine.distributed.processes import rank_zero_only
 from engine.finding import Finding
-from engine.protocols import HeadOptions, Metric, MetricOptions
-from engine.structures import Meta, Objects
+from engine.network_protocols import HeadOptions
+from engine.protocols import Metric, MetricOptions
+from engine.record import Meta
+from engine.structures import Objects
 from engine.training import same_answer
 from engine.training.run import Run
 
@@ -26,7 +28,7 @@ def first_evaluation(
         predicted: of all batches, empty where the epoch was not evaluated.
     """
     if predicted and run.best == float("-inf") and not same_answer.was_reported(run.evaluated):
-        show(findings(cfg, run, metric, predicted))
+        warn(findings(cfg, run, metric, predicted))
 
 
 def findings(

@@ -6,8 +6,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from engine.distributed.collectives import rank_zero_only
-from engine.doctor.before import show
+from engine.console import warn
+from engine.distributed.processes import rank_zero_only
 from engine.finding import Finding
 from engine.training.run import Run
 
@@ -57,7 +57,7 @@ class FirstSteps:
         steps = torch.diff(sums, dim=0, prepend=torch.zeros(1, 2))
         losses = (steps[:, 0] / steps[:, 1]).tolist()  # NaN where a step was skipped
         rate = max(group["initial_lr"] for group in self.run.optimizer.param_groups)
-        show([*of_rate(losses, rate), *self._of_clock()])
+        warn([*of_rate(losses, rate), *self._of_clock()])
 
     def _of_clock(self) -> list[Finding]:
         """Whether the minutes end the run before half of its epochs, as fast as they are now.

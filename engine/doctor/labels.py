@@ -4,8 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from omegaconf import DictConfig
 
+from engine.data import survey
 from engine.finding import Finding
+from engine.protocols import Dataset
 from engine.record import Record
 
 FEW = 5  # objects of a class below which it is named: a tenth held out has none of them
@@ -14,6 +17,27 @@ FEW = 5  # objects of a class below which it is named: a tenth held out has none
 LONG = 20
 NAMED = 10  # images whose paths name a class, from which these are compared with the labels
 SHOWN = 5  # names of classes in a line
+
+
+def of_data(
+    node: DictConfig, train: Dataset, val: Dataset, records: Sequence[Record]
+) -> list[Finding]:
+    """Return what the labels of a data set show, whatever is trained on them.
+
+    Args:
+        node: of the configuration's data set.
+        train: its training images.
+        val: its validation images.
+        records: of some of train.
+    """
+    counts = [survey.counts(data, len(data)) for data in (train, val)]
+    if counts[0] is None or counts[1] is None:
+        return []
+    key = "dataset.classes" if "classes" in node else "dataset.root"
+    return [
+        *findings(train.classes, counts[0], counts[1], len(train), key),
+        *named_otherwise(train.classes, records, key),
+    ]
 
 
 def findings(

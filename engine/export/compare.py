@@ -15,9 +15,10 @@ from engine.export.graph import RAW, Graph
 from engine.export.parity import Parity
 from engine.network import refuse_nan_output
 from engine.protocols import Dataset
+from engine.record import Record
 from engine.runtime.exported import ExportedNetwork, boxes_of
 from engine.runtime.session import Session, session
-from engine.structures import Batch, Fixed, Objects, Record
+from engine.structures import Batch, Fixed, Objects
 from engine.training.loop import true_objects
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.network import Network
-from engine.protocols import HeadOptions
+from engine.network_protocols import HeadOptions
 
 BATCHES = 1024  # images at once, at most, of a file that takes any number
 RAW = "raw_"  # before the names of what the network outputs for every slot

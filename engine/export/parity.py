@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from engine.protocols import Metric
-from engine.structures import Meta, Objects, to_original
+from engine.record import Meta
+from engine.structures import Objects, to_original
 
 SAME = 1.0  # pixels, between two boxes that are taken for the same object
 RAW = 1e-4  # of the largest value of a raw output

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from engine.builders import from_checkpoint, parts
+from engine.builders import from_checkpoint, judged_parts, parts
 from engine.config.image_size import size_of
 from engine.config.schema import plain
 from engine.console import info
@@ -18,9 +18,9 @@ from engine.errors import UserError
 from engine.export import compare, formats, int8
 from engine.export.graph import Graph, program
 from engine.export.parity import Bars, Parity
+from engine.network_protocols import HeadOptions
 from engine.output import run_folder
-from engine.output.run_log import commit
-from engine.protocols import HeadOptions
+from engine.output.metrics_file import commit
 from engine.runtime import exported
 from engine.runtime.exported import ExportedNetwork
 from engine.whole_file import write_whole
@@ -108,7 +108,7 @@ def _compared(
 
 def _parity(cfg: DictConfig, loader: Loader) -> Parity:
     classes = loader.dataset.classes
-    return Parity((parts.metric(cfg, classes), parts.metric(cfg, classes)))
+    return Parity((judged_parts.metric(cfg, classes), judged_parts.metric(cfg, classes)))
 
 
 def describe(

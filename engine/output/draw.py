@@ -10,11 +10,12 @@ import numpy as np
 
 from engine.console import printable
 from engine.data.image import write_rgb
-from engine.distributed.collectives import rank_zero_only
+from engine.distributed.processes import rank_zero_only
 from engine.output.file_names import FileNames
 from engine.output.video import Video
 from engine.protocols import MetricOptions
-from engine.structures import BACKGROUND, Meta, Objects
+from engine.record import Meta
+from engine.structures import BACKGROUND, Objects
 
 SMALLEST = 480  # pixels; smaller images are enlarged so that labels can be read
 LARGE = 1000  # pixels of the longer side, above which texts and lines grow with the image

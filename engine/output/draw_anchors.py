@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.data.image import write_rgb
 from engine.data.loader import Loader
-from engine.distributed.collectives import rank_zero_only
+from engine.distributed.processes import rank_zero_only
 from engine.network import Network
 from engine.output.draw import SMALLEST, Labels, colours
 from engine.structures import Objects, Output, Sample, collate

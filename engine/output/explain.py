@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.console import format_table, info
 from engine.data.image import write_rgb
-from engine.distributed.collectives import rank_zero_only
+from engine.distributed.processes import rank_zero_only
 from engine.errors import UserError
 from engine.output import draw_curve
 from engine.output.file_names import FileNames

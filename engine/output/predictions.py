@@ -12,14 +12,17 @@ in pixels of the stored one: then so are they, so that the annotation file can e
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.data.categories import category_ids
 from engine.data.upright import as_annotated
 from engine.protocols import Dataset
-from engine.structures import Meta, Objects, refuse_nan
+from engine.record import Meta
+
+if TYPE_CHECKING:
+    from engine.objects import Objects
 from engine.whole_file import WholeText
 
 
@@ -31,7 +34,7 @@ class Category(NamedTuple):
 
 
 def lines(
-    predicted: Objects, meta: Sequence[Meta], categories: Sequence[Category], frames: bool = False
+    predicted: "Objects", meta: Sequence[Meta], categories: Sequence[Category], frames: bool = False
 ) -> list[str]:
     """Return the file's rows of a batch as JSON, in the order of its objects.
 
@@ -43,7 +46,7 @@ def lines(
         categories: of each label.
         frames: whether images are frames, whose rows have the frame's number too.
     """
-    refuse_nan(predicted, meta)
+    predicted.refuse_nan(meta)
     # float64 keeps the difference of two float32 numbers, so that read() gets the same box back
     boxes = as_annotated(predicted.boxes.double().numpy(), predicted.batch_index.numpy(), meta)
     boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # [M, 4] xywh
@@ -82,7 +85,7 @@ class Writer(WholeText):
         self.categories, self.frames, self.count = categories, frames, 0
         self.file.write("[")
 
-    def add(self, predicted: Objects, meta: Sequence[Meta]) -> None:
+    def add(self, predicted: "Objects", meta: Sequence[Meta]) -> None:
         """Write the rows of a batch."""
         if rows := lines(predicted, meta, self.categories, self.frames):
             self.file.write((",\n" if self.count else "\n") + ",\n".join(rows))
@@ -94,7 +97,7 @@ class Writer(WholeText):
 
 
 def write(
-    path: Path, dataset: Dataset, predicted: Iterable[tuple[Objects, Sequence[Meta]]]
+    path: Path, dataset: Dataset, predicted: Iterable[tuple["Objects", Sequence[Meta]]]
 ) -> None:
     """Write the predictions file of a dataset's images."""
     with Writer(path, categories(dataset)) as writer:

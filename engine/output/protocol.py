@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.protocols import Dataset, DatasetOptions, HeadOptions, Metric
-from engine.record import Record, is_outside
-from engine.structures import Meta
+from engine.protocols import Dataset, DatasetOptions, Metric
+from engine.record import Meta, Record, is_outside
 
 
 def describe(
     metric: Metric,
     data: Dataset,
     images: Iterable[Meta] | None = None,
-    head: Any = None,
+    decoding: str = "",
     subset: str = "",
     passes: str = "",
 ) -> str:
@@ -24,7 +23,7 @@ def describe(
         metric: that made the number.
         data: whose objects it counts; those that our rule ignores are named.
         images: of the data that were used; None: all.
-        head: of the network that it is of; its threshold and limits are named.
+        decoding: the threshold and limits of the head whose predictions they are.
         subset: what picked `images`, see `subset`.
         passes: of each image through the network, where there are several.
     """
@@ -35,9 +34,7 @@ def describe(
         if uncounted
         else ""
     )
-    return "; ".join(
-        filter(None, (metric.protocol, HeadOptions.protocol.of(head), passes, subset, rule))
-    )
+    return "; ".join(filter(None, (metric.protocol, decoding, passes, subset, rule)))
 
 
 def subset(trainer: Any) -> str:

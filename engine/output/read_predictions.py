@@ -11,16 +11,15 @@ from reprlib import repr as shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from hotcoco import mask
 
 from engine.data.read_json import is_finite, read_json
 from engine.errors import UserError
 from engine.output import text_predictions
 from engine.output.predictions import Category, categories
+from engine.output.truth_table import truth_table
 from engine.protocols import Dataset, DatasetOptions, Metric, MetricOptions
-from engine.record import ObjectTable, rows_by_image
-from engine.structures import Meta, Objects
+from engine.record import Meta, ObjectTable
 
 EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
@@ -158,36 +157,24 @@ class _Reader:
 def score(dataset: Dataset, metric: Metric, predicted: ObjectTable) -> dict[str, float]:
     """Return the metric's numbers for the rows of a predictions file; opens no image."""
     metric.reset()
-    truth = DatasetOptions.table.of(dataset)
     update = MetricOptions.update_table.of(metric)
-    if truth is not None and update is not None:
-        update(predicted, truth(), len(dataset))
-        return metric.compute()
-    found = objects(predicted)
-    known = None if truth is None else objects(truth())
-    for index in range(len(dataset)):
-        record = dataset.record(index)
-        meta = Meta.of(index, record)
-        true = Objects.from_record(record, meta.size)
-        if known is not None:  # scored as stated: those outside the image too
-            true = known.get(index, Objects.empty())
-        metric.update(found.get(index, Objects.empty()), true, [meta])
+    if update is not None:
+        is_exact = DatasetOptions.table.of(dataset) is not None  # a record has float32
+        table = predicted if is_exact else predicted.rounded()
+        update(table, truth_table(dataset), len(dataset))
+    else:
+        _update_by_image(dataset, metric, predicted)
     return metric.compute()
 
 
-def objects(table: ObjectTable) -> dict[int, Objects]:
-    """Return the objects of each image that has some, by its row in the dataset, in float32."""
-    boxes = table.corners
-    return {
-        image: Objects(
-            torch.from_numpy(boxes[rows].astype(np.float32)),
-            torch.from_numpy(table.labels[rows]),
-            scores=torch.from_numpy(table.scores[rows].astype(np.float32)),
-            ignore=torch.from_numpy(table.ignore[rows]),
-            area=torch.from_numpy(table.area[rows].astype(np.float32)),
-        )
-        for image, rows in rows_by_image(table.image).items()
-    }
+def _update_by_image(dataset: Dataset, metric: Metric, predicted: ObjectTable) -> None:
+    from engine.objects import Objects  # loads torch, for metrics that need it
+
+    found, true = Objects.by_image(predicted), Objects.by_image(truth_table(dataset))
+    for index in range(len(dataset)):
+        meta = Meta.of(index, dataset.record(index))
+        predicted_here = found.get(index, Objects.empty())
+        metric.update(predicted_here, true.get(index, Objects.empty()), [meta])
 
 
 def _index(dataset: Dataset) -> tuple[dict[Any, int], Mapping[str, int]]:

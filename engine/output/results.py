@@ -15,7 +15,8 @@ from engine.errors import UserError, did_you_mean
 from engine.output import draw, predictions, tables
 from engine.output.background import Background
 from engine.output.file_names import FileNames
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 from engine.whole_file import write_whole
 
 KINDS = ("images", "json", "csv", "yolo", "crops")

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from engine.console import info
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.errors import UserError
 from engine.output import folder_lock
 from engine.whole_file import remove_unfinished, write_whole
@@ -47,7 +47,7 @@ class RunFolder:
     lock: int | None = None
     log_size: int = 0
 
-    @collectives.rank_zero_only
+    @processes.rank_zero_only
     def prepare(self, cfg: DictConfig) -> None:
         """Remove what an older run left, or of a run that goes on what a kill left half written.
 
@@ -143,7 +143,7 @@ def claimed(resume: str | None, overwrite: bool) -> Iterator[RunFolder]:
     Raises:
         UserError: another run holds it, or has left checkpoints there.
     """
-    path = collectives.broadcast_from_rank_zero(current)  # others have no folder of their own
+    path = processes.broadcast_from_rank_zero(current)  # others have no folder of their own
     resumed = (
         bool(resume) and Path(str(resume)).resolve().parent == (path / "checkpoints").resolve()
     )
@@ -157,7 +157,7 @@ def claimed(resume: str | None, overwrite: bool) -> Iterator[RunFolder]:
                 return str(error)
             return ""
 
-        if refused := collectives.broadcast_from_rank_zero(claim):
+        if refused := processes.broadcast_from_rank_zero(claim):
             raise UserError(refused)
         yield folder
 

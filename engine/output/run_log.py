@@ -1,30 +1,24 @@
 """The files of a run folder: CSV, JSON, TensorBoard and images; and lines on the console."""
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from engine.config.schema import CONFIGS, INSTALLED, plain
+from engine.config.schema import plain
 from engine.console import format_defect, info
-from engine.distributed.collectives import rank_zero_only
+from engine.distributed.processes import rank_zero_only
 from engine.output import draw_anchors
 from engine.output.draw import Album
 from engine.output.events import Events
 from engine.output.trackers import CSV, BestEffort, TensorBoard
 from engine.protocols import Tracker
-from engine.record import Ranked
-from engine.structures import Meta
+from engine.record import Meta, Ranked
 from engine.whole_file import NotWritten, write_whole
 
 TRACKED = ("metrics.json", "report.html", "checkpoints/best.pt")  # files that trackers get
@@ -208,56 +202,3 @@ def _to_number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-@rank_zero_only
-def write_metrics(
-    folder: Path,
-    *,
-    primary: str,
-    metrics: dict[str, float],
-    protocol: str,
-    dataset: str,
-    seconds: float,
-    images: int,
-    split: str | None = None,
-    evaluated: int | None = None,
-    epoch: int | None = None,
-) -> None:
-    """Write metrics.json: the numbers, the protocol they follow, and what they were measured on.
-
-    `images` are those of all the seconds, `evaluated` those that the numbers are of.
-    """
-    measured = {"split": split, "images": evaluated, "epoch": epoch}
-    content = {
-        "primary_name": primary,
-        "primary_value": metrics[primary] if isfinite(metrics[primary]) else None,
-        "metrics": {k: v if isfinite(v) else None for k, v in metrics.items()},
-        "protocol": protocol,
-        "dataset": dataset,
-        **{key: value for key, value in measured.items() if value is not None},
-        "seconds": round(seconds, 2),
-        "images_per_second": round(images / max(seconds, 1e-9), 2),
-        "commit": commit(),
-        "machine": machine(),
-    }
-    write_whole(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
-
-
-def machine() -> str:
-    """Return the kind of this machine: processors, their number and the GPU."""
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{gpu}"
-
-
-def commit() -> str | None:
-    """Return the project's commit, with a + if files differ from it; None outside git."""
-    if INSTALLED:
-        return None  # git would answer for a project that has its environment inside it
-    result = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
-        cwd=CONFIGS,
-        capture_output=True,
-        text=True,
-    )
-    return result.stdout.strip() or None

@@ -9,9 +9,10 @@ from engine.config.image_size import size_of
 from engine.config.schema import CONFIGS
 from engine.console import duration, info, short
 from engine.data.loader import Loader
-from engine.distributed.collectives import rank_zero_only, world
+from engine.distributed.processes import rank_zero_only, world
 from engine.network import Network
-from engine.protocols import DatasetOptions, HeadOptions
+from engine.network_protocols import HeadOptions
+from engine.protocols import DatasetOptions
 
 STEP_MEANS = ("train/grad_norm", "train/clipped", "train/skipped")  # of a row, that are no losses
 PARTS = {"model", "head", "loss", "experiment"}  # each brings a head or its loss

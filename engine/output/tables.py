@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from engine.data.image import IMAGE_SUFFIXES
 from engine.errors import UserError
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 from engine.whole_file import WholeText, write_whole
 
 UNNAMED = "object"  # the class of boxes that a network predicts without one

@@ -16,7 +16,8 @@ from engine.data.mix import LazySample
 from engine.data.viewport import Viewport
 from engine.passes.merge import Merge
 from engine.passes.windows import Pass, Passes, Size, Window
-from engine.structures import Meta, Record, Sample
+from engine.record import Meta, Record
+from engine.structures import Sample
 
 STEPS = (8, 4, 2, 1)  # an image may be decoded smaller by these
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from engine.structures import Batch, Meta, Objects
+from engine.record import Meta
+from engine.structures import Batch, Objects
 
 Found = tuple[Objects, Meta]  # what a pass found, in pixels of the original image
 Merge = Callable[[Sequence[Found]], Objects]  # of the passes of one image

@@ -32,8 +32,8 @@ def main(cfg: Any) -> None:
                 "predictions= writes report.html"
             )
 
-    from engine.output import run_folder  # torch loads only now
-    from engine.report import compare, folders, sweep
+    from engine.output import run_folder
+    from engine.report import compare, folders, score, sweep
 
     if asked == ["run"]:
         folders.write(cfg.run, cfg.trust)
@@ -42,7 +42,7 @@ def main(cfg: Any) -> None:
     elif asked == ["sweep"]:
         sweep.write(cfg.sweep)
     else:
-        folders.score(cfg, run_folder.current())
+        score.with_report(cfg, run_folder.current())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from engine.data.viewport import warp_boxes
+from engine.data.warp_truth import warp_boxes
 from engine.record import ObjectTable
 from engine.report.diagnosis import Table
 

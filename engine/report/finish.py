@@ -6,10 +6,12 @@ from omegaconf import DictConfig
 from engine.config.arguments import program
 from engine.console import info
 from engine.data.loader import Loader
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.network import Network
+from engine.network_protocols import HeadOptions
 from engine.output import draw_anchors, protocol, read_predictions, run_summary, sweep
-from engine.output.run_log import RunLog, write_metrics
+from engine.output.metrics_file import write_metrics
+from engine.output.run_log import RunLog
 from engine.protocols import Metric
 from engine.report import write
 from engine.training.run import Run
@@ -30,7 +32,8 @@ def finish(
     """
     evaluated = [row for row in run.history if f"val/{metric.primary}" in row]
     best = max(evaluated, key=lambda row: row[f"val/{metric.primary}"])
-    rules = protocol.describe(metric, loader.dataset, head=run.network.head)
+    decoding = HeadOptions.protocol.of(run.network.head)
+    rules = protocol.describe(metric, loader.dataset, decoding=decoding)
     with log.tolerate("metrics.json"):
         write_metrics(
             log.folder,
@@ -47,8 +50,8 @@ def finish(
     if cfg.report:
         _write_report(log, run.evaluated, loader, metric)
     if sweep.is_job():
-        overrides = HydraConfig.get().overrides.task
-        log.hyperparameters(overrides, {metric.primary: best[f"val/{metric.primary}"]})
+        scores = {metric.primary: best[f"val/{metric.primary}"]}
+        log.hyperparameters(HydraConfig.get().overrides.task, scores)
     if cfg.profile:
         info(*run.mark.summary_lines())
     epochs = cfg.trainer.epochs
@@ -66,7 +69,7 @@ def finish(
     return best[f"val/{metric.primary}"]
 
 
-@collectives.rank_zero_only
+@processes.rank_zero_only
 def _write_report(log: RunLog, network: Network, loader: Loader, metric: Metric) -> None:
     """Write report.html of the best epoch, whose predictions are in the run folder."""
     path = log.folder / "predictions.json"

@@ -1,19 +1,16 @@
 """Reports of what stands in folders: of a run or an evaluation, or of two COCO files."""
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from engine.builders import parts
+from engine.builders import judged_parts
 from engine.builders.trust import fetch_nothing, refuse_foreign, refuse_interpolations
 from engine.console import info
 from engine.errors import UserError
-from engine.output import protocol, read_predictions
-from engine.output.predictions import categories
-from engine.output.run_log import write_metrics
+from engine.output import read_predictions
 from engine.protocols import Dataset, Metric
 from engine.report import stored
 from engine.report import write as page
@@ -50,13 +47,13 @@ def read(path: str, trust: Any) -> Folder:
     cfg = _parts(folder / "config.yaml", trust)
     if not results.get("split"):
         raise UserError(f"{folder}/metrics.json: got no split, which train.py and eval.py write")
-    data = parts.dataset(cfg, results["split"])
+    data = judged_parts.dataset(cfg, results["split"])
     if len(data) != results.get("images"):
         raise UserError(
             f"{folder}: its numbers are of {results.get('images', 'unknown')} images, "
             f"{results['dataset']} has {len(data)}; its own report.html, of when it ran, is right"
         )
-    return Folder(folder, results, data, parts.metric(cfg, data.classes))
+    return Folder(folder, results, data, judged_parts.metric(cfg, data.classes))
 
 
 def _parts(path: Path, trust: Any) -> DictConfig:
@@ -78,26 +75,3 @@ def write(path: str, trust: Any) -> None:
     found = read(path, trust)
     table = read_predictions.read_table(found.path / "predictions.json", found.data)
     info(f"report: {page.write(found.path, found.data, found.metric, table)}")
-
-
-def score(cfg: DictConfig, folder: Path) -> None:
-    """Score a predictions file against a COCO file, and write metrics.json and report.html."""
-    started = time.perf_counter()
-    data = parts.dataset(cfg, None)  # type: ignore[arg-type]  # a file is scored whole
-    metric = parts.metric(cfg, data.classes)
-    found = read_predictions.read(cfg.predictions, data, categories(data))
-    for note in [*data.notes, *found.notes]:
-        info(note)
-    numbers = read_predictions.score(data, metric, found.table)
-    write_metrics(
-        folder,
-        primary=metric.primary,
-        metrics=numbers,
-        protocol=protocol.describe(metric, data),
-        dataset=cfg.truth,
-        seconds=time.perf_counter() - started,
-        images=len(data),
-        evaluated=len(data),
-    )
-    info(f"{metric.primary} {numbers[metric.primary]:.6f}")
-    info(f"report: {page.write(folder, data, metric, found.table)}")

@@ -8,7 +8,8 @@ import numpy as np
 
 from engine.data.upright import turn_boxes, turn_of
 from engine.errors import UserError
-from engine.protocols import Dataset, DatasetOptions
+from engine.output.truth_table import truth_table
+from engine.protocols import Dataset
 from engine.record import ObjectTable
 from engine.report.diagnosis import Mark
 
@@ -65,7 +66,7 @@ def judged(data: Dataset, predicted: ObjectTable, rows: Sequence[int] | None = N
     used = np.arange(len(data)) if rows is None else np.asarray(rows, np.int64)
     places = np.full(len(data), -1)
     places[used] = np.arange(len(used))
-    return Judged(data, used, _of(predicted, places), _of(_truth(data), places))
+    return Judged(data, used, _of(predicted, places), _of(truth_table(data), places))
 
 
 def _of(table: ObjectTable, places: np.ndarray) -> ObjectTable:
@@ -73,29 +74,3 @@ def _of(table: ObjectTable, places: np.ndarray) -> ObjectTable:
     place = places[table.image]
     keep = place >= 0
     return ObjectTable(place[keep], *(column[keep] for column in table[1:]))
-
-
-def _truth(data: Dataset) -> ObjectTable:
-    table = DatasetOptions.table.of(data)
-    if table is not None:
-        return table()
-    records = [data.record(i) for i in range(len(data))]
-    count = [len(record.labels) for record in records]
-    boxes = _joined(records, "boxes", np.zeros((0, 4)), lambda n: np.zeros((n, 4))).astype(float)
-    boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # xywh
-    area = _joined(records, "area", np.zeros(0), lambda n: np.full(n, np.nan)).astype(float)
-    return ObjectTable(
-        np.repeat(np.arange(len(records)), count),
-        _joined(records, "labels", np.zeros(0, np.int64), np.zeros),
-        boxes,
-        np.ones(len(boxes)),
-        np.where(np.isnan(area), boxes[:, 2:].prod(1), area),
-        _joined(records, "ignore", np.zeros(0, bool), lambda n: np.zeros(n, bool)),
-    )
-
-
-def _joined(records: list[Any], name: str, empty: np.ndarray, default: Any) -> np.ndarray:
-    """A field of all records, one after the other; its default where a record has none."""
-    given = ((getattr(record, name), len(record.labels)) for record in records)
-    values = [default(count) if value is None else value for value, count in given]
-    return np.concatenate([empty, *values])

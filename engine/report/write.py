@@ -10,11 +10,10 @@ from engine.config.arguments import start
 from engine.console import format_defect
 from engine.output.table import format_csv
 from engine.protocols import Dataset, Metric, MetricOptions
-from engine.record import ObjectTable
-from engine.report import anchors, curves, page, pictures, stored
+from engine.record import Meta, ObjectTable
+from engine.report import curves, page, pictures, stored
 from engine.report.diagnosis import Chart, Diagnosis, Mark, Place, Table
 from engine.report.judged import Judged, judged
-from engine.structures import Meta
 from engine.whole_file import write_whole
 
 WORST, RANDOM = 30, 12  # images
@@ -53,6 +52,8 @@ def write(
         suspects = _suspects(folder, images, found)
         if evaluated and slots is not None:
             matrices = np.stack([meta.matrix for meta in evaluated])
+            from engine.report import anchors  # it needs torch
+
             found.panels.append(anchors.table(data.classes, images.true, matrices, slots))
     columns = curves.read(folder)
     name, value = results["primary_name"], results["primary_value"]

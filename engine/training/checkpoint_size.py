@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from engine.console import info
-from engine.distributed.collectives import rank_zero_only
 from engine.distributed.fsdp import local_shard
+from engine.distributed.processes import rank_zero_only
 from engine.training.optimizer import trial_state
 from engine.training.run import Run
 

@@ -15,7 +15,7 @@ from engine.config.image_size import size_of
 from engine.config.schema import plain
 from engine.console import info
 from engine.data.categories import category_ids
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.errors import Diverged, Stopped
 from engine.protocols import Dataset
 from engine.training.run import Run
@@ -98,7 +98,7 @@ class Checkpointer:
         """Save if the steps or minutes of `trainer.save_every` have passed since the last save."""
         step, seconds = self.saved
         clock = self.run.clock
-        is_late = self.seconds < inf and collectives.broadcast_from_rank_zero(
+        is_late = self.seconds < inf and processes.broadcast_from_rank_zero(
             lambda: clock.seconds - seconds >= self.seconds
         )
         if is_late or clock.step - step >= self.steps:
@@ -128,7 +128,7 @@ class Checkpointer:
             "device": self.run.device.type,
             "classes": self.data.classes,
             "categories": category_ids(self.data),
-            "processes": collectives.world(),
+            "processes": processes.world(),
             "preprocessing": {
                 "size": list(size_of(cfg)),
                 **{key: cfg.augment.get(key) for key in ("fit", "resize", "interpolation")},

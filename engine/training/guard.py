@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from engine.console import info
 from engine.distributed.collectives import all_gather
 from engine.errors import Diverged
-from engine.structures import Meta
+from engine.record import Meta
 
 
 class Guard:

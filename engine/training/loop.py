@@ -13,11 +13,12 @@ from engine.console import duration, short
 from engine.data.given import Given
 from engine.data.loader import Loader
 from engine.data.upright import upright
-from engine.distributed import collectives
+from engine.distributed import collectives, processes
 from engine.network import Predictor, refuse_nan_output
 from engine.passes.merge import merged
 from engine.protocols import Metric
-from engine.structures import Batch, Meta, Objects, refuse_nan, to_original
+from engine.record import Meta
+from engine.structures import Batch, Objects, to_original
 from engine.training.precision import autocast
 from engine.training.run import Run
 from engine.training.same_answer import SameAnswer
@@ -102,7 +103,7 @@ def _sum(losses: dict[str, Tensor]) -> Tensor:
 
 def _hide_bar() -> bool | None:
     """Return tqdm's `disable`: only rank 0 shows a progress bar, and only on a terminal (None)."""
-    return bool(collectives.rank()) or None
+    return bool(processes.rank()) or None
 
 
 def _batches_in_step(batch: int, accumulate: int, batches: int) -> int:
@@ -155,7 +156,7 @@ def _predict_batches(
         if answers is not None:
             answers.add(output)
         predicted = network.decode(output).to("cpu")
-        refuse_nan(predicted, batch.meta)
+        predicted.refuse_nan(batch.meta)
         predicted = to_original(predicted, batch.meta)
         yield predicted, batch, network.losses(output, batch.objects) if losses else {}
 
@@ -190,7 +191,7 @@ def evaluate_network(
         sums = {key: sums.get(key, 0.0) + float(x) * len(meta) for key, x in losses.items()}
     answers.report(network)
     means = {f"loss/{key}": total / max(images, 1) for key, total in sums.items()}
-    return collectives.broadcast_from_rank_zero(lambda: metric.compute() | means), predictions
+    return processes.broadcast_from_rank_zero(lambda: metric.compute() | means), predictions
 
 
 def _to_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:

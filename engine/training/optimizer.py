@@ -4,47 +4,13 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from engine.config.ranges import (
-    InnerShare,
-    NonNegative,
-    PartialShare,
-    Positive,
-    Range,
-    Share,
-)
 from engine.distributed.fsdp import match_layout
-
-Decay = PartialShare  # of a running mean: 0 to below 1
-Epsilon = Annotated[float, Range(0, 1)]
-Rate = Annotated[float, Range(0, 1000)]
-Coefficient = Annotated[float, Range(-100, 100)]
-RANGES: dict[str, Any] = {  # of the arguments of torch's optimizers, by name
-    "lr": Rate,
-    "lr_decay": Share,
-    "betas": tuple[Decay, Decay],
-    "momentum": Decay,
-    "dampening": Share,
-    "weight_decay": Rate,
-    "eps": Epsilon | tuple[Epsilon | None, Epsilon],  # Adafactor has two
-    "alpha": Decay,
-    "rho": Decay,
-    "initial_accumulator_value": NonNegative,
-    "momentum_decay": Share,
-    "lambd": Share,
-    "t0": NonNegative,
-    "etas": tuple[InnerShare, Annotated[float, Range(1, 100, "(]")]],
-    "step_sizes": tuple[Positive, Positive],
-    "beta2_decay": Annotated[float, Range(-1, 0)],
-    "d": Annotated[float, Range(1, 1000)],
-    "ns_coefficients": tuple[Coefficient, Coefficient, Coefficient],
-    "ns_steps": Annotated[int, Range(1, 100)],
-}
 
 
 def build_optimizer(

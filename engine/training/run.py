@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from engine.config.schema import Precision
-from engine.distributed import collectives, fsdp
+from engine.distributed import fsdp, processes
 from engine.network import Network
 from engine.training import saved_state
 from engine.training.finetune import Finetune
@@ -43,9 +43,7 @@ class Clock:
     def done(self) -> float:
         """Share of the run in 0..1."""
         # one clock for all processes: with their own they would stop at different steps
-        seconds = (
-            collectives.broadcast_from_rank_zero(lambda: self.seconds) if self.minutes else 0.0
-        )
+        seconds = processes.broadcast_from_rank_zero(lambda: self.seconds) if self.minutes else 0.0
         budget = seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(max(self.step / self.total_steps, budget), 1.0)
 

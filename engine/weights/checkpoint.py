@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.distributed.collectives import rank_zero_only
 from engine.distributed.fsdp import local_shard, weights_like
+from engine.distributed.processes import rank_zero_only
 from engine.errors import UserError
 from engine.regular_file import open_regular
 from engine.weights import entries

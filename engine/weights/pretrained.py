@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from engine.console import info
 from engine.errors import UserError, did_you_mean
-from engine.protocols import BackboneOptions, Pretrained
+from engine.network_protocols import BackboneOptions
+from engine.structures import Pretrained
 from engine.weights import weights_file
 from engine.weights.darknet_detector import Detector
 from engine.weights.match import match, require_fit, without_unread

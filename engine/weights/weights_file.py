@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.console import info
 from engine.errors import UserError
-from engine.protocols import BackboneOptions
+from engine.network_protocols import BackboneOptions
 from engine.regular_file import open_regular, read_regular
 from engine.structures import Preprocessing
 from engine.weights import checkpoint, darknet, entries

@@ -16,7 +16,8 @@ from classify.heads.mlp import MLP
 from classify.heads.stacked_linear import StackedLinear
 from classify.losses import BCE, MSE, CrossEntropy, Focal
 from engine.errors import UserError
-from engine.structures import IGNORE, Meta, Objects, Output, Record, Sample, collate
+from engine.record import Meta, Record
+from engine.structures import IGNORE, Objects, Output, Sample, collate
 
 CLASSES, CHANNELS, SIZE = 5, (4, 6, 8), (96, 128)
 HEADS = {

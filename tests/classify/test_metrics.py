@@ -6,7 +6,8 @@ from classify.metrics.confusion import draw_confusion
 from classify.metrics.multi_label import MultiLabel
 from classify.metrics.top_k import TopK
 from engine.errors import UserError
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 CLASSES = list("abcdef")
 

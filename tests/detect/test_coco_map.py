@@ -9,7 +9,8 @@ from detect.datasets.coco import COCO
 from detect.metrics.coco_map import COCOMap
 from engine.errors import UserError
 from engine.output import predictions, read_predictions
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 # Published with the data and reproduced with pycocotools.
 PUBLISHED = (0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363)

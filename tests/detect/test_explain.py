@@ -17,7 +17,8 @@ from detect.metrics.voc_map import VOCMap
 from engine.errors import UserError
 from engine.output import explain
 from engine.output.draw_curve import curve, draw
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 IOUS = (0.1, 0.3, 0.5, 0.75)
 PUBLISHED = {  # of voc_case_1, at each of IOUS

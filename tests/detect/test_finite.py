@@ -13,7 +13,8 @@ from detect.heads.single import Single
 from detect.metrics.coco_map import COCOMap
 from engine.config.schema import Precision
 from engine.errors import UserError
-from engine.structures import Batch, Meta, Objects
+from engine.record import Meta
+from engine.structures import Batch, Objects
 from engine.training.loop import evaluate_network, predict_batches
 
 CPU = torch.device("cpu")

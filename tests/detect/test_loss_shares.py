@@ -10,7 +10,7 @@ from detect.coder import YOLOCoder
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.distributed import collectives
-from engine.protocols import LossOptions
+from engine.network_protocols import LossOptions
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
 
 IMAGES, SLOTS, CLASSES = 4, 12, 3

@@ -15,7 +15,8 @@ from detect.losses.single import Single as SingleLoss
 from detect.metrics.single import Single as SingleMetric
 from detect.metrics.single_box import SingleBox
 from engine.errors import UserError
-from engine.structures import BACKGROUND, IGNORE, Assigned, Meta, Objects
+from engine.record import Meta
+from engine.structures import BACKGROUND, IGNORE, Assigned, Objects
 
 CLASSES, SIZE = 5, (96, 160)  # height, width
 KINDS = {

@@ -6,7 +6,8 @@ import torch
 
 from detect.metrics.voc_map import VOCMap
 from engine.errors import UserError
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 IOUS = (0.1, 0.3, 0.5, 0.75)
 PUBLISHED = {  # (rule, inclusive) -> mAP at each of IOUS

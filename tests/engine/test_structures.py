@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.viewport import Viewport
-from engine.structures import Meta, Objects, Output, Record, Sample, collate, to_original
+from engine.record import Meta, Record
+from engine.structures import Objects, Output, Sample, collate, to_original
 
 EXACT = settings(max_examples=60, deadline=None, derandomize=True)
 

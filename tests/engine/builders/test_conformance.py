@@ -2,6 +2,7 @@
 
 import ast
 import textwrap
+from collections.abc import Sequence
 
 import layers
 import pytest
@@ -10,8 +11,16 @@ from command_line import start
 from omegaconf import OmegaConf
 from torch import nn
 
-from engine import protocols
-from engine.builders.conformance import PARTS, check_class, check_object, is_of, optional, required
+from engine import network_protocols, protocols
+from engine.builders.conformance import (
+    NETWORK,
+    PARTS,
+    check_class,
+    check_object,
+    is_of,
+    optional,
+    required,
+)
 from engine.builders.instantiate import check, part
 from engine.errors import UserError
 from engine.protocols import OutputFields
@@ -77,8 +86,9 @@ def test_what_is_required_is_enough(key):
 def test_a_lacking_attribute_is_one_line(key, name):
     mine = user_class(key, without=name)
     shown = "forward" if name == "__call__" and PARTS[key].is_module else name
-    line = f"{key}: {__name__}.Mine lacks {shown}; see {PARTS[key].protocol.__name__} in "
-    assert refusal(check_object, mine(), key) == line + "engine/protocols.py"
+    line = f"{key}: {__name__}.Mine lacks {shown}; see {PARTS[key].name} in "
+    file = "network_protocols" if PARTS[key].module == NETWORK else "protocols"
+    assert refusal(check_object, mine(), key) == f"{line}engine/{file}.py"
 
 
 class Bare:
@@ -123,7 +133,7 @@ def test_a_head_whose_arguments_decide_needs_no_outputs_on_its_class():
 
 
 def test_a_stub_of_the_protocol_is_no_method():
-    class Mine(protocols.Clip):
+    class Mine(network_protocols.Clip):
         """Inherits, and has nothing of its own."""
 
     assert " lacks __call__; see Clip in" in refusal(check_class, Mine, "clip")
@@ -135,7 +145,7 @@ def test_what_has_weights_is_a_module(key):
     for call, mine in ((check_class, Bare), (check_object, Bare())):
         assert refusal(call, mine, key) == (
             f"{key}: {__name__}.Bare is not a torch.nn.Module, whose parameters train; see "
-            f"{key.title()} in engine/protocols.py"
+            f"{key.title()} in engine/network_protocols.py"
         )
 
 
@@ -184,8 +194,8 @@ def test_a_long_value_is_cut():
         (torch.zeros(1), torch.Tensor | None, True),
         (None, torch.Tensor | None, True),
         (3, torch.Tensor | None, False),
-        (range(3), protocols.Sequence[int], True),
-        ([True], protocols.Sequence[int], False),
+        (range(3), Sequence[int], True),
+        ([True], Sequence[int], False),
     ],
 )
 def test_is_of(value, hint, good):
@@ -218,11 +228,11 @@ class Holds(nn.Module):
 
 
 def test_a_part_without_options_counts_as_with_the_defaults():
-    assert protocols.LossOptions.single.of(Bare()) is False
+    assert network_protocols.LossOptions.single.of(Bare()) is False
     assert protocols.DatasetOptions.on_error.of(Bare) == "fail"
     assert protocols.ScheduleOptions.plateau_factor.of(lambda done: 1.0)(3) == 1.0
     assert protocols.MetricOptions.images.of(Bare())() == {}
-    assert protocols.ClipOptions.in_shards.of(Bare) is True
+    assert network_protocols.ClipOptions.in_shards.of(Bare) is True
 
 
 OTHER = {"weight"}  # of a layer of torch, not of a part
@@ -250,7 +260,8 @@ PARTS_OF_A_USER = """
     import torch
     from torch import nn
 
-    from engine.structures import Assigned, Objects, Output, Record
+    from engine.structures import Assigned, Objects, Output
+    from engine.record import Record
 
     ONE = frozenset({"logits"})
 

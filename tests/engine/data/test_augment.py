@@ -10,9 +10,11 @@ from torchvision.transforms.functional import InterpolationMode, resize
 from engine.data.augment import Augment
 from engine.data.colour import blot, recolour
 from engine.data.samples import Samples
-from engine.data.viewport import FILL, Viewport, centre_crop, cut, warp, warp_boxes, warp_record
+from engine.data.viewport import FILL, Viewport, centre_crop, cut, warp
+from engine.data.warp_truth import warp_boxes, warp_record
 from engine.errors import UserError
-from engine.structures import Meta, Objects, Record, to_original
+from engine.record import Meta, Record
+from engine.structures import Objects, to_original
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 10**6)

@@ -16,7 +16,7 @@ from engine.data.image import read_rgb
 from engine.data.loader import Loader
 from engine.data.sampler import Batches
 from engine.errors import UserError
-from engine.structures import Record
+from engine.record import Record
 
 # Four workers are asked for on machines of any size.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

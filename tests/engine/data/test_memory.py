@@ -7,7 +7,7 @@ import pytest
 
 from engine.data.augment import Augment
 from engine.data.loader import Loader
-from engine.structures import Record
+from engine.record import Record
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

@@ -16,9 +16,11 @@ from engine.data.colour import BLURS, salt_and_pepper
 from engine.data.mix import quarters
 from engine.data.overlap_crop import overlap_crop
 from engine.data.samples import Samples
-from engine.data.viewport import Viewport, warp, warp_boxes, warp_record
+from engine.data.viewport import Viewport, warp
+from engine.data.warp_truth import warp_boxes, warp_record
 from engine.errors import UserError
-from engine.structures import Record, collate, to_original
+from engine.record import Record
+from engine.structures import collate, to_original
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 10**6)

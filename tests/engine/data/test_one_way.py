@@ -6,7 +6,7 @@ import pytest
 from engine.data.augment import FITS, Augment
 from engine.data.image import write_rgb
 from engine.data.samples import Samples
-from engine.structures import Record
+from engine.record import Record
 
 SIZES = np.random.default_rng(0).integers(9, 700, (40, 2)).tolist()  # height, width
 INPUTS = [(32, 32), (48, 80), (224, 160)]

@@ -15,7 +15,8 @@ from engine.data.image import read_rgb
 from engine.data.loader import Loader
 from engine.data.upright import BACK, as_annotated, turn_boxes, turn_of, upright
 from engine.output import predictions
-from engine.structures import Meta, Objects, Record, to_original
+from engine.record import Meta, Record
+from engine.structures import Objects, to_original
 from engine.training import loop
 
 STORED = (40, 64)  # (height, width)

@@ -4,7 +4,8 @@ import pytest
 from detect.datasets.voc import VOC
 from engine.data.views import VIEWS, apply_view, check_view
 from engine.errors import UserError
-from engine.structures import Objects, Record
+from engine.record import Record
+from engine.structures import Objects
 
 # Areas 100, 400, 900 (ignored), 400.
 BOXES = np.array([[0, 0, 10, 10], [5, 5, 25, 25], [0, 0, 30, 30], [1, 1, 21, 21]], np.float32)

@@ -12,7 +12,8 @@ from classify.metrics.top_k import TopK
 from detect.metrics.coco_map import COCOMap
 from detect.metrics.voc_map import VOCMap
 from engine.doctor import after
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 from engine.training.loop import evaluate_network
 
 BOX = [10.0, 10, 60, 60]

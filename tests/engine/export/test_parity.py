@@ -6,7 +6,8 @@ from detect.metrics.voc_map import VOCMap
 from engine.export.compare import Spread
 from engine.export.int8 import upstream
 from engine.export.parity import Bars, Parity, match
-from engine.structures import Meta, Objects
+from engine.record import Meta
+from engine.structures import Objects
 
 META = [Meta(0, "a", "a.jpg", (100, 100), np.eye(2, 3))]
 A, B = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 90.0, 90.0]

@@ -11,7 +11,7 @@ from engine.data.files import Files
 from engine.data.image import write_rgb
 from engine.output.draw import Album
 from engine.output.file_names import FileNames
-from engine.structures import Meta
+from engine.record import Meta
 
 # Names that meet often: few letters, in both cases, with what file systems forbid or fold.
 TEXT = st.one_of(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from engine.errors import UserError
 from engine.output import predictions, read_predictions
 from engine.output.predictions import Category
-from engine.structures import BACKGROUND, Meta, Objects, Record
+from engine.record import Meta, Record
+from engine.structures import BACKGROUND, Objects
 
 CATEGORIES = [Category(5, "cat"), Category(90, "dog")]
 PATHS = {3: "x/a.jpg", 7: "x/b.jpg", "000012": "x/000012.jpg"}
@@ -110,7 +111,7 @@ def test_reading_gives_back_every_bit(tmp_path_factory, things):
     with closing(predictions.Writer(path, CATEGORIES)) as writer:
         writer.add(objects, metas())
     found = read_predictions.read(path, ImageDataset(), CATEGORIES)
-    read_back_by_image = read_predictions.objects(found.table)
+    read_back_by_image = Objects.by_image(found.table)
     assert set(read_back_by_image) == set(image.tolist())
     assert not found.unknown and not found.notes
     for index, read_back in read_back_by_image.items():

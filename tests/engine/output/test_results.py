@@ -14,7 +14,8 @@ from engine.data.image import read_rgb, write_rgb
 from engine.errors import UserError
 from engine.output.predictions import Category
 from engine.output.results import Results, check_boxes, check_save
-from engine.structures import BACKGROUND, Meta, Objects
+from engine.record import Meta
+from engine.structures import BACKGROUND, Objects
 
 CLASSES = ["ant", 'bee, "wild"']
 CATEGORIES = [Category(i, name) for i, name in enumerate(CLASSES, 5)]

@@ -5,8 +5,8 @@ import torch
 from classify.metrics.multi_label import MultiLabel
 from detect.metrics.voc_map import VOCMap
 from engine.output.run_log import THRESHOLDS, _to_number, counts
-from engine.record import Ranked
-from engine.structures import Meta, Objects
+from engine.record import Meta, Ranked
+from engine.structures import Objects
 
 
 def test_counts_of_a_curve_by_hand():

@@ -12,7 +12,7 @@ import pytest
 from layers import ROOT
 from omegaconf import OmegaConf
 
-from engine.distributed import collectives
+from engine.distributed import processes
 from engine.errors import Stopped, UserError
 from engine.output import trackers
 from engine.output.mlflow_tracker import MLflow
@@ -297,7 +297,7 @@ def raised(path):
 
 
 def test_other_processes_than_the_first_call_no_tracker(tmp_path, monkeypatch):
-    monkeypatch.setattr(collectives, "rank", lambda: 1)
+    monkeypatch.setattr(processes, "rank", lambda: 1)
     tracker = Flaky()
     whole_run(tmp_path, tracker)
     assert tracker.calls == [] and not (tmp_path / "metrics.csv").exists()

@@ -15,7 +15,8 @@ from engine.errors import UserError
 from engine.passes.loader import PassLoader
 from engine.passes.merge import SuppressAcross
 from engine.passes.windows import Passes
-from engine.structures import Fixed, Record
+from engine.record import Record
+from engine.structures import Fixed
 from engine.training.loop import predict_batches
 
 

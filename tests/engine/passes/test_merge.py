@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from engine.passes.merge import SuppressAcross, mean_scores, merged
-from engine.structures import Batch, Meta, Objects
+from engine.record import Meta
+from engine.structures import Batch, Objects
 
 LEFT, RIGHT = (0, 0, 640, 640), (360, 0, 1000, 640)
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from engine.errors import Diverged
-from engine.structures import Meta
+from engine.record import Meta
 from engine.training.guard import Guard, guarded_step
 
 MAKERS = {

@@ -24,7 +24,8 @@ from engine.data.augment import Augment
 from engine.data.loader import Loader
 from engine.network import Network
 from engine.output.run_log import Silent
-from engine.structures import Objects, Record
+from engine.record import Record
+from engine.structures import Objects
 from engine.training import loop
 from engine.training.clip import GlobalNorm, NoClip
 from engine.training.ema import averaged

@@ -13,7 +13,7 @@ from torch import nn
 
 from classify.heads.linear import Linear
 from classify.losses import CrossEntropy
-from engine.builders import parts
+from engine.builders import judged_parts, parts
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS, Precision
 from engine.data.image import write_rgb
@@ -191,8 +191,13 @@ def test_one_line_says_that_every_image_has_the_same_answer(spread, lines, messa
     network = Network(backbone=Constant(spread), head=head, criterion=CrossEntropy())
     network.criterion = part(cfg.loss, "loss")
     for _ in range(2):  # once, not at every evaluation
-        evaluate_network(network, parts.loader(cfg, data, CPU), parts.metric(cfg, data.classes),
-                         CPU, Precision.fp32)  # fmt: skip
+        evaluate_network(
+            network,
+            parts.loader(cfg, data, CPU),
+            judged_parts.metric(cfg, data.classes),
+            CPU,
+            Precision.fp32,
+        )
     assert [line.split(",")[0] for line in messages] == [
         "the network gives all 5 images the same output"
     ] * lines

@@ -15,8 +15,7 @@ from torch import nn
 from classify.backbones.resnet_cifar import ResNetCIFAR
 from classify.heads.linear import Linear
 from engine.errors import UserError
-from engine.protocols import Pretrained
-from engine.structures import Preprocessing
+from engine.structures import Preprocessing, Pretrained
 from engine.weights import checkpoint
 from engine.weights.pretrained import fill, require_complete
 

@@ -16,7 +16,7 @@ from classify.backbones.resnet_cifar import ResNetCIFAR
 from engine.builders.instantiate import part
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
-from engine.protocols import BackboneOptions
+from engine.network_protocols import BackboneOptions
 from engine.weights import darknet
 from engine.weights.match import LEAST, match
 from engine.weights.pretrained import load
