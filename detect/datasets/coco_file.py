@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from detect.datasets import coco_rows
-from detect.datasets.coco_rows import Columns, Rows
+from detect.datasets import coco_columns, coco_rows
+from detect.datasets.coco_columns import AREA, BIG, CATEGORY, CROWD, ID, IMAGE, WH, XY
 from engine.data.image_dataset import ImageDataset, escapes_root
 from engine.data.read_json import is_finite, read_json
 from engine.data.tree import find_below
@@ -16,9 +16,11 @@ from engine.errors import UserError
 from engine.regular_file import is_file_name
 
 LISTS = ("images", "annotations", "categories")
-# Of an annotation's numbers in a table [n, 9]
-ID, IMAGE, CATEGORY, CROWD, AREA, XY, WH = 0, 1, 2, 3, 4, slice(5, 7), slice(7, 9)
-BIG = 2**53  # from here on a float64 does not hold every whole number
+READERS: dict[str, coco_rows.Reader] = {
+    "images": coco_columns.images,
+    "annotations": coco_columns.annotations,
+    "categories": lambda text: None,
+}
 
 
 class COCOFile:
@@ -36,7 +38,7 @@ class COCOFile:
         self.data, self.path = data, path
         reported = len(data.report)
         try:
-            self._read(coco_rows.read(path, LISTS))
+            self._read(coco_rows.read(path, READERS))
         except (OSError, ValueError, RecursionError):
             del data.report[reported:]
             content = read_json(path)  # its error names what is wrong, if it is not just unusual
@@ -55,7 +57,7 @@ class COCOFile:
         lists: dict[str, Any] = dict(zip(LISTS, readers, strict=True))
         seen: dict[str, bool] = {}
         for key, value in items:
-            seen[key] = isinstance(value, list | Columns)
+            seen[key] = isinstance(value, list | np.ndarray | coco_columns.Images)
             if seen[key] and key in lists:
                 lists[key](value)
         if not all(seen.get(name) for name in LISTS):
@@ -102,13 +104,14 @@ class COCOFile:
                 names = {n: text for n, text in names.items() if n not in bare}
         return names
 
-    def _read_images(self, rows: Rows) -> None:
-        rows = _row_list(rows)
-        if plain := _plain_images(rows, self._ids):
-            self._ids |= dict.fromkeys(plain[0])
-            self.names += plain[1]
-            self._sizes += plain[2]
-            return
+    def _read_images(self, rows: list[Any] | coco_columns.Images) -> None:
+        if isinstance(rows, coco_columns.Images):
+            if _is_plain(rows, self._ids):
+                self._ids |= dict.fromkeys(rows.ids)
+                self.names += rows.names
+                self._sizes += rows.sizes
+                return
+            rows = rows.as_rows()
         for row in rows:
             try:
                 number = _whole(row, "id", self._ids)
@@ -124,21 +127,22 @@ class COCOFile:
                 self.names.append(name)
                 self._sizes += (_side(row, "height"), _side(row, "width"))
 
-    def _read_categories(self, rows: Rows) -> None:
-        for row in _row_list(rows):
+    def _read_categories(self, rows: list[Any]) -> None:
+        for row in rows:
             try:
                 number, name = _whole(row, "id", self._names), str(_get(row, "name"))
                 self._names[number] = name
             except ValueError as error:
                 raise UserError(f"{self.path}: category {_number(row)}: {error}") from None
 
-    def _read_annotations(self, rows: Rows) -> None:
-        table = _table(rows.by_key) if isinstance(rows, Columns) else None
-        if table is None:
-            checked = [n for row in _row_list(rows) if (n := self._numbers(row))]
-            table = np.array(checked, np.float64).reshape(-1, 9)
-        else:
+    def _read_annotations(self, rows: list[Any] | np.ndarray) -> None:
+        if isinstance(rows, np.ndarray):
+            table, area = rows, rows[:, WH].prod(1)
+            table[:, AREA] = np.where(np.isnan(table[:, AREA]), area, table[:, AREA])
             self._count += len(table)
+        else:
+            checked = [n for row in rows if (n := self._numbers(row))]
+            table = np.array(checked, np.float64).reshape(-1, 9)
         for row in table[(table[:, WH] == 0).any(1)]:
             box = ", ".join(f"{value:g}" for value in row[5:])
             self.data.note_defect(self.path, int(row[ID]), f"box [{box}] has no area", "ignored")
@@ -170,26 +174,14 @@ def _parts(table: np.ndarray) -> tuple[np.ndarray, ...]:
     return key, corners, table[:, AREA].astype(np.float32), table[:, CROWD] != 0
 
 
-def _plain_images(
-    rows: list[Any], taken: dict[int, None]
-) -> tuple[list[int], list[str], list[int]] | None:
-    """Ids, names and sizes in turn; None where an image needs a closer look."""
-    try:
-        columns = [[row[k] for row in rows] for k in ("id", "file_name", "height", "width")]
-    except (TypeError, KeyError):
-        return None
-    ids, names, *sides = columns
-    sizes = [side for both in zip(*sides, strict=True) for side in both]
-    if set(map(type, ids + sizes)) != {int} or set(map(type, names)) != {str}:
-        return None
+def _is_plain(images: coco_columns.Images, taken: dict[int, None]) -> bool:
+    """Whether no image needs a closer look."""
+    ids, names, _ = images
     text = "\n".join(["", *names])
     if ".." in text or "\n/" in text or "\\" in text:  # what `escapes_root` has to look at
-        return None
-    if not all(names) or not is_file_name(text):
-        return None
+        return False
     new = len(set(ids)) == len(ids) and taken.keys().isdisjoint(ids)
-    small = max(map(abs, ids)) < BIG and min(sizes) > 0 and max(sizes) < 2**31
-    return (ids, names, sizes) if new and small else None
+    return new and all(names) and is_file_name(text)
 
 
 def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
@@ -197,23 +189,6 @@ def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
     column = np.concatenate(parts)
     parts.clear()
     return column
-
-
-def _table(columns: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Columns as a table [n, 9]; None where a row needs a closer look."""
-    if not {"id", "image_id", "category_id", "bbox"} <= columns.keys():
-        return None
-    filled = {"iscrowd": 0 * columns["id"], "area": columns["bbox"][:, 2:].prod(1, keepdims=True)}
-    columns = filled | columns
-    table = np.hstack([columns[k] for k in ("id", "image_id", "category_id", *filled, "bbox")])
-    if table.shape[1] != 9 or (table[:, WH] < 0).any():
-        return None
-    key = table[:, :CROWD]
-    return table if (key == key.round()).all() and (np.abs(key) < BIG).all() else None
-
-
-def _row_list(rows: Rows) -> list[Any]:
-    return rows.rows() if isinstance(rows, Columns) else rows
 
 
 def _get(row: Any, key: str) -> Any:

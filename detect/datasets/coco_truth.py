@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.datasets import coco_rows
+from detect.datasets import coco_columns, coco_rows
 from detect.datasets.truth_rows import LISTS, AnnotationRows
 from engine.data.image import read_rgb
 from engine.data.read_json import is_finite, read_json
@@ -21,6 +21,11 @@ from engine.errors import UserError, did_you_mean
 from engine.record import ObjectTable, Record, is_outside
 
 Id = Hashable  # a number or a text
+READERS: dict[str, coco_rows.Reader] = {
+    "images": lambda text: None,
+    "annotations": coco_columns.annotations,
+    "categories": lambda text: None,
+}
 
 
 class COCOTruth:
@@ -92,7 +97,7 @@ class COCOTruth:
     def _read(self) -> dict[str, Any]:
         """The images and categories as lists of rows, and the annotations."""
         try:
-            return self._lists(coco_rows.read(self.file, LISTS))
+            return self._lists(coco_rows.read(self.file, READERS))
         except (OSError, ValueError, RecursionError):
             content = read_json(self.file)  # its error names what is wrong, if it is not unusual
             if not isinstance(content, dict):
@@ -103,14 +108,13 @@ class COCOTruth:
         rows = AnnotationRows(self.file)
         found: dict[str, Any] = {}
         for key, value in items:
-            part = value.rows() if isinstance(value, coco_rows.Columns) else value
-            if key not in LISTS or not isinstance(part, list):
+            if key not in LISTS or not isinstance(value, list | np.ndarray):
                 continue
             if key == "annotations":
                 found[key] = rows
-                rows.add(part)
+                rows.add(value)
             else:
-                found.setdefault(key, []).extend(part)
+                found.setdefault(key, []).extend(value)
         if len(found) < len(LISTS):
             raise self._wrong_content(f"lists under {sorted(found)}")
         return found

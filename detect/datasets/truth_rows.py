@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from detect.datasets import coco_columns
 from engine.errors import UserError
 from engine.record import ObjectTable
 
 LISTS = ("images", "annotations", "categories")
+WITHOUT_AREA = "without area: their box's area counts"
 XYWH, AREA, CROWD = slice(0, 4), 4, 5  # columns of an annotation's numbers [M, 6]
 
 
@@ -27,8 +29,10 @@ class AnnotationRows:
         self.odd: Counter[str] = Counter()
         self.unlisted_images, self.unlisted = 0, Counter()
 
-    def add(self, rows: list[Any]) -> None:
-        """Take a part of the list."""
+    def add(self, rows: list[Any] | np.ndarray) -> None:
+        """Take a part of the list: rows, or their numbers as `detect.datasets.coco_columns`."""
+        if isinstance(rows, np.ndarray):
+            return self._add_numbers(rows)
         numbers = np.full((len(rows), 6), np.nan)
         for place, row in enumerate(rows):
             try:
@@ -46,6 +50,18 @@ class AnnotationRows:
             if isinstance(row.get("id"), int | float | str):
                 self.ids[row["id"]] += 1
         self.numbers.append(numbers)
+
+    def _add_numbers(self, table: np.ndarray) -> None:
+        columns, area = coco_columns, table[:, coco_columns.AREA]
+        bare = np.isnan(area)
+        self.odd[WITHOUT_AREA] += int(bare.sum())
+        boxes = table[:, -4:]
+        area = np.where(bare, boxes[:, 2:].prod(1), area)
+        self.numbers.append(np.column_stack([boxes, area, table[:, columns.CROWD]]))
+        keys = table[:, [columns.IMAGE, columns.CATEGORY, columns.ID]]
+        images, categories, ids = keys.astype(np.int64).T.tolist()
+        self.keys += zip(images, categories, strict=True)
+        self.ids.update(ids)
 
     def table(self, images: Mapping[Any, int], labels: Mapping[Any, int]) -> ObjectTable:
         """The objects of these images and categories, by image.
@@ -109,7 +125,7 @@ class AnnotationRows:
             raise ValueError(f"got bbox {shorten(box)}, expected [x, y, w, h], finite numbers")
         area, crowd = row.get("area"), row.get("iscrowd", 0)
         if area is None:
-            self.odd["without area: their box's area counts"] += 1
+            self.odd[WITHOUT_AREA] += 1
             area = box[2] * box[3]
         if not _finite(area):
             raise ValueError(f"got area {area!r}, expected square pixels")

@@ -75,14 +75,18 @@ class Index:
         if self.boxes is None or not len(self.boxes):
             return
         image = np.repeat(np.arange(len(self)), np.diff(self.first))
-        rows = np.column_stack([image, self.labels, self.boxes]).astype(np.float64)
         # Equal rows have equal sums; only rows that do are compared, as sorting rows is slow.
-        sums = rows @ np.random.default_rng(0).random(rows.shape[1])
-        order = np.argsort(sums, kind="stable")
-        alike = (rows[order[1:]] == rows[order[:-1]]).all(1)
-        for row in np.sort(order[1:][alike]).tolist():
-            corners = " ".join(f"{value:g}" for value in self.boxes[row])
-            yield os.fsdecode(self.files[int(image[row])]), int(self.labels[row]), corners
+        weights = np.random.default_rng(0).random(6)
+        sums = self.boxes @ weights[:4] + image * weights[4] + self.labels * weights[5]
+        order = np.argsort(sums)
+        alike = np.flatnonzero(sums[order[1:]] == sums[order[:-1]])
+        seen = set()
+        for row in np.unique(order[[alike, alike + 1]]).tolist():
+            key = (int(image[row]), int(self.labels[row]), *self.boxes[row].tolist())
+            if key in seen:
+                corners = " ".join(f"{value:g}" for value in self.boxes[row])
+                yield os.fsdecode(self.files[key[0]]), key[1], corners
+            seen.add(key)
 
     def record(self, index: int, folder: str) -> Record:
         """The truth about one image of a set whose images lie in `folder`."""
