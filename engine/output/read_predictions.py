@@ -5,23 +5,20 @@ passed over and counted, as is whatever else is odd: `Predictions.notes`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from reprlib import repr as shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import mask
 
-from engine.data.read_json import is_finite, read_json
+from engine.data.read_json import read_json
 from engine.errors import UserError
 from engine.output import text_predictions
+from engine.output.prediction_rows import Rows, check_rows, read_plain
 from engine.output.predictions import Category, categories
 from engine.output.truth_table import truth_table
 from engine.protocols import Dataset, DatasetOptions, Metric, MetricOptions
 from engine.record import Meta, ObjectTable
-
-EXPECTED = 'expected {"image_id", "category_id", "bbox": [x, y, w, h], "score"}'
 
 
 class Predictions(NamedTuple):
@@ -50,31 +47,21 @@ def read(
     Raises:
         UserError: naming the file and the row, counted from 1.
     """
+    known = _Known(dataset, categories)
     if Path(path).is_dir():
         texts = text_predictions.read(path, dataset, categories, box)
-        found = _matched(path, texts.rows, dataset, categories)
+        found = known.match(check_rows(path, texts.rows, known.belongs))
         return found._replace(notes=texts.notes + found.notes)
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise UserError(
-            f"{path}: got a {type(content).__name__}, expected a list of rows (COCO results format)"
-        )
-    return _matched(path, content, dataset, categories)
-
-
-def _matched(
-    path: str | Path, content: list[Any], dataset: Dataset, categories: Sequence[Category]
-) -> Predictions:
-    """The rows of a list that belong to a dataset."""
-    reader = _Reader(dataset, categories)
-    # what the first row has decides for all, as in pycocotools
-    masks = bool(content) and isinstance(content[0], dict) and not content[0].get("bbox")
-    for number, row in enumerate(content, 1):
-        try:
-            reader.add(row, masks, number)
-        except ValueError as error:
-            raise UserError(f"{path}, row {number}: {error}") from None
-    return reader.predictions()
+    rows = read_plain(path)
+    if rows is None:
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise UserError(
+                f"{path}: got a {type(content).__name__}, expected a list of rows (COCO results "
+                "format)"
+            )
+        rows = check_rows(path, content, known.belongs)
+    return known.match(rows)
 
 
 def read_table(path: str | Path, dataset: Dataset) -> ObjectTable:
@@ -82,76 +69,64 @@ def read_table(path: str | Path, dataset: Dataset) -> ObjectTable:
     return read(path, dataset, categories(dataset)).table
 
 
-class _Reader:
-    """Collects the rows of a file that belong to a dataset, and counts the others."""
+class _Known:
+    """The images and classes that rows may belong to."""
 
     def __init__(self, dataset: Dataset, categories: Sequence[Category]) -> None:
         self.by_id, self.by_stem = _index(dataset)
         self.numbered = not any(isinstance(key, str) for key in self.by_id)
         self.labels = {category.id: label for label, category in enumerate(categories)}
-        self.names = [category.name for category in categories]
-        self.unknown, self.unlisted, self.negative = Counter(), Counter(), 0
-        self.conflicts: list[str] = []
-        self.rows: list[tuple[Any, ...]] = []  # image, label, x, y, w, h, score, area
+        self.class_names = [category.name for category in categories]
 
-    def add(self, row: Any, masks: bool, number: int) -> None:
-        """Take a row; ValueError where it is none.
-
-        Args:
-            row: of the file.
-            masks: whether the area is the mask's, not the box's.
-            number: of the row, for messages.
-        """
-        try:
-            image_id, category = row["image_id"], row["category_id"]
-            image, label = self._image(image_id), self.labels.get(category)
-        except KeyError:
-            raise ValueError(f"got {shorten(row)}, {EXPECTED}") from None
-        except TypeError:
-            raise ValueError(
-                f"got {shorten(row)}, expected image_id and category_id to be numbers or texts"
-            ) from None
-        if image is None:
-            self.unknown[image_id] += 1
-        elif label is None:
-            self.unlisted[category] += 1
-        else:
-            self._note_conflict(row.get("category_name"), label, category, number)
-            box, area = _box(row, masks)
-            self.negative += min(box[2:]) < 0
-            self.rows.append((image, label, *box, row["score"], area))
-
-    def _image(self, number: Any) -> int | None:
+    def image(self, number: Any) -> int:
+        """The place of an image, -1 where there is none."""
         found = self.by_id.get(number)
-        if found is not None or (self.numbered and not isinstance(number, str)):
-            return found
-        return self.by_stem.get(str(number))
+        if found is None and (isinstance(number, str) or not self.numbered):
+            found = self.by_stem.get(str(number))
+        return -1 if found is None else found
 
-    def _note_conflict(self, name: Any, label: int, category: Any, number: int) -> None:
-        if name is not None and name != self.names[label]:
-            self.conflicts.append(
-                f"row {number} calls category_id {category} {name!r}, the ground truth "
-                f"{self.names[label]!r}"
-            )
+    def belongs(self, image: Any, category: Any) -> bool:
+        """Whether a row of these ids is of the dataset; TypeError of what is no id."""
+        return self.image(image) >= 0 and category in self.labels
 
-    def predictions(self) -> Predictions:
-        """What was read."""
-        columns = np.array(self.rows, np.float64).reshape(-1, 8)
-        image, label = columns[:, :2].T.astype(np.int64)
-        table = ObjectTable(
-            image, label, columns[:, 2:6], columns[:, 6], columns[:, 7], np.zeros(len(image), bool)
+    def match(self, rows: Rows) -> Predictions:
+        """The rows that belong to an image and a class, and what is odd."""
+        places = {number: self.image(number) for number in set(rows.images)}
+        image = np.array([places[number] for number in rows.images], np.int64)
+        label = np.array([self.labels.get(x, -1) for x in rows.categories], np.int64)
+        kept = np.flatnonzero((image >= 0) & (label >= 0))
+        boxes, none = rows.boxes[kept], np.zeros(len(kept), bool)
+        return Predictions(
+            ObjectTable(image[kept], label[kept], boxes, rows.scores[kept], rows.areas[kept], none),
+            Counter(rows.images[i] for i in np.flatnonzero(image < 0).tolist()),
+            Counter(
+                rows.categories[i] for i in np.flatnonzero((image >= 0) & (label < 0)).tolist()
+            ),
+            [*self._conflicts(rows, label, kept), *_negative(boxes)],
         )
-        notes = []
-        if count := len(self.conflicts):
-            notes.append(
-                f"names and ids of classes are in conflict in {count} rows, the ids count: "
-                f"{self.conflicts[0]}"
+
+    def _conflicts(self, rows: Rows, label: np.ndarray, kept: np.ndarray) -> Iterator[str]:
+        """The rows that call a class otherwise than the ground truth."""
+        wrong = {
+            (category, name)
+            for category, name in set(zip(rows.categories, rows.names, strict=True))
+            if name is not None and category in self.labels
+            and name != self.class_names[self.labels[category]]
+        }  # fmt: skip
+        if not wrong:
+            return
+        found = [i for i in kept.tolist() if (rows.categories[i], rows.names[i]) in wrong]
+        for i in found[:1]:
+            yield (
+                f"names and ids of classes are in conflict in {len(found)} rows, the ids count: "
+                f"row {i + 1} calls category_id {rows.categories[i]} {rows.names[i]!r}, the ground "
+                f"truth {self.class_names[label[i]]!r}"
             )
-        if self.negative:
-            notes.append(
-                f"rows with a negative width or height: {self.negative}; they match no object"
-            )
-        return Predictions(table, self.unknown, self.unlisted, notes)
+
+
+def _negative(boxes: np.ndarray) -> Iterator[str]:
+    if count := int((boxes[:, 2:] < 0).any(1).sum()):
+        yield f"rows with a negative width or height: {count}; they match no object"
 
 
 def score(dataset: Dataset, metric: Metric, predicted: ObjectTable) -> dict[str, float]:
@@ -184,30 +159,3 @@ def _index(dataset: Dataset) -> tuple[dict[Any, int], Mapping[str, int]]:
     count = Counter(stems)
     by_stem = {stem: index for index, stem in enumerate(stems) if count[stem] == 1}
     return {record.id: index for index, record in enumerate(records)}, by_stem
-
-
-def _box(row: dict[str, Any], masks: bool) -> tuple[list[float], float]:
-    """The box xywh and the area of a row; ValueError where a number is none."""
-    score, box = row.get("score"), row.get("bbox")
-    area = None
-    if masks and "segmentation" in row:
-        area, mask_box = _mask(row["segmentation"])
-        box = box or mask_box
-    if box is None or "score" not in row:
-        raise ValueError(f"got {shorten(row)}, {EXPECTED}")
-    fits = isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))
-    if not fits or not is_finite(score):
-        raise ValueError(
-            f"got bbox {shorten(box)}, score {score!r}, expected [x, y, w, h] and finite numbers"
-        )
-    return box, box[2] * box[3] if area is None else area
-
-
-def _mask(code: Any) -> tuple[float, list[float]]:
-    """Area and box xywh of a mask in COCO's run-length code."""
-    try:
-        return float(mask.area(code)), np.asarray(mask.to_bbox(code), float).tolist()
-    except Exception as error:  # hotcoco's errors have no fixed set
-        raise ValueError(
-            f"got segmentation {shorten(code)} ({error}), expected run-length code, or a bbox"
-        ) from None
