@@ -60,16 +60,56 @@ class Matched:
             for mask in (self.status == 1, self.status == 0)
         )
         total = np.bincount(self.true.labels[~self.true.ignore], minlength=len(self.classes))
-        cells = [self._confusion(float(score)) for score in self.thresholds]
+        cells = self._confusions(np.searchsorted(self.thresholds, scores, "right") - 1)
         best = best_threshold(self.thresholds, right, wrong, total)
         names = list(self.classes)
         return Live(self.thresholds.tolist(), names, right, wrong, total, cells,
                     [*names, "invented"], [*names, "missed"], best)  # fmt: skip
 
-    def _confusion(self, score: float) -> list[tuple[int, int, int]]:
-        least = score or None  # scores below 0 count at the lowest threshold
-        matrix = self.evaluator.confusion_matrix(iou_thr=0.5, min_score=least)["matrix"]
-        return [(int(i), int(j), int(matrix[i, j])) for i, j in np.argwhere(matrix)]
+    def _confusions(self, level: np.ndarray) -> list[list[tuple[int, int, int]]]:
+        """Of each threshold the row, column and count of its confusion's cells.
+
+        Matching goes from the highest score down, so that what a detection finds does not depend on
+        those below it: one matching, of all classes together, holds for every threshold.
+
+        Args:
+            level: [M] the highest threshold that each detection reaches.
+        """
+        none = len(self.classes)
+        found, counts = _matched_of_any_class(self.predicted, self.true, self.images)
+        rows = np.append(self.true.labels, none)[found]  # found -1: no object
+        cells, which = np.unique(
+            (rows * (none + 1) + self.predicted.labels)[counts], return_inverse=True
+        )
+        at = counts_at(np.arange(len(self.thresholds)), level[counts], which, len(cells))  # [T, C]
+        total = np.bincount(self.true.labels[~self.true.ignore], minlength=none)
+        right = [np.bincount(cells // (none + 1), of, none + 1)[:none] for of in at]
+        missed = total - np.array(right).astype(int)  # [T, K]
+        return [
+            [(*divmod(int(cell), none + 1), int(n)) for cell, n in zip(cells, of, strict=True) if n]
+            + [(k, none, int(n)) for k, n in enumerate(lost) if n]
+            for of, lost in zip(at, missed, strict=True)
+        ]
+
+
+def _matched_of_any_class(
+    predicted: ObjectTable, true: ObjectTable, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """[M] the object that each detection overlaps by half, -1 for none; and whether it counts.
+
+    A detection on an ignored object does not, nor one behind the first 100 of its image.
+    """
+    one, other = (t._replace(labels=np.zeros_like(t.labels)) for t in (predicted, true))
+    judge = evaluator(["object"], one, other, images, true.area, predicted.area)
+    judge.params.iou_thrs, judge.params.max_dets = [0.5], judge.params.max_dets[-1:]
+    judge.params.area_rng, judge.params.area_rng_lbl = judge.params.area_rng[:1], ["all"]
+    judge.evaluate()
+    found, counts = np.full(len(predicted.image), -1), np.zeros(len(predicted.image), bool)
+    for image in filter(None, judge.eval_imgs):
+        rows = np.array(image["dtIds"], np.int64) - 1
+        found[rows] = np.array(image["dtMatches"][0], np.int64) - 1
+        counts[rows] = ~np.array(image["dtIgnore"][0], bool)
+    return found, counts
 
 
 def _status(words: dict[int, str], count: int) -> np.ndarray:

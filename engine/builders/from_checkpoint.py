@@ -20,6 +20,7 @@ from engine.output import predictions
 from engine.runtime import exported
 from engine.runtime.exported import ExportedNetwork
 from engine.weights import checkpoint, entries
+from engine.weights.checkpoint_path import is_exported
 from engine.weights.pretrained import num_outputs
 
 CROP = {"_target_": "engine.data.augment.Augment", "fit": "crop", "resize": None,
@@ -95,7 +96,7 @@ def load(path: str, cfg: DictConfig, device: torch.device) -> tuple[dict[str, An
             resume, it holds only what predicts, or an entry that a run needs is missing or
             damaged.
     """
-    saved = exported.read(path) if exported.is_exported(path) else checkpoint.load(path, device)
+    saved = exported.read(path) if is_exported(path) else checkpoint.load(path, device)
     if cfg.resume:
         if not saved.keys() & entries.RESUMED.keys():
             raise _only_predicts(path)

@@ -27,7 +27,7 @@ def main(cfg: Any) -> None:
         hint = did_you_mean(str(cfg.convert), FORMATS)
         raise UserError(f"convert={cfg.convert}: expected {' or '.join(FORMATS)}{hint}")
 
-    from engine.check.report import write_report  # torch loads only now
+    from engine.check.report import write_report
     from engine.output import run_folder
 
     write_report(cfg, run_folder.shared(cfg))

@@ -11,7 +11,7 @@ from engine.check.scan import ScannedImage
 from engine.console import info
 from engine.errors import UserError
 from engine.output.tables import check_label_files, label_file
-from engine.structures import Objects
+from engine.record import columns
 from engine.whole_file import replacing, write_whole
 
 
@@ -59,13 +59,13 @@ class YoloWriter:
     def add(self, scanned: ScannedImage) -> None:
         """Write the rows of one image, and the link to it."""
         name = self._name(scanned.record.path)
-        objects = Objects.from_record(scanned.upright, scanned.size)
+        corners, classes, *_ = columns([scanned.upright], [scanned.size])
         height, width = scanned.size
         rows = []
         marked = scanned.upright.ignore
-        marks = [False] * len(objects.labels) if marked is None else marked.tolist()
-        boxes = objects.boxes.double().tolist()  # keeps the difference of two float32 numbers
-        labels = objects.labels.tolist()
+        marks = [False] * len(classes) if marked is None else marked.tolist()
+        boxes = corners.astype(float).tolist()  # keeps the difference of two float32 numbers
+        labels = classes.tolist()
         for (x1, y1, x2, y2), label, ignore in zip(boxes, labels, marks, strict=True):
             if ignore and x1 < x2 and y1 < y2:
                 self.left_out += 1

@@ -23,6 +23,7 @@ from engine.output import run_folder
 from engine.output.metrics_file import commit
 from engine.runtime import exported
 from engine.runtime.exported import ExportedNetwork
+from engine.weights.checkpoint_path import is_exported
 from engine.whole_file import write_whole
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ FAILED = "model.failed"
 
 def export(cfg: DictConfig) -> bool:
     """Return whether the file is as close to its checkpoint as asked; only then it is published."""
-    if exported.is_exported(cfg.checkpoint):
+    if is_exported(cfg.checkpoint):
         raise UserError(f"checkpoint={cfg.checkpoint}: exported already; set the one of a run")
     saved, full = from_checkpoint.load(cfg.checkpoint, cfg, CPU)
     parts.check_all(full)

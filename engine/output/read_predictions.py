@@ -96,12 +96,11 @@ class _Known:
         label = np.array([self.labels.get(x, -1) for x in rows.categories], np.int64)
         kept = np.flatnonzero((image >= 0) & (label >= 0))
         boxes, none = rows.boxes[kept], np.zeros(len(kept), bool)
+        unknown, unlisted = np.flatnonzero(image < 0), np.flatnonzero((image >= 0) & (label < 0))
         return Predictions(
             ObjectTable(image[kept], label[kept], boxes, rows.scores[kept], rows.areas[kept], none),
-            Counter(rows.images[i] for i in np.flatnonzero(image < 0).tolist()),
-            Counter(
-                rows.categories[i] for i in np.flatnonzero((image >= 0) & (label < 0)).tolist()
-            ),
+            Counter(rows.images[i] for i in unknown.tolist()),
+            Counter(rows.categories[i] for i in unlisted.tolist()),
             [*self._conflicts(rows, label, kept), *_negative(boxes)],
         )
 

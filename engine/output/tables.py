@@ -7,12 +7,15 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from engine.data.image import IMAGE_SUFFIXES
 from engine.errors import UserError
 from engine.record import Meta
-from engine.structures import Objects
 from engine.whole_file import WholeText, write_whole
+
+if TYPE_CHECKING:
+    from engine.objects import Objects
 
 UNNAMED = "object"  # the class of boxes that a network predicts without one
 
@@ -40,7 +43,7 @@ class CSV(WholeText):
         own = corners if has_boxes else ("label",)
         self.rows.writerow(("filename", *(("frame",) if frames else ()), *own, "score"))
 
-    def add(self, found: Objects, meta: Meta, name: str) -> None:
+    def add(self, found: "Objects", meta: Meta, name: str) -> None:
         """Write the rows of an image; its name is the path below the folder of all images."""
         start = (_encodable(name), *((meta.index,) if self.frames else ()))
         names = [_encodable(_class_name(self.classes, label)) for label in found.labels.tolist()]
@@ -68,7 +71,7 @@ class YOLOLabels:
         self.folder, self.classes = folder, list(classes)
         self._write_classes()
 
-    def file(self, found: Objects, meta: Meta, name: str) -> tuple[Path, str]:
+    def file(self, found: "Objects", meta: Meta, name: str) -> tuple[Path, str]:
         """Return the path and the text of an image's file."""
         height, width = meta.size
         lines = []

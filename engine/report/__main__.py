@@ -33,16 +33,20 @@ def main(cfg: Any) -> None:
             )
 
     from engine.output import run_folder
-    from engine.report import compare, folders, score, sweep
+    from engine.report import score
+
+    if asked == ["truth"]:
+        score.with_report(cfg, run_folder.current())
+        return
+
+    from engine.report import compare, folders, sweep  # torch loads only now
 
     if asked == ["run"]:
         folders.write(cfg.run, cfg.trust)
     elif asked == ["runs"]:
         compare.write(list(cfg.runs), run_folder.current(), cfg.trust)
-    elif asked == ["sweep"]:
-        sweep.write(cfg.sweep)
     else:
-        score.with_report(cfg, run_folder.current())
+        sweep.write(cfg.sweep)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The images of an evaluation with what is true of them and what was predicted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,18 @@ class Judged:
     rows: np.ndarray
     predicted: ObjectTable
     true: ObjectTable
+    names: dict[int, str] = field(default_factory=dict)  # those asked for so far
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, place: int) -> str:
         """Return the name of an image's file, or its id."""
-        record = self.data.record(int(self.rows[place]))
-        return record.path.replace("\\", "/").rpartition("/")[2] or str(record.id)
+        if place not in self.names:
+            record = self.data.record(int(self.rows[place]))
+            name = record.path.replace("\\", "/").rpartition("/")[2]
+            self.names[place] = name or str(record.id)
+        return self.names[place]
 
     def image(self, place: int) -> np.ndarray | None:
         """Return the upright image [H, W, 3]; None where there is none or it cannot be read."""

@@ -18,17 +18,12 @@ from engine.config.schema import plain
 from engine.data.read_json import read_json
 from engine.errors import UserError
 from engine.regular_file import check_regular
-from engine.runtime.session import FORMATS, Session, session
+from engine.runtime.session import Session, session
 from engine.structures import Fixed, Objects
 from engine.weights.checkpoint import upgrade
 
 FORMAT = 1  # of the description
 OF_CHECKPOINT = ("format", "epoch", "config", "preprocessing")  # entries that it keeps
-
-
-def is_exported(path: str) -> bool:
-    """Whether a path is that of an exported file, by its name."""
-    return Path(path).suffix in (*FORMATS, ".pt2")
 
 
 def description_of(path: Path) -> Path:

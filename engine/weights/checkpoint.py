@@ -14,6 +14,7 @@ from engine.distributed.processes import rank_zero_only
 from engine.errors import UserError
 from engine.regular_file import open_regular
 from engine.weights import entries
+from engine.weights.checkpoint_path import require_checkpoint
 from engine.weights.migrate import FORMAT, migrate
 from engine.weights.tensors import check_finite
 from engine.weights.unpickle import foreign_start, load_plain, what_it_is
@@ -77,10 +78,7 @@ def read(path: str, device: torch.device) -> dict[str, Any]:
         UserError: no such file, not a checkpoint (the message says what it is), not written by
             train.py, or it holds pickled objects.
     """
-    if not Path(path).is_file():
-        got = "a folder" if Path(path).is_dir() else "no such file"
-        where = "RUN/checkpoints/last.pt, and after their first evaluation in best.pt beside it"
-        raise UserError(f"checkpoint {path}: {got}; runs keep theirs in {where}")
+    require_checkpoint(path)
     try:
         state = load_plain(path, device)
     except Exception as error:  # torch's readers have no fixed set of errors

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from classify.diagnosis.many_labels import diagnose_many_labels
 from classify.diagnosis.one_label import diagnose_one_label, differences_one_label
 from detect.diagnosis.diagnose import diagnose, differences
+from detect.diagnosis.matched import Matched
 from detect.diagnosis.single import diagnose_single
 from engine.record import ObjectTable
 from engine.report.anchors import best_iou, in_input
@@ -71,6 +72,23 @@ def test_the_confusion_has_what_was_taken_for_what(found):
     assert cells[0, 0] == 1 and cells[1, 0] == 1  # a cat; a dog called cat
     assert cells[0, 2] == 1  # the cat of image 1, that nothing found
     assert "background" not in str(found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_confusion_is_hotcocos_at_every_score(seed):
+    rng = np.random.default_rng(seed)
+    true = [(i, rng.integers(3), *rng.uniform(0, 30, 2), *rng.uniform(5, 30, 2), 0)
+            for i in rng.integers(0, 12, 60)]  # fmt: skip
+    rows = [(t[0], rng.choice([t[1], rng.integers(3)]), *(np.array(t[2:6]) + rng.normal(0, 2, 4)),
+             round(rng.uniform(), 2)) for t in true for _ in range(3)]  # fmt: skip
+    matched = Matched(["a", "b", "c"], table(rows), table(true, true=True), 12)
+    for score, cells in zip(matched.thresholds, matched.live.confusion, strict=True):
+        least = float(score) or None
+        wanted = matched.evaluator.confusion_matrix(iou_thr=0.5, min_score=least)["matrix"]
+        found = np.zeros_like(wanted)
+        for row, column, count in cells:
+            found[row, column] = count
+        assert (found == wanted).all()
 
 
 def test_marks_say_what_each_object_and_each_detection_is():
