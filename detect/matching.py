@@ -221,7 +221,8 @@ def assign_labels(
 
 def gather_boxes(objects: Objects, matched_gt: Tensor) -> Tensor:
     """The box [B, A, 4] of each slot's object; a box of one pixel where it has none (row -1)."""
-    stub = objects.boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]])
+    stub = objects.boxes.new_ones(1, 4)  # a list would be copied to the device in every step
+    stub[:, :2] = 0
     return torch.cat([objects.boxes, stub])[matched_gt]
 
 

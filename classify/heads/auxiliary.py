@@ -73,7 +73,7 @@ class Auxiliary(ClassificationHead):
         """Every slot answers for the image's label, the auxiliary ones at their weight."""
         slots = output.logits.shape[1]
         weight = output.logits.new_full((slots,), self.weight)
-        weight[0] = 1.0
+        weight[:1] = 1.0  # weight[0] would be copied from the CPU
         # Losses average over slots, the paper adds the classifiers' losses.
         weight = (slots * weight).expand(len(output.logits), slots)  # [B, S]
         return super().assign(output, objects)._replace(weight=weight)

@@ -76,7 +76,8 @@ class ClassificationHead(nn.Module):
 def whole_image(like: Tensor, image_size: tuple[int, int]) -> Tensor:
     """The box [1, 4] of an image of (height, width), of the type and device of `like`."""
     height, width = image_size
-    return torch.tensor([[0.0, 0.0, width, height]], dtype=like.dtype, device=like.device)
+    sides = like.new_full((1, 1), width), like.new_full((1, 1), height)
+    return torch.cat([like.new_zeros(1, 2), *sides], 1)  # a list would be copied in every step
 
 
 def linear(width: int, outputs: int, **options: Any) -> nn.Linear:

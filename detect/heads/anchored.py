@@ -12,6 +12,7 @@ from detect.coder import CentreSize
 from detect.findings import BoxFindings
 from detect.matching import box_loss_rows, gather_boxes, match
 from detect.postprocess import Postprocess
+from detect.slot_cache import SlotCache, Slots
 from engine.errors import UserError
 from engine.structures import Assigned, Objects, Output
 
@@ -66,22 +67,35 @@ class Anchored(BoxFindings, nn.Module):
         self.num_logits = num_classes + (activation == "softmax")
         self.coder, self.postprocess = coder or CentreSize(), postprocess or Postprocess()
         self.protocol = self.postprocess.protocol
+        self.slot_cache = SlotCache()
+
+    def level_anchors(
+        self, level: int, grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> Slots:
+        """Anchors of one level, on any device, and their cells; see `detect.anchors`."""
+        raise NotImplementedError
 
     def to_output(
         self,
         levels: list[LevelOutput],
-        anchors: list[tuple[Tensor, Tensor]],
+        grids: list[tuple[int, int]],
         image_size: tuple[int, int],
     ) -> Output:
         """The Output of all levels together.
 
         Args:
             levels: box code and logits of each.
-            anchors: boxes [a, 4] and cells [a, 2] of each level.
+            grids: (rows, columns) of each.
             image_size: (height, width).
         """
         boxes, logits = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
-        slots, cells = (torch.cat(parts).to(boxes.device) for parts in zip(*anchors, strict=True))
+
+        def anchors() -> Slots:
+            made = [self.level_anchors(i, grid, image_size) for i, grid in enumerate(grids)]
+            slots, cells = (torch.cat(parts) for parts in zip(*made, strict=True))
+            return slots, cells
+
+        slots, cells = self.slot_cache(boxes, (*grids, image_size), anchors)
         return Output(
             logits,
             boxes,
@@ -89,7 +103,7 @@ class Anchored(BoxFindings, nn.Module):
             cells=cells,
             coder=self.coder,
             size=image_size,
-            levels=tuple(level.shape[0] for level, _ in anchors),
+            levels=tuple(code.shape[1] for code, _ in levels),
         )
 
     def assign(self, output: Output, objects: Objects) -> Assigned:

@@ -22,6 +22,7 @@ from detect.fpn import Pyramid
 from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.matching import assign_labels, best_matches
 from detect.postprocess import Postprocess
+from detect.slot_cache import Slots
 from engine.config.ranges import (
     BoxClasses,
     Channels,
@@ -133,13 +134,19 @@ class Retina(Anchored):
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Anchors of the finest map first."""
-        outputs, anchors = [], []
+        outputs, grids = [], []
         maps = self.pyramid([features[i] for i in self.maps])
-        for x, sides in zip(maps, self.sides, strict=True):
+        for x in maps:
             logits = permute_and_flatten(self.classes(x), self.num_logits)
             outputs.append((permute_and_flatten(self.boxes(x), 4), logits))
-            anchors.append(corner_anchors((x.shape[2], x.shape[3]), sides, image_size))
-        return self.to_output(outputs, anchors, image_size)
+            grids.append((x.shape[2], x.shape[3]))
+        return self.to_output(outputs, grids, image_size)
+
+    def level_anchors(
+        self, level: int, grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> Slots:
+        """Anchors in whole pixels on the corners of the level's cells."""
+        return corner_anchors(grid, self.sides[level], image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """Assign objects to anchors by IoU; an object's best anchors, ties too, are positive.

@@ -16,6 +16,7 @@ from detect.anchors import anchor_shapes, check_anchors, grid_anchors
 from detect.fit import PYRAMID, pyramid
 from detect.heads.anchored import Anchored, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
+from detect.slot_cache import Slots
 from engine.config.ranges import BoxClasses, Channels, InnerShare, Levels, Scales, Share, Stride
 from engine.errors import UserError
 from engine.structures import Output
@@ -110,14 +111,16 @@ class SSD(Anchored):
                     f"of {len(self.predictors)}: set head.levels={left} or a larger size"
                 )
             features = [*features, extra(features[-1])]
-        outputs, anchors = [], []
+        outputs, grids = [], []
         for feature, predictor in zip(features[self.finer :], self.predictors, strict=True):
             x = permute_and_flatten(predictor(feature), 4 + self.num_logits)
             outputs.append((x[..., :4], x[..., 4:]))
-            anchors.append(self._anchors(feature, image_size))
-        return self.to_output(outputs, anchors, image_size)
+            grids.append((feature.shape[2], feature.shape[3]))
+        return self.to_output(outputs, grids, image_size)
 
-    def _anchors(self, feature: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        rows, wide = feature.shape[2:]
-        cell = torch.tensor([image_size[1] / wide, image_size[0] / rows])
-        return grid_anchors((rows, wide), self.shapes.cpu() * cell, image_size)
+    def level_anchors(
+        self, level: int, grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> Slots:
+        """Anchors in cells of the grid, the same for every level."""
+        cell = torch.tensor([image_size[1] / grid[1], image_size[0] / grid[0]])
+        return grid_anchors(grid, self.shapes.cpu() * cell, image_size)

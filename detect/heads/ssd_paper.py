@@ -15,6 +15,7 @@ from torchvision.ops import Conv2dNormActivation
 from detect.anchors import default_boxes, default_shapes
 from detect.heads.anchored import Anchored, keep_top, permute_and_flatten, select_maps
 from detect.postprocess import Postprocess
+from detect.slot_cache import Slots
 from engine.config.ranges import (
     BoxClasses,
     Channels,
@@ -163,13 +164,18 @@ class SSDPaper(Anchored):
                     f"image_size={list(image_size)} leaves no map for level {len(maps) + 1} of "
                     f"{len(self.classes)} ({error}): set a larger size"
                 ) from error
-        outputs, anchors = [], []
+        outputs, grids = [], []
         for i, x in enumerate(maps):
             code = permute_and_flatten(self.boxes[i](x), 4)
             outputs.append((code, permute_and_flatten(self.classes[i](x), self.num_logits)))
-            grid = (x.shape[2], x.shape[3])
-            anchors.append(default_boxes(grid, self.shapes[i], image_size, self.steps[i]))
-        return self.to_output(outputs, anchors, image_size)
+            grids.append((x.shape[2], x.shape[3]))
+        return self.to_output(outputs, grids, image_size)
+
+    def level_anchors(
+        self, level: int, grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> Slots:
+        """Default boxes of the level."""
+        return default_boxes(grid, self.shapes[level], image_size, self.steps[level])
 
     def keep_best(self, scores: Tensor, output: Output) -> Tensor:
         """Scores, with 0 for all but the `per_class` highest of each class."""

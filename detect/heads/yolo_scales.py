@@ -1,6 +1,7 @@
 """What YOLOv3's heads share: anchors of several maps with objectness, coarse to fine."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -12,6 +13,7 @@ from detect.findings import BoxFindings
 from detect.fit import anchors as fit_anchors
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
+from detect.slot_cache import SlotCache, Slots
 from engine.config.ranges import Range
 from engine.errors import UserError
 from engine.finding import View
@@ -67,7 +69,7 @@ class YOLOScales(BoxFindings, nn.Module):
             )
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
-        self.protocol = self.postprocess.protocol
+        self.protocol, self.slot_cache = self.postprocess.protocol, SlotCache()
         self.fixed_anchors = anchors_at is None
         sizes = torch.tensor(anchors, dtype=torch.float32).view(count, -1, 2)  # [scales, n, 2]
         self.register_buffer("sizes", sizes / (anchors_at or 1), persistent=False)
@@ -90,19 +92,24 @@ class YOLOScales(BoxFindings, nn.Module):
 
     def forward(self, features: list[Tensor], image_size: tuple[int, int]) -> Output:
         """Slots are anchors, those of the coarsest map first."""
-        outputs, slots, cells = [], [], []
-        for i, found in enumerate(self.maps(features)):
+        outputs, grids = [], []
+        for found in self.maps(features):
             y = found.permute(0, 2, 3, 1)  # [B, h, w, n * (5 + K)]
             outputs.append(y.reshape(y.shape[0], -1, 5 + self.num_classes))
-            sides = self.sizes[-1 - i].cpu()
-            if not self.fixed_anchors:
-                sides = sides * torch.tensor(image_size[::-1])
-            boxes, cell = grid_anchors((found.shape[2], found.shape[3]), sides, image_size)
-            slots.append(boxes.to(y.device))
-            cells.append(cell.to(y.device))
+            grids.append((found.shape[2], found.shape[3]))
         y = torch.cat(outputs, 1)  # [B, A, 5 + K]
-        slots, cells = torch.cat(slots), torch.cat(cells)
+        slots, cells = self.slot_cache(
+            y, (*grids, image_size), partial(self._slots, grids, image_size)
+        )
         return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
+
+    def _slots(self, grids: list[tuple[int, int]], image_size: tuple[int, int]) -> Slots:
+        sizes = self.sizes.cpu().flip(0)  # the coarsest map first
+        if not self.fixed_anchors:
+            sizes = sizes * torch.tensor(image_size[::-1])
+        made = [grid_anchors(g, s, image_size) for g, s in zip(grids, sizes, strict=True)]
+        slots, cells = (torch.cat(parts) for parts in zip(*made, strict=True))
+        return slots, cells
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """See `detect.heads.yolo_slots.assign_best_anchor`."""

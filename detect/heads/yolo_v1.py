@@ -6,6 +6,7 @@ objectness and classes are then probabilities, clamped to 0..1. With another los
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -24,6 +25,7 @@ from detect.heads.yolo_slots import (
 )
 from detect.matching import assign_labels, gather_boxes
 from detect.postprocess import Postprocess
+from detect.slot_cache import SlotCache, Slots
 from engine.config.ranges import BoxClasses, Channels, Grid, Layers, PartialShare, Range
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
@@ -74,7 +76,7 @@ class YOLOv1(BoxFindings, nn.Module):
         self.activation, self.num_classes = activation, num_classes
         self.grid, self.boxes_per_cell = grid, boxes_per_cell
         self.coder, self.postprocess = SqrtCoder(grid=grid), postprocess or Postprocess()
-        self.protocol = self.postprocess.protocol
+        self.protocol, self.slot_cache = self.postprocess.protocol, SlotCache()
         widths = [channels[-1], *[conv_channels] * convolutions]
         self.convolutions = nn.Sequential(
             *(conv(widths[i], conv_channels, 3, stride=1 + (i == 1)) for i in range(convolutions))
@@ -93,12 +95,14 @@ class YOLOv1(BoxFindings, nn.Module):
         y = self.connected(x).view(x.shape[0], self.grid**2, -1)  # [B, S * S, K + 5 n]
         logits = y[..., : self.num_classes].repeat_interleave(self.boxes_per_cell, 1)  # [B, A, K]
         boxes = y[..., self.num_classes :].reshape(x.shape[0], -1, 5)  # [B, A, 5]
-        cell = torch.tensor([side / self.grid for side in image_size[::-1]])
-        sizes = cell.expand(self.boxes_per_cell, 2)
-        slots, cells = grid_anchors((self.grid, self.grid), sizes, image_size)
-        slots, cells = slots.to(y.device), cells.to(y.device)
+        slots, cells = self.slot_cache(y, image_size, partial(self._slots, image_size))
         code, objectness = boxes[..., :4], boxes[..., 4]
         return Output(logits, code, objectness, slots, cells, self.coder, image_size)
+
+    def _slots(self, image_size: tuple[int, int]) -> Slots:
+        cell = torch.tensor([side / self.grid for side in image_size[::-1]])
+        sizes = cell.expand(self.boxes_per_cell, 2)
+        return grid_anchors((self.grid, self.grid), sizes, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """Assign each object to the cell of its centre; the cell's best box is responsible for it.

@@ -20,6 +20,7 @@ from detect.fit import anchors as fit_anchors
 from detect.heads.yolo_slots import assign_best_anchor, class_scores, conv, objectness_bias
 from detect.postprocess import Postprocess
 from detect.priors import STRIDE
+from detect.slot_cache import SlotCache, Slots
 from engine.config.ranges import BoxClasses, Channels, InnerShare, Length, Scale, Share
 from engine.errors import UserError
 from engine.finding import View
@@ -86,7 +87,7 @@ class YOLOv2(BoxFindings, nn.Module):
             raise UserError(f"head.prior={prior}: expected a probability between 0 and 1")
         self.activation, self.ignore = activation, ignore
         self.coder, self.postprocess = YOLOCoder(), postprocess or Postprocess()
-        self.protocol = self.postprocess.protocol
+        self.protocol, self.slot_cache = self.postprocess.protocol, SlotCache()
         self.register_buffer("sizes", torch.tensor(anchors, dtype=torch.float32), persistent=False)
         last = {strides[i]: i for i in last_map_per_stride(strides)}
         self.fine, self.coarse = last[16], last[32]
@@ -110,10 +111,13 @@ class YOLOv2(BoxFindings, nn.Module):
         fine = self.stack(_fitted(self.through(features[self.fine]), (rows, columns)))
         y = self.predictor(self.joined(torch.cat([fine, deep], 1)))
         y = y.unflatten(1, (len(self.sizes), -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-        cell = torch.tensor([image_size[1] / columns, image_size[0] / rows])
-        slots, cells = grid_anchors((rows, columns), self.sizes.cpu() * cell, image_size)
-        slots, cells = slots.to(y.device), cells.to(y.device)
+        place = ((rows, columns), image_size)
+        slots, cells = self.slot_cache(y, place, partial(self._slots, *place))
         return Output(y[..., 5:], y[..., :4], y[..., 4], slots, cells, self.coder, image_size)
+
+    def _slots(self, grid: tuple[int, int], image_size: tuple[int, int]) -> Slots:
+        cell = torch.tensor([image_size[1] / grid[1], image_size[0] / grid[0]])
+        return grid_anchors(grid, self.sizes.cpu() * cell, image_size)
 
     def assign(self, output: Output, objects: Objects) -> Assigned:
         """See `detect.heads.yolo_slots.assign_best_anchor`."""

@@ -87,7 +87,9 @@ class Distance(BoxLoss):
         if self.space == "box":
             assert output.size is not None
             height, width = output.size
-            scale = self.side / output.slots.new_tensor([width, height, width, height])
+            # filled, for a list would be copied to the device in every step
+            scale = output.slots.new_empty(4)
+            scale[0::2], scale[1::2] = self.side / width, self.side / height
             pred, target = output.decoded(pred) * scale, output.decoded(target) * scale
         return self.elementwise(pred, target).sum(-1)
 
