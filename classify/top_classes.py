@@ -23,7 +23,7 @@ class TopClasses:
     def __call__(self, boxes: Tensor, scores: Tensor) -> Objects:
         """The objects of boxes [B, 1, 4] and scores [B, 1, K]."""
         best, labels = scores[:, 0].sort(descending=True, stable=True)  # topk orders equals anyhow
-        return self._found(boxes, best[:, : self.top], labels[:, : self.top]).objects()
+        return self._found(boxes, best[:, : self.top], labels[:, : self.top]).cpu().objects()
 
     def fixed(self, boxes: Tensor, scores: Tensor) -> Fixed:
         """The same for an exported file, whose format may have no stable sort."""

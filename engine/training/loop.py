@@ -152,10 +152,10 @@ def _predict_batches(
         padding = batch.images[:1].expand(loader.batch_size - count, -1, -1, -1)
         with autocast(precision, device):
             output = network(torch.cat([batch.images, padding])).first(count)
-        refuse_nan_output(output, batch.meta)
         if answers is not None:
             answers.add(output)
         predicted = network.decode(output).to("cpu")
+        refuse_nan_output(output, batch.meta)  # the device has come here: this waits no longer
         predicted.refuse_nan(batch.meta)
         predicted = to_original(predicted, batch.meta)
         yield predicted, batch, network.losses(output, batch.objects) if losses else {}
@@ -196,4 +196,5 @@ def evaluate_network(
 
 def _to_cpu(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """The predictions are on the CPU already, so this waits for the device no longer than they."""
-    return {key: value.cpu() for key, value in losses.items()}
+    values = torch.stack([x.float() for x in losses.values()]).cpu() if losses else ()
+    return dict(zip(losses, values, strict=True))
