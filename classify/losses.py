@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classify.focal import focal_sum
 from engine.config.ranges import NonNegative, PartialShare, Range, Share
 from engine.distributed.collectives import mean_count
 from engine.errors import UserError
@@ -181,21 +182,26 @@ class BCE(nn.Module):
         """Terms `class` and, where the head predicts boxes, `box`."""
         logits, labels = output.logits, assigned.labels
         _check_length(self.class_weights, logits)
+        weight = slot_weight(output, assigned)
+        if self.per_image and output.boxes is not None:
+            weight = per_image_weights(labels)
+            slot = 1.0 if assigned.weight is None else assigned.weight
+            assigned = assigned._replace(weight=weight * slot)
+        total = self.total(logits, labels, weight)
+        terms = {"class": self.weight * total / num_positives(labels)}
+        if self.box is not None and output.boxes is not None:
+            terms["box"] = self.box(output, assigned)
+        return terms
+
+    def total(self, logits: Tensor, labels: Tensor, weight: Tensor | float) -> Tensor:
+        """The sum over slots of their weight times the loss of their classes; a scalar."""
         counted = labels != IGNORE
         losses = self.slots(logits, one_hot(labels, logits.shape[-1]))  # [B, A, C]
         if self.class_weights is not None:
             losses = losses * self.class_weights
         many = labels.ndim == 3
         losses = (losses * counted).sum(-1) if many else losses.sum(-1) * counted  # [B, A]
-        weight = slot_weight(output, assigned)
-        if self.per_image and output.boxes is not None:
-            weight = per_image_weights(labels)
-            slot = 1.0 if assigned.weight is None else assigned.weight
-            assigned = assigned._replace(weight=weight * slot)
-        terms = {"class": self.weight * (losses * weight).sum() / num_positives(labels)}
-        if self.box is not None and output.boxes is not None:
-            terms["box"] = self.box(output, assigned)
-        return terms
+        return (losses * weight).sum()
 
     def slots(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The unreduced loss [B, A, C]."""
@@ -227,6 +233,15 @@ class Focal(BCE):
         if gamma < 0 or (alpha is not None and not 0 <= alpha <= 1):
             raise UserError(f"loss: gamma={gamma}, alpha={alpha}: expected >= 0, a share or null")
         self.gamma, self.alpha = gamma, alpha
+
+    def total(self, logits: Tensor, labels: Tensor, weight: Tensor | float) -> Tensor:
+        """The same; of one label a slot by `classify.focal`."""
+        if labels.ndim == 3:
+            return super().total(logits, labels, weight)
+        weights = (labels != IGNORE) * torch.as_tensor(weight, dtype=logits.dtype)
+        return focal_sum(
+            logits, labels, weights, self.class_weights, gamma=self.gamma, alpha=self.alpha
+        )
 
     def slots(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The unreduced loss [B, A, C]."""

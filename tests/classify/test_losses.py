@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from classify import focal
 from classify.losses import BCE, MSE, CrossEntropy, Focal, one_hot
 from engine.errors import UserError
 from engine.structures import BACKGROUND, IGNORE, Assigned, Output
@@ -96,6 +97,27 @@ def test_focal_is_torchvisions(gamma, alpha):
     expected = theirs[labels != IGNORE].sum() / (labels >= 0).sum()
     ours = value(Focal(gamma=gamma, alpha=alpha), logits, labels)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("all_rows", [False, True])  # True: as on a GPU
+@pytest.mark.parametrize("class_weights", [None, [1.0, 2.0, 0.0, 0.5]])
+@pytest.mark.parametrize("gamma, alpha", [(2.0, 0.25), (0.5, 1.0), (3.0, 0.0), (0.0, None)])
+def test_focal_in_one_pass_is_that_of_each_slot(gamma, alpha, class_weights, all_rows, monkeypatch):
+    if all_rows:
+        monkeypatch.setattr(focal, "_rows", lambda labels: torch.arange(len(labels)))
+    monkeypatch.setattr(focal, "CACHED", 40)  # several parts, the last of them smaller
+    torch.manual_seed(0)
+    labels, weight = torch.randint(IGNORE, 4, (3, 41)), torch.rand(3, 41)
+    logits = (10 * torch.randn(3, 41, 4)).requires_grad_()
+    loss = Focal(gamma=gamma, alpha=alpha, class_weights=class_weights)
+    total = loss.total(logits, labels, weight)
+    (gradient,) = torch.autograd.grad(2 * total, logits)
+    exact = logits.detach().double().requires_grad_()
+    expected = BCE.total(loss, exact, labels, weight.double())
+    torch.testing.assert_close(total.double(), expected, rtol=1e-6, atol=1e-7)
+    (slope,) = torch.autograd.grad(2 * expected, exact)
+    torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-7)
+    assert gradient[labels == IGNORE].abs().max() == 0
 
 
 def test_bce_is_torchs_and_focal_without_its_factors():
@@ -256,3 +278,10 @@ def test_squared_error_of_probabilities():
 def test_wrong_numbers_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_the_softplus_of_a_cpu_is_right_to_the_last_bits():
+    x = torch.linspace(-80, 80, 100_001)
+    torch.testing.assert_close(
+        focal._softplus(x).double(), F.softplus(x.double()), rtol=3e-7, atol=0
+    )
