@@ -1,7 +1,9 @@
-"""Assignment and loss of SSD, beside torchvision's: `python -m engine.bench part=loss`.
+"""Assignment and loss of detectors, beside torchvision's: `python -m engine.bench part=loss`.
 
 Random outputs and objects, SSD300's own default boxes, 20 classes. Timed: which slot answers for
-which object, the loss, and its gradient by the logits and the boxes.
+which object, the loss, and its gradient by the logits and the boxes. `multibox` stands beside
+torchvision's SSD; `focal`, as head=ssd has it, and `focal_retina` with head=retina beside its
+RetinaNet.
 """
 
 import json
@@ -15,14 +17,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.ssd import SSD as SSD300
 from torchvision.ops import box_iou
 
 from classify.losses import Focal
 from detect.anchors import default_boxes, default_shapes
+from detect.heads.retina import Retina
 from detect.heads.ssd import SSD
-from detect.losses.box import SmoothL1
+from detect.losses.box import L1, SmoothL1
 from detect.losses.multibox import Multibox
 from engine.bench.alternate import alternate
 from engine.structures import Objects, Output
@@ -51,16 +55,18 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each number of objects an image and each peer.
 
-    Keys: `ms` is the median, `fastest` and `slowest` its spread; `of_torchvision` is the share of
-    torchvision's median; `peak_mb` the most memory held at a time, beyond outputs and objects.
+    Keys: `ms` is the median, `fastest` and `slowest` its spread; `of_torchvision` is the median of
+    its share of torchvision's own of its kind in the same turn, and `cpu_of_torchvision` the same
+    of the process's own CPU seconds, which other processes hardly change; `peak_mb` the most memory
+    held at a time, beyond outputs and objects.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rows = []
     for count in objects:
         compared = peers(batch or BATCH, slots, count)
-        seconds, _ = alternate({name: p.gradients for name, p in compared.items()}, repeats)
-        whole = median(seconds["torchvision"])
+        turns = {name: p.gradients for name, p in compared.items()}
+        seconds, cpu = alternate(turns, repeats)
         rows += [
             {
                 "objects": count,
@@ -68,12 +74,22 @@ def measure(
                 "ms": 1e3 * median(times),
                 "fastest": 1e3 * min(times),
                 "slowest": 1e3 * max(times),
-                "of_torchvision": median(times) / whole,
+                "of_torchvision": _share(times, seconds[theirs(name)]),
+                "cpu_of_torchvision": _share(cpu[name], cpu[theirs(name)]),
                 "peak_mb": peak(compared[name].gradients) / 1e6,
             }
             for name, times in seconds.items()
         ]
     return rows
+
+
+def theirs(name: str) -> str:
+    """The peer that is torchvision's of the same kind."""
+    return "torchvision" if name in ("torchvision", "multibox") else "retinanet"
+
+
+def _share(seconds: list[float], others: list[float]) -> float:
+    return median(a / b for a, b in zip(seconds, others, strict=True))
 
 
 def peak(run: Callable[[], Any]) -> int:
@@ -89,7 +105,7 @@ def peak(run: Callable[[], Any]) -> int:
 
 
 def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
-    """Three ways over the same slots, outputs and objects."""
+    """Five ways over the same slots, outputs and objects; a sigmoid leaves the last logit out."""
     anchors = ssd300(slots)
     objects = Objects(
         _boxes(batch * count),
@@ -99,10 +115,13 @@ def peers(batch: int, slots: int, count: int) -> dict[str, Peer]:
     logits = torch.randn(batch, slots, CLASSES + 1, requires_grad=True)
     boxes = torch.randn(batch, slots, 4, requires_grad=True)
     output = Output(logits, boxes, slots=anchors, cells=torch.ones(slots, 2))
+    sigmoid = output._replace(logits=logits.detach()[..., :-1].clone().requires_grad_())
     return {
         "torchvision": _torchvision(output, objects),
-        "multibox": _ours(Multibox(), output, objects),
-        "focal": _ours(Focal(box=SmoothL1()), output, objects),
+        "multibox": _ours(SSD, Multibox(), output, objects, positive=0.5, negative=0.5),
+        "retinanet": _retinanet(sigmoid, objects),
+        "focal": _ours(SSD, Focal(box=SmoothL1()), sigmoid, objects),
+        "focal_retina": _ours(Retina, Focal(box=L1(), per_image=True), sigmoid, objects),
     }
 
 
@@ -120,9 +139,9 @@ def _boxes(number: int) -> Tensor:
     return torch.cat([centre - half, centre + half], 1)
 
 
-def _ours(loss: Any, output: Output, objects: Objects) -> Peer:
+def _ours(kind: Any, loss: Any, output: Output, objects: Objects, **options: Any) -> Peer:
     given: dict[str, Any] = {"channels": [8], "strides": [8], "num_classes": CLASSES}
-    head = SSD(**given, activation=loss.activation, levels=1, positive=0.5, negative=0.5)
+    head = kind(**given, activation=loss.activation, levels=1, **options)
 
     def losses() -> dict[str, Tensor]:
         with torch.no_grad():
@@ -153,3 +172,17 @@ def _torchvision(output: Output, objects: Objects) -> Peer:
         return model.compute_loss(targets, heads, anchors, matched)
 
     return Peer(losses, (logits, output.boxes))
+
+
+def _retinanet(output: Output, objects: Objects) -> Peer:
+    """The matching and loss of torchvision's RetinaNet, called as its `forward` does."""
+    none = nn.Identity()
+    none.out_channels = 8  # type: ignore[assignment]
+    model = RetinaNet(none, CLASSES, anchor_generator=AnchorGenerator(((8,),), ((1.0,),)))
+    per_image = [objects.of(i) for i in range(len(output.logits))]
+    targets = [{"boxes": o.boxes, "labels": o.labels} for o in per_image]
+    outputs = {"cls_logits": output.logits, "bbox_regression": output.boxes}
+    anchors = [output.slots] * len(per_image)
+    return Peer(
+        lambda: model.compute_loss(targets, outputs, anchors), (output.logits, output.boxes)
+    )

@@ -284,6 +284,20 @@ def test_multibox_equals_torchvision(count):
     torch.testing.assert_close(ours.gradients(), (logits.roll(-1, -1), boxes))
 
 
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_focal_equals_torchvisions_retinanet(count):
+    # Matching with its ties, each image's own average, both terms and their gradients. The slots
+    # reach over the image: an object that overlaps none has all of them in torchvision.
+    torch.manual_seed(count)
+    compared = peers(3, 8732, count)
+    ours, theirs = compared["focal_retina"], compared["retinanet"]
+    terms, wanted = ours.losses(), theirs.losses()
+    torch.testing.assert_close(terms["class"], wanted["classification"])
+    torch.testing.assert_close(terms["box"], wanted["bbox_regression"])
+    for found, gradient in zip(ours.gradients(), theirs.gradients(), strict=True):
+        torch.testing.assert_close(found, gradient)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_the_largest_are_those_that_sorting_finds(seed):
     random = torch.Generator().manual_seed(seed)
