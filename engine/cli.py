@@ -11,11 +11,13 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -226,10 +228,23 @@ def _replace_sweeper() -> None:
     plugins.class_name_to_class[f"{basic.__module__}.{basic.__name__}"] = Grid
 
 
+@contextmanager
+def _composed_once() -> Iterator[None]:
+    """Spare Hydra a composition of which it reads hydra.mode alone, where nothing can set that."""
+    ask, setters = Hydra.get_mode, re.compile(r"-|[+~]*(hydra|experiment)")
+    if not any(setters.match(argument) for argument in sys.argv[1:]):
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = ask
+
+
 def _launch(config_name: str, job: Callable[[DictConfig], Any], after: Callable[[], int]) -> int:
     """Let Hydra run the jobs, then call `after`; the exit code of a job that failed, or 0."""
     try:
-        hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+        with _composed_once():
+            hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
     except JobFailed as failed:
         return after() or failed.code
     except (UserError, HydraException):  # nothing ran
