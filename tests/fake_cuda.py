@@ -56,7 +56,7 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.on_cpu = True
-        self.answer = 1  # for every number that is read
+        self.answer = 0  # for every number that is read
         self.clear()
 
     def clear(self):
