@@ -77,6 +77,9 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         check_unchanged(overrides, saved["config"], saved.get("choices"))
         if folder.resumed and (result := _finished(resume, saved, cfg)):
             return _already_finished(folder.path, result)
+    collectives.check_equal(
+        saved.get("step"), "the step of the checkpoint that the run goes on from"
+    )
     parts.check_all(cfg)
     if saved and not asked.tracker and not trackers.is_recorded(folder.path):
         cfg.tracker = trackers.leave_out(cfg.tracker)

@@ -35,6 +35,7 @@ SMALL = ["image_size=64", "loader.batch_size=6", "loader.workers=0",
          "optimizer=momentum", "optimizer.lr=0.001"]  # fmt: skip
 MOBILE = "backbone=mobilenet_v1_025"
 SHAPES = [MOBILE, "dataset=shapes", "dataset.size=64", "dataset.train=30", "dataset.val=101"]
+SHARDS = ["trainer.shard=true", "optimizer.fused=false"]
 NETWORKS = {
     "classifier": [MOBILE, "head=linear", "loss=cross_entropy", "metric=top_k",
                    "dataset=image_folder"],
@@ -44,6 +45,8 @@ NETWORKS = {
     "shards": ["model=vit_tiny", "image_size=32", "backbone.positions=32", "dataset=image_folder",
                "optimizer.fused=false", "clip=global_norm", "clip.max=1", "trainer.shard=true",
                "optimizer.lr=0.002"],
+    "shards_ssd": [*SHAPES, "head.levels=2", "trainer.accumulate=2", *SHARDS],
+    "shards_yolo": [*SHAPES, "head=yolo_v3", "loss=yolo_v3", "image_size=64", *SHARDS],
 }  # fmt: skip
 
 

@@ -45,4 +45,5 @@ class MobileNetSSD(SequentialBackbone):
     def groups(self) -> list[list[nn.Module]]:
         """By depth: up to stride 8, up to the fine map's block, the rest."""
         layers = list(self.features)
-        return [layers[:7], layers[7:C4], layers[C4:]]
+        block: Any = layers[C4].block  # its parts, since `forward` calls them apart
+        return [layers[:7], layers[7:C4], [*block, *layers[C4 + 1 :]]]

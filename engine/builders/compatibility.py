@@ -94,7 +94,7 @@ def outputs(node: DictConfig) -> OutputFields:
     )
 
 
-def check_shardable(cfg: DictConfig, network: Any, precision: Precision) -> None:
+def check_shardable(cfg: DictConfig, precision: Precision) -> None:
     """Refuse settings that do not work with sharded weights, or are not tested with them.
 
     Raises:
@@ -114,7 +114,6 @@ def check_shardable(cfg: DictConfig, network: Any, precision: Precision) -> None
         "trainer.precision=fp16": precision is Precision.fp16,
         "a clip by value": not ClipOptions.in_shards.of(clip),
         "optimizer.fused of SGD": optimizer is torch.optim.SGD and cfg.optimizer.get("fused"),
-        "a head that predicts boxes": "boxes" in network.head.outputs,
     }
     if wrong := [key for key, is_set in refused.items() if is_set]:
         raise UserError(f"trainer.shard=true does not work with {', '.join(wrong)}: change one")

@@ -67,6 +67,7 @@ def prepare(
         device=device,
         precision=precision,
         accumulate=cfg.trainer.accumulate,
+        compression=cfg.trainer.compress_gradients,
         plateau_factor=ScheduleOptions.plateau_factor.of(factor),
         mark=StepTimer(device) if cfg.profile else lambda part: None,
     )
@@ -107,7 +108,7 @@ def _placed(
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
     ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:
-        check_shardable(cfg, network, precision)
+        check_shardable(cfg, precision)
         for net in (network,) if ema is None else (network, ema.module):
-            fsdp.shard(net, device)
+            fsdp.shard(net, device, cfg.trainer.compress_gradients)
     return network, ema

@@ -41,6 +41,12 @@ class Precision(Enum):
     fp16 = "fp16"  # with a gradient scaler; not on the CPU
 
 
+class Compression(Enum):
+    """Of gradients, while several processes exchange them."""
+
+    bf16 = "bf16"
+
+
 @dataclass
 class TrainerConfig:
     """How long and how a run trains."""
@@ -62,6 +68,9 @@ class TrainerConfig:
     channels_last: bool = True  # the layout of maps in memory that convolutions prefer
     compile: bool = False  # torch.compile: a slow first step, then faster ones
     sync_bn: bool = False  # batch statistics of all processes together; on GPUs
+    compress_gradients: Compression | None = (
+        None  # bf16: processes exchange half the bytes, rounded
+    )
     shard: bool = False  # each process keeps a slice of weights and moments; for large networks
     benchmark: bool = False  # cuDNN tries its algorithms; a resumed run may differ in the last bits
 

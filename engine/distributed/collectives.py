@@ -1,10 +1,7 @@
 """Data parallelism over the processes that torchrun starts; with one process, nothing is exchanged.
 
-Every process has the same weights and trains on its share of each batch. Gradients are averaged
-here instead of by torch's DistributedDataParallel: that regroups them into other buckets after the
-first step, and with three processes the order of a sum, hence its last bit, would depend on where a
-run was resumed. Frozen parameters and those without a gradient need no special case either. The
-price: the exchange does not overlap with `backward`.
+Every process has the same weights and trains on its share of each batch; `engine.distributed.ddp`
+averages the gradients.
 """
 
 import os
@@ -23,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from engine import console
 from engine.distributed.processes import rank, world
+from engine.distributed.rounds import own_part
 from engine.errors import Stopped, UserError
 
 T = TypeVar("T")
@@ -63,12 +61,13 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
         return
     store, this_rank, count = next(dist.rendezvous("env://"))
+    store = own_part(store, this_rank, count)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT, world_size=count, rank=this_rank, store=store)
     try:
         yield
     except UserError as error:
-        _exit_if_printed(store, str(error), 2)
+        _exit_if_printed(store, str(error), 2, alone=False)
         raise
     except Stopped as stopped:
         if this_rank:
@@ -84,9 +83,16 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _exit_if_printed(store: dist.Store, message: str, code: int) -> None:
-    """Exit without a word if another process prints the same message."""
-    if store.add(message, 1) > 1:
+def _exit_if_printed(store: dist.Store, message: str, code: int, alone: bool = True) -> None:
+    """Exit without a word if another process prints the same message.
+
+    The store may be gone with the process that had it: then `alone` decides who prints.
+    """
+    try:
+        is_printed = store.add(message, 1) > 1
+    except RuntimeError:
+        is_printed = not alone
+    if is_printed:
         raise SystemExit(code) from None
 
 
@@ -97,6 +103,20 @@ def all_gather(items: list[T]) -> list[T]:
     parts: list[Any] = [None] * world()
     dist.all_gather_object(parts, items)
     return list(chain(*parts))
+
+
+def check_equal(value: Any, what: str) -> None:
+    """Refuse a value that is not the same in all processes, naming all of them.
+
+    Raises:
+        UserError: they see different files.
+    """
+    found = all_gather([value])
+    if any(other != found[0] for other in found):
+        raise UserError(
+            f"{what}: the processes read {', '.join(map(str, found))}; expected one folder that "
+            "all machines see alike: set hydra.run.dir to it"
+        )
 
 
 def gather_in_order(shard: Iterable[T]) -> Iterator[T]:
@@ -134,20 +154,6 @@ def mean_losses(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     values = torch.stack([value.detach().float() for value in losses.values()])
     dist.all_reduce(values)
     return dict(zip(losses, (values / world()).unbind(), strict=True))
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes; FSDP has done so for sharded ones."""
-    if world() == 1:
-        return
-    gradients = [p.grad for p in parameters if not isinstance(p.grad, DTensor | None)]
-    if not gradients:
-        return
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    parts = flat.div_(world()).split([g.numel() for g in gradients])
-    views = [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
-    torch._foreach_copy_(gradients, views)
 
 
 def broadcast_weights(network: nn.Module) -> None:

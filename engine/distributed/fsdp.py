@@ -2,7 +2,7 @@
 
 By torch's FSDP2 (`fully_shard`; ZeRO stage 3, arXiv 1910.02054): each process keeps one slice of
 every weight, of its average, its gradient and its moments. A layer's weights are gathered while it
-computes. Its gradient is averaged when its `backward` ends, so that `average_gradients` skips it.
+computes. Its gradient is averaged when its `backward` ends, so that DDP leaves it alone.
 Checkpoints do not differ: the state of a run is full tensors, with and without.
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from engine.config.schema import Compression
 from engine.distributed.processes import rank, world
 from engine.network import groups
 
@@ -25,19 +26,22 @@ from engine.network import groups
 VIEW_WARNING = "FSDP2-wrapped module .* returned a view"
 
 
-def shard(network: Any, device: torch.device) -> None:
+def shard(network: Any, device: torch.device, compression: Compression | None = None) -> None:
     """Shard every parameter over the processes, in place, an FSDP unit a layer of the backbone.
 
-    Slices are contiguous, so weights are no longer `channels_last`.
+    Slices are contiguous, so weights are no longer `channels_last`. `compression` is that of
+    gradients while they are exchanged.
     """
     warnings.filterwarnings("ignore", VIEW_WARNING)
     network.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(device.type, (world(),))  # torch's default is GPUs where there are any
+    sent = torch.bfloat16 if compression is Compression.bf16 else None
+    policy = MixedPrecisionPolicy(reduce_dtype=sent, cast_forward_inputs=False)
     for group in groups(network):
         for member in group:
             if isinstance(member, nn.Module) and member is not network.head:
-                fully_shard(member, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+                fully_shard(member, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
 
 
 def local_shard(tensor: Tensor) -> Tensor:

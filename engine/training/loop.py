@@ -49,8 +49,9 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
         collectives.reseed(loader.sampler.seed, run.epoch, progress.batches)
         run.guard.watch(batch.meta)
         batch = batch.to(run.device)
+        ends_step = loader.position % run.accumulate == 0 or loader.position == len(loader)
         with autocast(run.precision, run.device), run.statistics.following(run.clock.step):
-            output = network(batch.images)
+            output = run.replica(batch, averages=ends_step)
         run.mark("forward")
         losses = network.losses(output, batch.objects)
         means = collectives.mean_losses(losses)
@@ -60,9 +61,8 @@ def train_epoch(run: Run, loader: Loader, log: Any) -> Iterator[None]:
         weight = 1 / _batches_in_step(progress.batches, run.accumulate, len(loader))
         run.scaler.scale(_sum(losses) * weight).backward()
         run.mark("backward")
-        if progress.batches % run.accumulate and progress.batches < len(loader):
+        if not ends_step:
             continue
-        collectives.average_gradients(parameters)
         run.scaler.unscale_(run.optimizer)
         norm, clipped = run.clip(parameters)
         bad = run.guard.is_bad_step(norm)

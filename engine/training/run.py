@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from engine.config.schema import Precision
+from engine.config.schema import Compression, Precision
 from engine.distributed import fsdp, processes
+from engine.distributed.ddp import Replica
 from engine.network import Network
 from engine.training import saved_state
 from engine.training.finetune import Finetune
@@ -119,6 +120,7 @@ class Run:
     device: torch.device
     precision: Precision
     accumulate: int = 1
+    compression: Compression | None = None  # of gradients that processes exchange
     plateau_factor: Callable[[int], float] = lambda stale: 1.0  # a factor of all later rates
     mark: Any = lambda part: None  # called at the end of each part of a step, see StepTimer
     epoch: int = 0  # finished epochs
@@ -129,6 +131,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.statistics = BatchStatistics(self.network)
+        self.replica = Replica(self.network, self.compression)
 
     @property
     def evaluated(self) -> Network:

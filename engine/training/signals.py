@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted while a step runs, obeyed between two steps."""
+"""SIGTERM, SIGUSR1 and Ctrl-C: noted while a step runs, obeyed between two steps."""
 
 import signal
 import threading
@@ -9,7 +9,8 @@ from typing import Any, Self
 from engine.distributed.collectives import DelayedAllReduceMax
 from engine.errors import Stopped
 
-CAUGHT = (signal.SIGTERM, signal.SIGINT)
+# Schedulers warn of the end of a job's time by SIGTERM or SIGUSR1; Windows lacks the latter.
+CAUGHT = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGUSR1", None)]))
 
 
 class Signals:
