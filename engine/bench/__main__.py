@@ -1,4 +1,4 @@
-"""Times a part beside its peers: python -m engine.bench part=loss, data, step, keys or score.
+"""Times a part beside its peers: python -m engine.bench part=loss, data, step ...
 
 Peers run in turn, in one process and on one thread, so that a busy machine slows all of them alike:
 trust the ratios more than the milliseconds. Prints a table, then the same numbers as a line of

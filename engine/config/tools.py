@@ -42,13 +42,13 @@ class LRFindConfig(TrainConfig):
 class BenchConfig:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
-    part: str = "loss"  # what is timed: data, index, keys, loss, predict or step
+    part: str = "loss"  # what is timed: data, index, keys, loss, predict, scaling or step
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
     batch: Count | None = None  # images a batch; null: what suits the part
     models: list[str] = field(  # options of model=, of part=step and keys
         default_factory=lambda: ["resnet18", "ssd_resnet34", "ssd300_vgg16"]
     )
-    steps: Count = 2  # of each in turn, of part=step and keys
+    steps: Count = 2  # of each in turn, of part=step, scaling and keys
     device: str = "auto"  # of part=keys: auto, cpu, cuda, cuda:1, mps
     slots: Count = 8732  # slots an image, of part=loss; SSD300's
     objects: Annotated[list[ZeroOrMore], Length(1, 100)] = field(

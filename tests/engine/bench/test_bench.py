@@ -117,7 +117,8 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
     [
         (
             "part=los",
-            "expected data or index or keys or loss or predict or step; did you mean 'loss'?",
+            "expected data or index or keys or loss or predict or scaling or step; "
+            "did you mean 'loss'?",
         ),
         ("batch=0", "batch=0: expected a whole number from 1"),
         ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),
@@ -142,3 +143,13 @@ def test_the_table_lines_up():
         "      1  0.123     1",
         "    500   1234  0.25",
     ]
+
+
+@pytest.mark.slow
+def test_scaling_puts_two_processes_beside_one():
+    done = bench("part=scaling", "batch=2", "steps=1", "repeats=1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    expected = [(side, way) for side in (96, 224) for way in ("one", "two", "two, bf16")]
+    assert [(row["side"], row["processes"]) for row in rows] == expected
+    assert all(row["cpu"] == row["clock"] == 1 for row in rows if row["processes"] == "one")
