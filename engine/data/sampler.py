@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from engine.data.permutation import Permutation
 from engine.errors import UserError
 
+HUGE = 2**27  # images from which an order is computed by place: in memory it would take 1 GB
 Key = tuple[int, ...]  # (epoch, index), or (epoch, index, side) where training draws a side
 
 
@@ -72,14 +74,20 @@ class Batches(Sampler[list[Key]]):
         )
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order: Sequence[int] | np.ndarray = range(self.length)
-        if self.train:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = self._order() if self.train else None
         first, step = (self.rank, self.world) if self.train else (0, 1)
         for batch in self._batches(self.start):
-            chunk = order[batch * self.batch_size : (batch + 1) * self.batch_size][first::step]
+            begin = batch * self.batch_size
+            places = np.arange(begin, min(begin + self.batch_size, self.length))[first::step]
+            chunk = places if order is None else order[places]
             side = self._side(batch)
             yield [(self.epoch, int(i), *side) for i in chunk]
+
+    def _order(self) -> np.ndarray | Permutation:
+        """The images in the order of the epoch."""
+        if self.length >= HUGE:
+            return Permutation(self.length, (self.seed, self.epoch, 2))
+        return np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
 
     def _side(self, batch: int) -> tuple[int, ...]:
         if not self.sizes:
