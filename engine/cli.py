@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine import console
 from engine.config import automatic, resume, tools  # noqa: F401  # tools registers their schemas
-from engine.config.arguments import check_arguments, expand_home, program
+from engine.config.arguments import check_arguments, program, readable
 from engine.config.check import check_resolves, check_values
 from engine.config.describe import help_text, refuse_unread
 from engine.config.explain import explain
@@ -185,7 +185,7 @@ def _run(name: str, job: Callable[[DictConfig], Any], after_sweep: Callable[[], 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; we print
     config_name = name
     try:
-        sys.argv[1:] = map(expand_home, sys.argv[1:])
+        sys.argv[1:] = map(readable, sys.argv[1:])
         if not {"-h", "--help"} & set(sys.argv):
             sys.argv[1:] = automatic.explicit(sys.argv[1:])
         config_name = configuration(name)

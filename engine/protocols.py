@@ -98,7 +98,9 @@ class Dataset(Protocol):
 class DatasetOptions:
     """Optional for a dataset."""
 
-    stored: Option[bool] = Option(False)  # images are the files `record(index).path`
+    stored: Option[bool] = Option(False)  # images are the files `record(index).path`, or of `read`
+    read: Option[Callable[[int], bytes] | None] = Option(None)  # a file's bytes; threads call it
+    requests: Option[int] = Option(0)  # images to open at a time, ahead; 0: opening takes no wait
     drawn: Option[str] = Option("")  # what images are that no file holds, for the console
     # The id of each class in a predictions file; None counts from 1. To train on, whole numbers.
     categories: Option[Sequence[int | float | str] | None] = Option(None)

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.cli import check_torchrun, configuration
 from engine.config import automatic
-from engine.config.arguments import check_arguments, expand_home
+from engine.config.arguments import check_arguments, readable
 from engine.config.check import check_resolves, check_values
 from engine.config.describe import refuse_unread
 from engine.config.explain import explain
@@ -78,7 +78,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 def _compose(name: str) -> DictConfig:
     """The configuration of the command line in `sys.argv`."""
-    sys.argv[1:] = automatic.explicit([*map(expand_home, sys.argv[1:])])
+    sys.argv[1:] = automatic.explicit([*map(readable, sys.argv[1:])])
     config_name = configuration(name)
     given = check_arguments(name, config_name)
     if name in ("eval", "predict"):

@@ -13,7 +13,18 @@ PACKAGES = ("onelook", "detect", "classify", "engine")
 ALLOWED = {"detect": ("classify", "engine"), "engine": ()}  # imports of packages; others engine
 FLOORS = (  # of engine/, the top first
     ("commands",),
-    ("train", "evaluate", "predict", "check", "summary", "lr_find", "bench", "export", "sweep"),
+    (
+        "train",
+        "evaluate",
+        "predict",
+        "check",
+        "summary",
+        "lr_find",
+        "bench",
+        "export",
+        "sweep",
+        "shard",
+    ),
     ("report", "doctor"),
     ("builders",),
     ("output", "training", "runtime"),

@@ -27,7 +27,8 @@ from corpus import (
 )
 
 from engine.builders import parts
-from engine.check.report import open_split, write_report
+from engine.builders.splits import open_split
+from engine.check.report import write_report
 from engine.config.schema import CONFIGS
 from engine.errors import UserError
 

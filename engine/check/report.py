@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from engine.builders import judged_parts
 from engine.builders.instantiate import check as check_node
-from engine.builders.instantiate import part
 from engine.builders.judged_parts import check_objects
+from engine.builders.splits import SPLITS, open_split, open_splits
 from engine.check.coco_writer import CocoWriter
 from engine.check.scan import Digests, scan_images, unlisted_files
 from engine.check.statistics import Statistics, suspicious_class_names, table
@@ -26,7 +26,6 @@ from engine.protocols import Dataset
 from engine.record import Row, defect
 from engine.whole_file import write_whole
 
-SPLITS = ("train", "val", "test")
 TRAINED = ("train", "val")  # the splits that training opens
 SHOWN = 50  # defects of a split that are printed; all are in the file
 
@@ -39,7 +38,7 @@ def write_report(cfg: DictConfig, folder: Path) -> None:
     """
     check_node(cfg.dataset, "dataset", judged_parts.GIVEN["dataset"])
     names = SPLITS if cfg.split is None else (cfg.split,)
-    splits, failed = open_splits(cfg, names)
+    splits, failed = open_splits(cfg, names, "skip")
     facts, reports, digests, used = {}, {}, {}, set()
     for split, data in splits.items():
         reports[split] = list(data.report)
@@ -78,36 +77,6 @@ def _warnings(cfg: DictConfig, splits: dict[str, Dataset]) -> list[Finding]:
     if train.classes != val.classes:  # a defect of its own
         return []
     return labels.of_data(cfg.dataset, train, val, survey.seen(train, len(train)).records)
-
-
-def open_splits(
-    cfg: DictConfig, names: tuple[str, ...]
-) -> tuple[dict[str, Dataset], dict[str, UserError]]:
-    """The dataset of each split that exists, and the error of each that cannot be opened.
-
-    Raises:
-        UserError: there is none to open.
-    """
-    splits, failed, absent = {}, {}, []
-    for name in names:
-        try:
-            splits[name] = open_split(cfg, name, "skip")
-        except UserError as error:
-            if str(error).startswith("no split"):
-                absent.append(error)
-            else:
-                failed[name] = error
-    if not splits:
-        raise [*failed.values(), *absent][0]
-    return splits, failed
-
-
-def open_split(cfg: DictConfig, name: str, on_error: str) -> Dataset:
-    """A split of the dataset, with this `on_error` if the dataset has the key."""
-    node = cfg.dataset.copy()
-    if "on_error" in node:
-        node.on_error = on_error
-    return part(node, "dataset", split=name)
 
 
 def _writer(cfg: DictConfig, split: str, splits: dict[str, Dataset], folder: Path) -> Any:

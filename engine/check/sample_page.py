@@ -1,5 +1,6 @@
 """Draws a page of samples before and after augmentation."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from engine.config.image_size import size_of
 from engine.data.image import write_rgb
 from engine.data.image_file import UnreadableImage
 from engine.data.samples import Samples
+from engine.data.stored import header_of
 from engine.data.upright import turn_of, upright
 from engine.output.draw import SMALLEST, annotate
 from engine.protocols import Dataset
@@ -50,7 +52,8 @@ def pair(samples: Samples, index: int) -> list[np.ndarray]:
         return []
     data, size = samples.dataset, after.meta.size
     record = data.record(index)
-    before = Objects.from_record(upright(record, turn_of(record, size), size), size)
+    turn = turn_of(record, size, partial(header_of, data, index))
+    before = Objects.from_record(upright(record, turn, size), size)
     shown = ((data.image(index), before), (after.image, collate([after]).objects))
     return [tile(image, objects, data.classes) for image, objects in shown]
 

@@ -5,8 +5,8 @@ dataset; here are those that need the image. Rows are those of `Dataset.report`.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from engine.console import printable
 from engine.data.header import SWAPPING, Header
-from engine.data.image import IMAGE_SUFFIXES, read_header
+from engine.data.image import IMAGE_SUFFIXES
+from engine.data.stored import header_of, is_stored
 from engine.data.tree import is_visible
 from engine.data.upright import turn_of, upright
 from engine.errors import UserError
@@ -57,8 +58,8 @@ def scan_images(
             report.append(defect(record.path, str(error), "left out"))
             continue
         size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
-        turn = turn_of(record, size)
-        header = read_header(record.path) if os.path.isfile(record.path) else None
+        header = header_of(data, index) if is_stored(data, record) else None
+        turn = turn_of(record, size, partial(header_of, data, index))
         scanned = ScannedImage(record, upright(record, turn, size), size, header)
         report += [defect(record.path, reason, action) for reason, action in _defects(scanned)]
         report += _outside(scanned)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +62,7 @@ def check_arguments(name: str, config_name: str) -> Namespace:
         UserError: with what the user meant, as far as that can be guessed.
     """
     given = _flags(sys.argv[1:], name, config_name)
+    _refuse_expanded(given.overrides)
     sweep = given.multirun or "hydra.mode=MULTIRUN" in given.overrides
     _refuse_words([a for a in given.overrides if not re.match(r"~[\w$]|[+~]*[\w$][^=]*=", a)], name)
     for text in given.overrides:
@@ -96,6 +98,17 @@ def _read(text: str) -> Override:
             f"{key}={value[:20]}...: a number of {len(value)} digits; expected one of at most 308"
         ) from error
     return override
+
+
+def _refuse_expanded(overrides: list[str]) -> None:
+    """Refuse the tars that a shell made of one pattern, of which the last would count alone."""
+    keys = Counter(text.partition("=")[0] for text in overrides if text.endswith(".tar"))
+    for key, times in keys.items():
+        if times > 1:
+            raise UserError(
+                f"{key}: {times} times: a shell expands braces, so quote the pattern: "
+                f'"{key}=train-{{000..099}}.tar"'
+            )
 
 
 def _refuse_huge(value: Any) -> None:
@@ -159,6 +172,14 @@ def expand_home(text: str) -> str:
         return f"{head}{equals}'{path}'" if path != whole[2] else text
     home = re.compile(r"(?<=[\[,'\"])(file://)?(~[^/,\]'\"]*)(?=[/,\]'\"])")
     return head + equals + home.sub(lambda m: (m[1] or "") + os.path.expanduser(m[2]), value)
+
+
+def readable(text: str) -> str:
+    """The argument as Hydra's grammar reads it: ~ expanded, a value with {000..099} quoted."""
+    head, equals, value = expand_home(text).partition("=")
+    if re.fullmatch(r"[^'\",{\[][^'\",]*\{\d*\.\.\d*\}[^'\",]*", value):
+        value = f"'{value}'"
+    return head + equals + value
 
 
 def _refuse_words(words: list[str], name: str) -> None:

@@ -28,6 +28,15 @@ class CheckConfig(TrainConfig):
 
 
 @dataclass
+class ShardConfig(TrainConfig):
+    """`python -m engine.shard`: a dataset as tars that are read by range."""
+
+    out: str | None = None  # the folder that gets the tars, their indices and shards.json
+    split: str | None = None  # null: train, val and test, as far as there are such
+    shard_size: Annotated[int, Range(1, 100_000)] = 256  # megabytes of a tar, about
+
+
+@dataclass
 class LRFindConfig(TrainConfig):
     """`python -m engine.lr_find`: the loss while the learning rate rises."""
 
@@ -42,7 +51,9 @@ class LRFindConfig(TrainConfig):
 class BenchConfig:
     """`python -m engine.bench`: how long a part takes beside its peers, and its memory."""
 
-    part: str = "loss"  # what is timed: data, index, keys, loss, predict, scaling or step
+    part: str = (
+        "loss"  # what is timed: data, index, keys, loss, predict, scaling, score, shards, step
+    )
     parts: dict[str, str] = field(default_factory=dict)  # the module that measures each
     batch: Count | None = None  # images a batch; null: what suits the part
     models: list[str] = field(  # options of model=, of part=step and keys
@@ -57,8 +68,9 @@ class BenchConfig:
     root: list[str] = field(  # folders in VOC's layout, of part=data and predict
         default_factory=lambda: ["../shared/data/voc2012_sub", "../shared/data/bccd"]
     )
-    images: Count = 100  # of each folder, of part=data and predict
+    images: Count = 100  # of each folder, of part=data, predict and shards
     side: Side = 300  # of the network's input, pixels, of part=data and predict
+    latency: ZeroOrMore = 20  # milliseconds that a server waits, of part=shards
     repeats: Count = 7  # timed runs of each, in turn; the median counts
     seed: Seed = 0  # of the random inputs
 
@@ -101,6 +113,7 @@ class ExportConfig(CheckpointConfig):
 _store = ConfigStore.instance()
 _store.store(name="summary_schema", node=SummaryConfig)
 _store.store(name="check_schema", node=CheckConfig)
+_store.store(name="shard_schema", node=ShardConfig)
 _store.store(name="lr_find_schema", node=LRFindConfig)
 _store.store(name="bench_schema", node=BenchConfig)
 _store.store(name="report_schema", node=ReportConfig)

@@ -81,7 +81,13 @@ def read_rgb(path: str, reduce: int = 1) -> np.ndarray:
 
 def open_image(path: str) -> tuple[bytes, Header]:
     """The bytes and the header of an image file; raises as `read_rgb`."""
-    data = _read_bytes(path)
+    return opened(path, _read_bytes(path))
+
+
+def opened(path: str, data: bytes) -> tuple[bytes, Header]:
+    """As `open_image`, of bytes that are read already; the path is for messages."""
+    if not data:
+        raise _unreadable(path, "the file is empty (0 bytes)")
     return data, _header(path, data)
 
 
@@ -213,6 +219,11 @@ def write_rgb(path: str, image: np.ndarray) -> None:
     write_whole(path, data.tobytes())
 
 
+def png(image: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 RGB as the bytes of a PNG file."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def _read_bytes(path: str) -> bytes:
     try:
         with open_regular(path, MAX_BYTES) as file:
@@ -220,12 +231,9 @@ def _read_bytes(path: str) -> bytes:
             if start and not header.kind_of(start):  # before a gigabyte of something else is read
                 raise _no_image(path, os.path.getsize(path), start)
             file.seek(0)
-            data = file.read()
+            return file.read()
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    if not data:
-        raise _unreadable(path, "the file is empty (0 bytes)")
-    return data
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.data.ahead import Kept
 from engine.data.cache import Cache
-from engine.data.image import decode, open_image
+from engine.data.image import decode
+from engine.data.stored import open_stored
 from engine.data.upright import turn_of, upright
 from engine.data.viewport import Viewport
 from engine.errors import UserError
@@ -36,12 +37,13 @@ class ImageFile:
         self.pixels: np.ndarray | None = None
         try:
             if self.stored:
-                self.opened = open_image(self.path)  # bytes and header
+                self.opened = open_stored(dataset, index, record)  # bytes and header
                 self.size = self.opened[1].upright
             else:
                 self.pixels = self.read(1)
                 self.size = self.pixels.shape[:2]
-            self.turn = turn_of(record, self.size)
+            header = (lambda: self.opened[1]) if self.stored else None
+            self.turn = turn_of(record, self.size, header)
         except UserError as error:
             raise UnreadableImage(self.path, str(error)) from error
         self.truth = upright(record, self.turn, self.size)

@@ -33,7 +33,7 @@ class Index:
     ignore: np.ndarray | None = None  # [M] bool
     area: np.ndarray | None = None  # [M] float32
     size: np.ndarray | None = None  # [N, 2] int32 declared (height, width), 0 where none is
-    ids: np.ndarray | None = None  # [N] int64; None: stems, or where they repeat paths, are ids
+    ids: np.ndarray | None = None  # [N] int64 or bytes; None: stems, or where they repeat paths
     short: bool = True  # no stem repeats
 
     @classmethod
@@ -104,7 +104,8 @@ class Index:
 
     def _id(self, index: int, file: str) -> str | int:
         if self.ids is not None:
-            return int(self.ids[index])
+            own = self.ids[index]
+            return os.fsdecode(own) if isinstance(own, bytes) else int(own)
         return _stem(file) if self.short else file
 
 

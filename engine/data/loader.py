@@ -17,6 +17,7 @@ from engine.data.cache import Cache
 from engine.data.image_file import UnreadableImage
 from engine.data.sampler import Batches
 from engine.data.samples import Samples
+from engine.data.turns import LookAhead
 from engine.distributed import processes
 from engine.errors import UserError
 from engine.protocols import DatasetOptions
@@ -51,9 +52,10 @@ def make_batch(
 def _loader(
     samples: Samples, sampler: Batches, train: bool, workers: int, prefetch: int, pin_memory: bool
 ) -> torch.utils.data.DataLoader:
+    ahead = DatasetOptions.requests.of(samples.dataset) > 0
     return torch.utils.data.DataLoader(
         samples,
-        batch_sampler=sampler,
+        batch_sampler=LookAhead(sampler, max(workers, 1)) if ahead else sampler,
         collate_fn=partial(_collate, fill=train),
         num_workers=workers,
         worker_init_fn=_worker,

@@ -14,9 +14,11 @@ from engine.data.cache import Cache
 from engine.data.image_file import ImageFile, UnreadableImage
 from engine.data.mix import LazySample
 from engine.data.sampler import Key
+from engine.data.turns import Turns
 from engine.data.viewport import Viewport, cut, warp
 from engine.data.warp_truth import warp_record
 from engine.errors import UserError
+from engine.protocols import DatasetOptions
 from engine.structures import Sample
 
 T = TypeVar("T")
@@ -54,6 +56,7 @@ class Samples(torch.utils.data.Dataset):
                     "set augment.cutmix=0; augment.mosaic is for boxes"
                 )
         self.whole_images = whole_images
+        self._open = Turns(self._lazy_or_error, DatasetOptions.requests.of(dataset))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -65,10 +68,14 @@ class Samples(torch.utils.data.Dataset):
         """The samples of a batch: first all viewports and truths, then all pixels.
 
         Done image by image, the decoder would push the code of the first step out of the
-        processor's caches each time, which costs an eighth of the time.
+        processor's caches each time, which costs an eighth of the time. Where a dataset has to
+        wait for an image's bytes, the first part is done by threads, a batch ahead.
         """
-        lazy = [_or_unreadable(partial(self._lazy, key)) for key in keys]
+        lazy = self._open(keys)
         return [x if isinstance(x, UnreadableImage) else _or_unreadable(x) for x in lazy]
+
+    def _lazy_or_error(self, key: Key) -> Callable[[], Sample] | UnreadableImage:
+        return _or_unreadable(partial(self._lazy, key))
 
     def _lazy(self, key: Key) -> Callable[[], Sample]:
         """A function that makes the sample's pixels and returns the sample."""

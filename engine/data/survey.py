@@ -1,10 +1,11 @@
 """Reads the truth of a split cheaply: labels of all its images, sizes and boxes of some."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.data.image import read_header
+from engine.data.stored import header_of, map_images
 from engine.data.upright import turn_of, upright
 from engine.data.warp_truth import warp_boxes
 from engine.errors import UserError
@@ -45,22 +46,25 @@ def seen(data: Dataset, images: int, most: int = SEEN) -> Seen:
     """
     rows = np.unique(np.linspace(0, images - 1, min(images, most)).round())
     found = Seen([], [])
-    for row in rows.astype(int).tolist():
-        record = data.record(row)
-        if (size := _size(data, record)) is not None:
-            found.records.append(upright(record, turn_of(record, size), size))
-            found.sizes.append(size)
+    for pair in map_images(data, partial(_seen, data), rows.astype(int).tolist()):
+        if pair is not None:
+            found.records.append(pair[0])
+            found.sizes.append(pair[1])
     return found
 
 
-def _size(data: Any, record: Record) -> tuple[int, int] | None:
-    """(height, width) of an upright image; None where its file has no header, which is a defect."""
+def _seen(data: Any, row: int) -> tuple[Record, tuple[int, int]] | None:
+    """An upright record and its size; None where its file has no header, which is a defect."""
+    record = data.record(row)
     if not DatasetOptions.stored.of(data):
-        return record.size
+        size = record.size
+        return size and (upright(record, turn_of(record, size), size), size)
     try:
-        return read_header(record.path).upright
+        header = header_of(data, row)
     except UserError:
         return None
+    turn = turn_of(record, header.upright, lambda: header)
+    return upright(record, turn, header.upright), header.upright
 
 
 def view(found: Seen, augment: Augment, size: tuple[int, int]) -> View | None:

@@ -6,28 +6,31 @@ square image, a flip or a turn by 180 degrees) they are taken as the upright ima
 and the labelling tools built on them show it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from engine.data.header import SWAPPING
+from engine.data.header import SWAPPING, Header
 from engine.data.image import read_header
 from engine.record import Meta, Record
 
 BACK = {6: 8, 8: 6}  # the inverse of an orientation; all others are their own inverse
 
 
-def turn_of(record: Record, size: tuple[int, int]) -> int:
+def turn_of(
+    record: Record, size: tuple[int, int], header: Callable[[], Header] | None = None
+) -> int:
     """EXIF's orientation (1..8) that turns the record's boxes upright; 1 if they are upright.
 
     Args:
         record: the truth in the annotation's pixels.
         size: (height, width) of the upright image.
+        header: the image's, asked for where it matters; None: that of the file `record.path`.
     """
     if record.boxes is None or record.size in (None, size) or record.size != size[::-1]:
         return 1
-    orientation = read_header(record.path).orientation
+    orientation = (header() if header else read_header(record.path)).orientation
     return orientation if orientation in SWAPPING else 1  # else the declared size is wrong
 
 

@@ -1,6 +1,7 @@
 """Runs a checkpoint and an exported file on the same images."""
 
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from engine.data.loader import Loader
 from engine.export.graph import RAW, Graph
 from engine.export.parity import Parity
 from engine.network import refuse_nan_output
-from engine.protocols import Dataset
+from engine.protocols import Dataset, DatasetOptions
 from engine.record import Record
 from engine.runtime.exported import ExportedNetwork, boxes_of
 from engine.runtime.session import Session, session
@@ -41,6 +42,12 @@ class Spread:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def read(self) -> Callable[[int], bytes] | None:
+        """The bytes of an image's file by its index, where the dataset reads them itself."""
+        read = DatasetOptions.read.of(self.data)
+        return read and (lambda index: read(int(self.rows[index])))
 
     def record(self, index: int) -> Record:
         """The truth about one image."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from engine.data.stored import header_of
 from engine.data.upright import turn_boxes, turn_of
 from engine.errors import UserError
 from engine.output.truth_table import truth_table
@@ -51,9 +53,11 @@ class Judged:
 
     def upright(self, place: int, marks: list[Mark], image: np.ndarray | None) -> list[Mark]:
         """Return marks with boxes in pixels of the upright image."""
-        record: Any = self.data.record(int(self.rows[place]))
+        row = int(self.rows[place])
+        record: Any = self.data.record(row)
         size = image.shape[:2] if image is not None else record.size
-        if not marks or image is None or (turn := turn_of(record, size)) == 1:
+        header = partial(header_of, self.data, row)
+        if not marks or image is None or (turn := turn_of(record, size, header)) == 1:
             return marks
         boxes = turn_boxes(np.array([mark.box for mark in marks]), turn, record.size)
         return [m._replace(box=box.tolist()) for m, box in zip(marks, boxes, strict=True)]

@@ -117,8 +117,7 @@ def test_torchvisions_ssd300_is_timed_beside_ours():
     [
         (
             "part=los",
-            "expected data or index or keys or loss or predict or scaling or step; "
-            "did you mean 'loss'?",
+            "keys or loss or predict or scaling or score or shards or step; did you mean 'loss'?",
         ),
         ("batch=0", "batch=0: expected a whole number from 1"),
         ("models=[resnet18]", "models: part=loss has no such key; it has batch, slots"),

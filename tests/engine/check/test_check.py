@@ -24,8 +24,9 @@ from pycocotools.coco import COCO as PycocotoolsCOCO
 from detect.datasets.coco import COCO
 from detect.datasets.yolo import YOLO
 from engine.builders import parts
+from engine.builders.splits import open_split
 from engine.check.coco_writer import CocoWriter
-from engine.check.report import open_split, write_report
+from engine.check.report import write_report
 from engine.check.scan import scan_images
 from engine.check.statistics import suspicious_class_names, table
 from engine.config import tools  # noqa: F401  # registers the schemas

@@ -8,7 +8,8 @@ import pytest
 import sets
 
 from detect.datasets.coco import COCO
-from engine.check.report import open_split, write_report
+from engine.builders.splits import open_split
+from engine.check.report import write_report
 from engine.config import tools  # noqa: F401  # registers the schemas
 from engine.config.schema import CONFIGS
 

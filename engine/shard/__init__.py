@@ -1,0 +1,1 @@
+"""Writes a dataset as tars that are read by range."""
