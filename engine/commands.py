@@ -3,7 +3,6 @@
 from typing import Any
 
 from engine import sweep
-from engine.builders.missing import refuse_missing, refuse_missing_data
 from engine.cli import command
 from engine.output import leaderboard
 from engine.output.sweep import Jobs, end
@@ -24,9 +23,12 @@ def _after_sweep() -> int:
 @command("train", after_sweep=_after_sweep)
 def train(cfg: Any) -> float:
     """Train, and return the best value of the primary metric."""
+    from engine.builders.missing import refuse_missing, refuse_missing_data
+
     refuse_missing(cfg)
     if cfg.get("resume") is None:
         refuse_missing_data(cfg)
+
     from engine import train
 
     return train.train(cfg)
@@ -39,7 +41,10 @@ def evaluate(cfg: Any) -> float:
         from engine.report import score
 
         return score.score(cfg)
+    from engine.builders.missing import refuse_missing
+
     refuse_missing(cfg)
+
     from engine import evaluate
 
     return evaluate.evaluate(cfg)
@@ -48,7 +53,10 @@ def evaluate(cfg: Any) -> float:
 @command("predict", after_sweep=_after_sweep)
 def predict(cfg: Any) -> None:
     """Write annotated images and predictions.json."""
+    from engine.builders.missing import refuse_missing
+
     refuse_missing(cfg)
+
     from engine import predict
 
     predict.predict(cfg)

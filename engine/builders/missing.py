@@ -20,8 +20,10 @@ def refuse_missing(cfg: Any) -> None:
     for path in (cfg.get("checkpoint"), cfg.get("resume")):
         if path and not is_exported(path):
             require_checkpoint(path)
-    source = cfg.get("source")
-    if source and _is_missing(source) and not glob.has_magic(source) and not is_stream(source):
+    source, has_network = cfg.get("source"), cfg.get("checkpoint") or "backbone" in cfg
+    if not has_network or not _is_missing(source):  # what is lacking is said first
+        return
+    if not glob.has_magic(source) and not is_stream(source):
         open_source(source=source)
 
 

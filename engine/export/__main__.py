@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.builders.missing import refuse_missing
 from engine.cli import command
 from engine.errors import UserError, did_you_mean
 
@@ -37,7 +36,10 @@ def main(cfg: Any) -> None:
     if cfg.format == "pt2" and cfg.precision == "int8":
         raise UserError("precision=int8 is for format=onnx and format=openvino; pt2 has none here")
 
+    from engine.builders.missing import refuse_missing
+
     refuse_missing(cfg)
+
     from engine.export.publish import export  # torch loads only now
 
     if not export(cfg):
