@@ -131,14 +131,15 @@ class Augment:
             return viewport
         if self.fit == "crop":  # any part, but never beyond the image
             viewport = Viewport(size[1] / 2, size[0] / 2, size[1], size[0])
-        width, height = self._shape(rng, viewport, target)
+        side, stretch, x, y, angle, flip_x, flip_y = rng.random(7).tolist()
+        width, height = self._shape(side, stretch, viewport, target)
         shares = width / viewport.width, height / viewport.height
-        viewport = viewport.part(shares, rng.uniform(-1, 1, 2))
-        angle = rng.uniform(-1, 1) * self.rotate
-        flip_x, flip_y = rng.random(2)
+        viewport = viewport.part(shares, (_either_way(x), _either_way(y)))
+        angle = _either_way(angle) * self.rotate
         if self.zoom_out and rng.random() < self.zoom_out:
-            larger = rng.uniform(1, self.zoom_most)
-            viewport = viewport.part((larger, larger), rng.uniform(-1, 1, 2))
+            larger, x, y = rng.random(3).tolist()
+            larger = 1 + (self.zoom_most - 1) * larger
+            viewport = viewport.part((larger, larger), (_either_way(x), _either_way(y)))
         if len(self.overlaps) and boxes is not None:
             viewport = overlap_crop(rng, viewport, boxes, self.overlaps)
         flips = bool(flip_x < self.flip), bool(flip_y < self.flip_vertical)
@@ -150,11 +151,14 @@ class Augment:
         return bool(zooms or self.rotate or self.flip or self.flip_vertical)
 
     def _shape(
-        self, rng: np.random.Generator, whole: Viewport, target: tuple[int, int]
+        self, side: float, stretch: float, whole: Viewport, target: tuple[int, int]
     ) -> tuple[float, float]:
-        """Random width and height of a part of the viewport `whole`; larger than it zooms out."""
-        side = rng.uniform(self.scale[0], self.scale[1])
-        stretch = math.exp(rng.uniform(-1, 1) * math.log(self.aspect) / 2)
+        """Width and height of a part of the viewport `whole`; larger than it zooms out.
+
+        `side` and `stretch` are draws in 0..1.
+        """
+        side = self.scale[0] + (self.scale[1] - self.scale[0]) * side
+        stretch = math.exp(_either_way(stretch) * math.log(self.aspect) / 2)
         if self.fit != "crop":
             return whole.width * side * stretch, whole.height * side / stretch
         pixel = min(whole.width / target[1], whole.height / target[0])
@@ -163,18 +167,19 @@ class Augment:
 
     def random_colour(self, rng: np.random.Generator) -> np.ndarray:
         """A random affine map of colours [3, 4], for RGB in 0..255."""
-        most = np.array([self.contrast, self.saturation, self.brightness, self.hue])
-        contrast, saturation, brightness, hue = rng.uniform(-1, 1, 4) * most * self._chosen(rng)
+        draws = rng.uniform(-1, 1, 4).tolist()
+        if self.colour < 1:
+            chosen = rng.random(4).tolist()
+            draws = [d if c < self.colour else 0.0 for d, c in zip(draws, chosen, strict=True)]
         matrix = colour.colour_matrix(
-            brightness=brightness, contrast=contrast, saturation=saturation, hue=hue
+            contrast=draws[0] * self.contrast,
+            saturation=draws[1] * self.saturation,
+            brightness=draws[2] * self.brightness,
+            hue=draws[3] * self.hue,
         )
         if self.swap and rng.random() < self.swap:
             matrix = matrix[rng.permutation(3)]
         return matrix
-
-    def _chosen(self, rng: np.random.Generator) -> np.ndarray | float:
-        """[4] bool, which of the four colour changes are made; 1.0 for all of them."""
-        return rng.random(4) < self.colour if self.colour < 1 else 1.0
 
     def paint(self, rng: np.random.Generator, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """[H, W, 3] after the colour map [3, 4], then random blur, noise and erasing."""
@@ -201,6 +206,11 @@ SHARES = (
     "flip", "flip_vertical", "zoom_out", "colour", "swap", "blur", "noise", "erase", "mosaic",
     "mixup", "cutmix", "min_visible",
 )  # fmt: skip
+
+
+def _either_way(draw: float) -> float:
+    """A draw in 0..1 as one in -1..1, to the bit as `Generator.uniform` makes it."""
+    return -1 + 2 * draw
 
 
 def _check(augment: Augment) -> None:

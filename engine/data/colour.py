@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
+from operator import mul
 
 import cv2
 import numpy as np
 
 from engine.data.viewport import FILL
 
-SAME = np.eye(3)
-GREY = np.tile([0.299, 0.587, 0.114], (3, 1))  # luma, ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SIDE = 5  # of the filters' window, pixels
 NOISE = 0.05  # largest share of pixels that noise replaces
 WINDOW = np.ones((SIDE, SIDE), np.uint8)
@@ -31,15 +31,19 @@ def colour_matrix(
 
     Brightness is a share of white, hue is in degrees, the others are relative; 0 changes nothing.
     """
-    linear = (1 + saturation) * SAME - saturation * GREY
-    if hue:  # a turn around the grey axis
-        axis = math.radians(hue) / math.sqrt(3)
-        turn = cv2.Rodrigues(np.array([axis, axis, axis]))[0]
-        linear = linear @ turn
-    matrix = np.empty((3, 4))
-    matrix[:, :3] = (1 + contrast) * linear
-    matrix[:, 3] = 255 * brightness - 128 * contrast
-    return matrix
+    sine, cosine = math.sin(math.radians(hue)) / math.sqrt(3), math.cos(math.radians(hue))
+    third = (1 - cosine) / 3
+    a, b, c = cosine + third, third - sine, third + sine
+    turn = (a, b, c), (c, a, b), (b, c, a)  # around the grey axis, by Rodrigues' formula
+    grey = [saturation * sum(map(mul, LUMA, column)) for column in zip(*turn, strict=True)]
+    shift = 255 * brightness - 128 * contrast
+    return np.array(
+        [
+            [(1 + contrast) * ((1 + saturation) * t - g) for t, g in zip(row, grey, strict=True)]
+            + [shift]
+            for row in turn
+        ]
+    )
 
 
 def recolour(image: np.ndarray, colour: np.ndarray) -> np.ndarray:

@@ -29,46 +29,49 @@ def overlap_crop(
         boxes: [M, 4] xyxy in pixels of the original image.
         overlaps: minimum IoUs in 0..1; 0 allows any crop, 1 means the whole viewport.
     """
-    order = rng.permutation(overlaps)
+    order = rng.permutation(overlaps).tolist()
     if order[0] >= NO_CROP or not len(boxes):
         return viewport
     starts, sides = _random_crops(rng, viewport)
-    best = _best_overlap(starts, sides, _in_view(boxes, viewport))
+    best = _best_overlap(starts, sides, _in_view(boxes, viewport)).tolist()
+    highest = max(best)
     for least in order:
         if least >= NO_CROP:
             return viewport
-        fits = np.flatnonzero(best >= least)
-        if len(fits):
-            side, start = sides[fits[0]], starts[fits[0]]
-            return viewport.part(side, (2 * start + side - 1) / (1 - side))
+        if highest >= least:
+            first = next(i for i, overlap in enumerate(best) if overlap >= least)
+            (x, y), (width, height) = starts[:, first].tolist(), sides[:, first].tolist()
+            place = (2 * x + width - 1) / (1 - width), (2 * y + height - 1) / (1 - height)
+            return viewport.part((width, height), place)
     return viewport
 
 
 def _random_crops(rng: np.random.Generator, viewport: Viewport) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (x, y) and sides (width, height) of crops, [T, 2] each, as shares of the viewport.
+    """Corners (x, y) and sides (width, height) of crops, [2, T] each, as shares of the viewport.
 
     The longer side is shortened where the aspect ratio exceeds `LONGEST`.
     """
-    draws = rng.random((TRIES, 4))
-    sides = SMALLEST + (1 - SMALLEST) * draws[:, :2]
+    draws = rng.random((TRIES, 4)).T  # a row for each use: few and long rows are fast
+    sides = SMALLEST + (1 - SMALLEST) * draws[:2]
     ratio = LONGEST * viewport.height / viewport.width
-    sides = np.minimum(sides, sides[:, ::-1] * (ratio, LONGEST**2 / ratio))
-    return draws[:, 2:] * (1 - sides), sides
+    sides = np.minimum(sides, sides[::-1] * np.array([[ratio], [LONGEST**2 / ratio]]))
+    return draws[2:] * (1 - sides), sides
 
 
 def _in_view(boxes: np.ndarray, viewport: Viewport) -> np.ndarray:
-    """Boxes as two corners [M, 2, 2], as shares of the viewport."""
-    whole = np.array([viewport.width, viewport.height])
-    return (boxes.reshape(-1, 2, 2) - (viewport.x, viewport.y)) / whole + 0.5
+    """Boxes as x and y of their two corners, [2, 2, M, 1], as shares of the viewport."""
+    middle, whole = np.array(viewport[:4]).reshape(2, 2, 1, 1, 1)
+    corners = boxes.T.reshape(2, 2, -1, 1).swapaxes(0, 1)  # [xy, corner, M, 1]
+    return (corners - middle) / whole + 0.5
 
 
 def _best_overlap(starts: np.ndarray, sides: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """[T], the best IoU of each crop with an object whose centre is in it; -1 if there is none."""
-    first, last = boxes[:, 0], boxes[:, 1]  # [M, 2]
-    low, high = starts[:, None], (starts + sides)[:, None]  # [T, 1, 2]
-    both = np.minimum(high, last) - np.maximum(low, first)  # [T, M, 2]
-    both = both[..., 0] * np.maximum(both[..., 1], 0)
+    first, last = boxes.swapaxes(0, 1)  # [2, M, 1]
+    low, high = starts[:, None], (starts + sides)[:, None]  # [2, 1, T]
+    both = np.minimum(high, last) - np.maximum(low, first)  # [2, M, T], above 0 where it counts
+    both = both[0] * both[1]
     area = last - first
-    union = (sides[:, 0] * sides[:, 1])[:, None] + area[:, 0] * area[:, 1] - both
+    union = sides[0] * sides[1] + area[0] * area[1] - both
     inside = np.abs(first + last - low - high) < sides[:, None]  # twice the distance of centres
-    return np.where(inside[..., 0] & inside[..., 1], both / union, -1.0).max(1)
+    return np.where(inside[0] & inside[1], both / union, -1.0).max(0)

@@ -155,15 +155,12 @@ class _Span(NamedTuple):
     @classmethod
     def find(cls, scale: float, shift: float, length: int, pixels: int) -> "_Span | None":
         """The span of an axis of an upright map; None if edges are not whole or none is in view."""
-        ends = -shift / scale, (pixels - shift) / scale
-        low, high = max(min(ends), 0), min(max(ends), length)
-        starts = scale * low + shift, scale * high + shift
-        exact = low, high, min(starts), max(starts)
-        first, last, start, stop = map(round, exact)
-        whole = all(
-            abs(a - b) < WHOLE for a, b in zip(exact, (first, last, start, stop), strict=True)
-        )
-        if not whole or low >= high or start >= stop:
+        one, other = sorted((-shift / scale, (pixels - shift) / scale))
+        low, high = max(one, 0), min(other, length)
+        left, right = sorted((scale * low + shift, scale * high + shift))
+        first, last, start, stop = round(low), round(high), round(left), round(right)
+        off = max(abs(low - first), abs(high - last), abs(left - start), abs(right - stop))
+        if off >= WHOLE or low >= high or start >= stop:
             return None
         return cls(first, last, start, stop, scale < 0)
 

@@ -8,8 +8,10 @@ from engine.record import Record
 def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The bounding boxes [M, 4] of boxes [M, 4] xyxy under the affine map."""
     if not matrix[0, 1] and not matrix[1, 0]:  # no rotation: faster
-        ends = boxes.reshape(-1, 2, 2) * matrix.diagonal() + matrix[:, 2]  # [M, corner, xy]
-        return np.sort(ends, 1).reshape(-1, 4)
+        (sx, _, x), (_, sy, y) = matrix.tolist()
+        ends = boxes * np.array([sx, sy, sx, sy]) + np.array([x, y, x, y])  # [M, 4]
+        one, other = ends[:, :2], ends[:, 2:]
+        return np.concatenate([np.minimum(one, other), np.maximum(one, other)], 1)
     x1, y1, x2, y2 = boxes.T
     corners = np.stack([[x1, x2, x2, x1], [y1, y1, y2, y2]], 1)  # [4, 2, M]
     moved = matrix[:, :2] @ corners + matrix[:, 2:]  # [4, 2, M]
