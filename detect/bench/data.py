@@ -8,6 +8,7 @@ stands for photos: decoded no larger than asked for, beside decoded whole and re
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,21 +31,24 @@ from engine.data.files import Files
 from engine.data.image import read_rgb
 from engine.data.loader import configure_worker_threads
 from engine.data.samples import Samples
+from engine.record import Record
 from engine.structures import Sample, collate
 
 Peer = Callable[[int], None]  # prepares the first so many images
 PHOTO = (3000, 4000)  # (height, width) of 12 megapixels
 FINE = {0: 0.1, 1: 0.3}  # strength of the finest noise, which lenses blur
+VIEWS = 8  # of the photo, each drawn anew
 BATCH = 16  # ours are made and collated in batches, as a run does
 
 
 def measure(
     *, root: list[str], images: int, side: int, repeats: int, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each folder and way to its images, and two for a photo.
+    """A row for each folder and way to its images, and for each way to a photo.
 
-    `a_second` is the median over the repeats, `slowest` and `fastest` its spread; `of_decoding`
-    and `of_torchvision` are shares of those peers' medians.
+    `a_second` is the median over the repeats, `slowest` and `fastest` its spread; `of_decoding`,
+    `of_torchvision` and, of a photo, `of_resized` (by areas) are shares of those peers' medians,
+    `of_decoding_fastest` is one of the fastest turns.
     """
     torch.set_num_threads(1)
     configure_worker_threads()
@@ -55,7 +59,7 @@ def measure(
         count = min(images, len(dataset))
         rows += _rows(Path(folder).name, _peers(dataset, side), count, repeats)
     with tempfile.TemporaryDirectory() as folder:
-        return rows + _rows("12 megapixels", _photo(folder, side), 1, repeats)
+        return rows + _rows("12 megapixels", _photo(folder, side), min(images, VIEWS), repeats)
 
 
 def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[dict[str, Any]]:
@@ -70,7 +74,9 @@ def _rows(name: str, peers: dict[str, Peer], count: int, repeats: int) -> list[d
             "slowest": count / max(each),
             "fastest": count / min(each),
             "of_decoding": middle[peer] / middle["decoding"],
+            "of_decoding_fastest": min(seconds["decoding"]) / min(each),
             "of_torchvision": middle[peer] / middle.get("torchvision", float("nan")),
+            "of_resized": middle[peer] / middle.get("decoded, resized", float("nan")),
         }
         for peer, each in seconds.items()
     ]
@@ -97,11 +103,30 @@ def _ours(dataset: Any, augment: Augment, side: int, train: bool) -> Peer:
     return prepare
 
 
-def _peers(dataset: VOC, side: int) -> dict[str, Peer]:
+def _ssd() -> Augment:
     node: Any = OmegaConf.load(CONFIGS / "augment" / "ssd.yaml")
+    return part(node, "augment")
+
+
+class _Photos(Files):
+    """One photo many times, with an object in its middle."""
+
+    def __len__(self) -> int:
+        return VIEWS
+
+    def record(self, index: int) -> Record:
+        height, width = PHOTO
+        box = np.array([[width / 3, height / 3, width / 1.5, height / 1.5]], np.float32)
+        return replace(super().record(0), labels=np.zeros(1, np.int64), boxes=box)
+
+    def image(self, index: int) -> np.ndarray:
+        return super().image(0)
+
+
+def _peers(dataset: VOC, side: int) -> dict[str, Peer]:
     peers: dict[str, Peer] = {
         "decoding": _each(lambda index: read_rgb(dataset.record(index).path)),
-        "augment=ssd": _ours(dataset, part(node, "augment"), side, train=True),
+        "augment=ssd": _ours(dataset, _ssd(), side, train=True),
         "torchvision": _each(_torchvision(dataset, side)),
     }
     for name, make in (("albumentations", _albumentations), ("ultralytics", _ultralytics)):
@@ -195,17 +220,21 @@ def _photo(folder: str, side: int) -> dict[str, Peer]:
     path = str(Path(folder, "photo.jpg"))
     pixels = (128 + photo).clip(0, 255).astype(np.uint8)
     cv2.imwrite(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    resized = v2.Resize((side, side))
+    resized, photos = v2.Resize((side, side)), _Photos(source=path)
 
-    def whole(_: int) -> Any:
-        return cv2.resize(read_rgb(path), (side, side), interpolation=cv2.INTER_AREA)
+    def whole(_: int, how: int = cv2.INTER_AREA) -> Any:
+        return cv2.resize(cv2.imread(path), (side, side), interpolation=how)  # type: ignore[arg-type]
 
     def torchvision(_: int) -> Any:
         return resized(torch.from_numpy(read_rgb(path)).permute(2, 0, 1))
 
     return {
         "decoding": _each(lambda _: read_rgb(path)),
-        "decoded as small": _ours(Files(source=path), Augment(), side, train=False),
+        "decoded as small": _ours(photos, Augment(), side, train=False),
+        "augment=ssd": _ours(photos, _ssd(), side, train=True),
         "torchvision": _each(torchvision),
         "decoded, resized": _each(whole),
+        "decoded, sampled": _each(
+            partial(whole, how=cv2.INTER_LINEAR)
+        ),  # four pixels each: aliases
     }

@@ -17,6 +17,7 @@ Pair = Sequence[float] | np.ndarray
 
 LARGER = 4 / 3  # largest factor by which an image that was decoded smaller is enlarged again
 ALIASES = 1.5  # reduction from which bilinear sampling needs a blur first
+SHARP = 1.2  # reduction of a side up to which the blur's neighbours round to 0 / 256
 WHOLE = 1e-4  # pixels by which an edge may differ from a whole number
 
 
@@ -190,7 +191,8 @@ def _soften(image: np.ndarray, x: float, y: float) -> np.ndarray:
     if max(x, y) < ALIASES:
         return image
     across, down = (math.sqrt(max(r * r - 1, 0.01) / 6) for r in (x, y))
-    return cv2.GaussianBlur(image, (3, 3), sigmaX=across, sigmaY=down)
+    window = 3 if x > SHARP else 1, 3 if y > SHARP else 1
+    return cv2.GaussianBlur(image, window, sigmaX=across, sigmaY=down)
 
 
 def _shrink(image: np.ndarray, by: int) -> np.ndarray:

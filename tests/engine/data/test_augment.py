@@ -1,3 +1,5 @@
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -8,9 +10,9 @@ from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.functional import InterpolationMode, resize
 
 from engine.data.augment import Augment
-from engine.data.colour import blot, recolour
+from engine.data.colour import blot, colour_matrix, recolour
 from engine.data.samples import Samples
-from engine.data.viewport import FILL, Viewport, centre_crop, cut, warp
+from engine.data.viewport import FILL, SHARP, Viewport, _soften, centre_crop, cut, warp
 from engine.data.warp_truth import warp_boxes, warp_record
 from engine.errors import UserError
 from engine.record import Meta, Record
@@ -193,6 +195,16 @@ def test_squeeze_is_a_resize_with_antialiasing(target, degrees):
     assert difference.max() <= 8 and difference.mean() < 1.2
 
 
+@pytest.mark.parametrize("short", [0.3, 1.0, SHARP])
+def test_a_side_that_hardly_shrinks_is_not_blurred_and_no_bit_differs(short):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    across, down = math.sqrt((1.9**2 - 1) / 6), math.sqrt(max(short**2 - 1, 0.01) / 6)
+    both = cv2.GaussianBlur(image, (3, 3), sigmaX=across, sigmaY=down)
+    assert np.array_equal(_soften(image, 1.9, short), both)
+    both = cv2.GaussianBlur(image, (3, 3), sigmaX=down, sigmaY=across)
+    assert np.array_equal(_soften(image, short, 1.9), both)
+
+
 @pytest.mark.parametrize(
     ("side", "step"), [(64, 1), (95, 1), (97, 2), (191, 2), (193, 4), (1e4, 8)]
 )
@@ -327,6 +339,32 @@ def test_no_colour_change_is_none(seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (8, 8, 3), np.uint8)
     np.testing.assert_array_equal(recolour(image, Augment().random_colour(rng)), image)
+
+
+@few
+@given(seed=seeds)
+def test_a_seed_draws_what_the_generators_own_ranges_draw(seed):
+    # As runs before drew: one call for each number, so that they resume exactly.
+    augment = Augment(scale=(0.5, 0.9), aspect=1.7, rotate=30, flip=0.5, zoom_out=1.0)
+    viewport = augment.random_viewport(np.random.default_rng(seed), (80, 100), (64, 64))
+    rng = np.random.default_rng(seed)
+    side, stretch = rng.uniform(0.5, 0.9), math.exp(rng.uniform(-1, 1) * math.log(1.7) / 2)
+    part = Viewport(50, 40, 100, 80).part((side * stretch, side / stretch), rng.uniform(-1, 1, 2))
+    angle, flip, _, _ = rng.uniform(-1, 1) * 30, *rng.random(2), rng.random()
+    larger = rng.uniform(1, 4)
+    part = part.part((larger, larger), rng.uniform(-1, 1, 2))
+    assert viewport == pytest.approx((*part[:4], angle, flip < 0.5, False), rel=1e-12)
+
+
+@few
+@given(*[st.floats(-1, 1)] * 3, st.floats(-180, 180))
+def test_the_colour_map_is_the_product_of_its_four(brightness, contrast, saturation, hue):
+    axis = np.full(3, math.radians(hue) / math.sqrt(3))
+    grey = np.tile([0.299, 0.587, 0.114], (3, 1))
+    linear = (np.eye(3) * (1 + saturation) - saturation * grey) @ cv2.Rodrigues(axis)[0]
+    shift = np.full((3, 1), 255 * brightness - 128 * contrast)
+    matrix = colour_matrix(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+    assert matrix == pytest.approx(np.hstack([(1 + contrast) * linear, shift]), abs=1e-9)
 
 
 @pytest.mark.parametrize(
