@@ -37,12 +37,12 @@ def train(cfg: Any) -> float:
 @command("eval", after_sweep=_after_sweep)
 def evaluate(cfg: Any) -> float:
     """Evaluate, and return the value of the primary metric."""
-    if not cfg.checkpoint:  # files are scored without torch, which loads for seconds
-        from engine.report import score
-
-        return score.score(cfg)
     from engine.builders.missing import refuse_missing
+    from engine.report import score
 
+    if not cfg.checkpoint:  # files are scored without torch, which loads for seconds
+        return score.score(cfg)
+    score.check(cfg)
     refuse_missing(cfg)
 
     from engine import evaluate

@@ -110,5 +110,6 @@ def _placed(
     if cfg.trainer.shard:
         check_shardable(cfg, precision)
         for net in (network,) if ema is None else (network, ema.module):
-            fsdp.shard(net, device, cfg.trainer.compress_gradients)
+            sent = torch.bfloat16 if cfg.trainer.compress_gradients else None
+            fsdp.shard(net, device, sent)
     return network, ema

@@ -18,7 +18,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from engine.config.schema import Compression
 from engine.distributed.processes import rank, world
 from engine.network import groups
 
@@ -26,16 +25,15 @@ from engine.network import groups
 VIEW_WARNING = "FSDP2-wrapped module .* returned a view"
 
 
-def shard(network: Any, device: torch.device, compression: Compression | None = None) -> None:
+def shard(network: Any, device: torch.device, sent: torch.dtype | None = None) -> None:
     """Shard every parameter over the processes, in place, an FSDP unit a layer of the backbone.
 
-    Slices are contiguous, so weights are no longer `channels_last`. `compression` is that of
-    gradients while they are exchanged.
+    Slices are contiguous, so weights are no longer `channels_last`. Gradients are exchanged
+    in the type `sent`; None: in their own.
     """
     warnings.filterwarnings("ignore", VIEW_WARNING)
     network.to(memory_format=torch.contiguous_format)
     mesh = init_device_mesh(device.type, (world(),))  # torch's default is GPUs where there are any
-    sent = torch.bfloat16 if compression is Compression.bf16 else None
     policy = MixedPrecisionPolicy(reduce_dtype=sent, cast_forward_inputs=False)
     for group in groups(network):
         for member in group:

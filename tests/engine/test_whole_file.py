@@ -24,7 +24,8 @@ EXCEPTIONS = {
     "engine/sweep/process.py",  # what a trial prints, which is appended as it comes
     "engine/sweep/storage.py",  # the end of Optuna's journal, under Optuna's lock
     "engine/lr_find/curve.py",  # savefig into memory
-    "detect/bench/data.py", "detect/bench/index.py",  # inputs of a measurement, in a scratch folder
+    "detect/bench/data.py", "detect/bench/index.py",  # for a measurement, in scratch
+    "detect/bench/score.py", "engine/bench/scaling.py",
 }  # fmt: skip
 
 

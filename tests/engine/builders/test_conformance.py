@@ -72,7 +72,7 @@ def test_every_kind_that_the_engine_reads_has_a_protocol():
         "backbone", "head", "head.coder", "loss", "metric", "dataset", "schedule", "clip",
         "finetune", "augment", "tracker",
     }  # fmt: skip
-    assert len(REQUIRED) == 46 and len(OPTIONAL) == 31
+    assert len(REQUIRED) == 46 and len(OPTIONAL) == 33
 
 
 @pytest.mark.parametrize("key", PARTS)
@@ -235,7 +235,7 @@ def test_a_part_without_options_counts_as_with_the_defaults():
     assert network_protocols.ClipOptions.in_shards.of(Bare) is True
 
 
-OTHER = {"weight"}  # of a layer of torch, not of a part
+OTHER = {"weight", "ahead", "SIGUSR1"}  # of a layer of torch, a batch, a system; of no part
 
 
 def test_options_are_read_in_one_way_and_all_of_them():
