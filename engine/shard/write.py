@@ -63,7 +63,8 @@ def write_all(folder: Path, splits: Mapping[str, Dataset], most: int) -> None:
         rows = write_split(folder, split, data, most)
         content.setdefault("splits", {})[split] = rows
         images, size = sum(r["images"] for r in rows), sum(r["bytes"] for r in rows)
-        info(f"{split}: {images} images in {len(rows)} tars, {size / MEGABYTE:.1f} MB")
+        tars = f"{len(rows)} tar{'s' * (len(rows) != 1)}"
+        info(f"{split}: {images} images in {tars}, {size / MEGABYTE:.1f} MB")
     write_whole(folder / SUMMARY, json.dumps(content, indent=1) + "\n")
 
 
