@@ -75,11 +75,12 @@ class Index:
         if self.boxes is None or not len(self.boxes):
             return
         image = np.repeat(np.arange(len(self)), np.diff(self.first))
-        # Equal rows have equal sums; only rows that do are compared, as sorting rows is slow.
+        # Equal rows have equal sums, or neighbours; only these are compared: sorting rows is slow.
         weights = np.random.default_rng(0).random(6)
         sums = self.boxes @ weights[:4] + image * weights[4] + self.labels * weights[5]
         order = np.argsort(sums)
-        alike = np.flatnonzero(sums[order[1:]] == sums[order[:-1]])
+        boxes = self.boxes[order]
+        alike = np.flatnonzero((boxes[1:] == boxes[:-1]).all(1))
         seen = set()
         for row in np.unique(order[[alike, alike + 1]]).tolist():
             key = (int(image[row]), int(self.labels[row]), *self.boxes[row].tolist())
