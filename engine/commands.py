@@ -34,20 +34,25 @@ def train(cfg: Any) -> float:
     return train.train(cfg)
 
 
-@command("eval", after_sweep=_after_sweep)
-def evaluate(cfg: Any) -> float:
-    """Evaluate, and return the value of the primary metric."""
+def evaluation(cfg: Any) -> float:
+    """Evaluate a checkpoint or a predictions file, and return the value of the primary metric."""
     from engine.builders.missing import refuse_missing
     from engine.report import score
 
+    score.check(cfg)
     if not cfg.checkpoint:  # files are scored without torch, which loads for seconds
         return score.score(cfg)
-    score.check(cfg)
     refuse_missing(cfg)
 
     from engine import evaluate
 
     return evaluate.evaluate(cfg)
+
+
+@command("eval", after_sweep=_after_sweep)
+def evaluate(cfg: Any) -> float:
+    """`evaluation` as a command; programs call that."""
+    return evaluation(cfg)
 
 
 @command("predict", after_sweep=_after_sweep)

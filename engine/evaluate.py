@@ -1,4 +1,4 @@
-"""The command `eval.py`: evaluate a checkpoint on a split, or a predictions file."""
+"""Evaluates a checkpoint on a split, for the command `eval.py`."""
 
 import time
 from functools import partial
@@ -32,10 +32,7 @@ from engine.whole_file import write_whole
 
 def evaluate(cfg: DictConfig) -> float:
     """Print and write the metric's numbers; return the primary one."""
-    if not cfg.checkpoint:
-        return score.score(cfg)
     started = time.perf_counter()
-    score.check(cfg)
     folder = run_folder.shared(cfg)
     device = parts.device(cfg.device)
     saved, full = from_checkpoint.load(cfg.checkpoint, cfg, device)

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from engine import evaluate as evaluation
+from engine import commands
 from engine import train as training
 from engine.config import automatic
 from engine.console import TerminalFormatter
@@ -72,7 +72,7 @@ def evaluate(overrides: Sequence[str] = ()) -> Run:
     Raises:
         UserError: in one line, where eval.py exits with 2.
     """
-    return _run("eval", evaluation.evaluate, overrides)
+    return _run("eval", commands.evaluation, overrides)
 
 
 def _run(name: str, task: Callable[[DictConfig], Any], overrides: Sequence[str]) -> Run:

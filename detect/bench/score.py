@@ -74,8 +74,8 @@ def _run(program: str, folder: str) -> list[float]:
         [sys.executable, "-c", whole, *files], check=True, capture_output=True, text=True
     )
     seconds = time.perf_counter() - started
-    said = [line.split() for line in done.stdout.splitlines() if line]
-    values = {words[0]: words[-1] for words in reversed(said)}
+    lines = [line.split() for line in done.stdout.splitlines() if line]
+    values = {words[0]: words[-1] for words in reversed(lines)}
     number = next(values[key] for key in ("AP", "mAP") if key in values)
     peak = float(values.get("peak", "nan")) * 1024 / 1e6
     return [seconds, float(values["busy"]), peak, float(number)]

@@ -16,10 +16,10 @@ from engine.errors import UserError
 from engine.regular_file import is_file_name
 
 LISTS = ("images", "annotations", "categories")
-READERS: dict[str, coco_rows.Reader] = {
+READERS: dict[str, coco_rows.Reader | None] = {
     "images": coco_columns.images,
     "annotations": coco_columns.annotations,
-    "categories": lambda text: None,
+    "categories": None,
 }
 
 

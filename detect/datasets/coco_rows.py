@@ -22,10 +22,10 @@ DECODER = json.JSONDecoder()
 Reader = Callable[[bytes], Any]  # of a JSON list: its rows as columns, None where one is odd
 
 
-def read(path: str, readers: Mapping[str, Reader]) -> Iterator[tuple[str, Any]]:
+def read(path: str, readers: Mapping[str, Reader | None]) -> Iterator[tuple[str, Any]]:
     """Key and value of the outermost object's items; the lists of `readers` in parts.
 
-    A part is a list of rows, or what the list's reader makes of them.
+    A part is a list of rows, or what the list's reader, if it has one, makes of them.
 
     Raises:
         OSError: the file cannot be opened.
@@ -48,7 +48,7 @@ class _Reader:
         self.file.seek(self.position)
         return self.file.read(size)
 
-    def items(self, readers: Mapping[str, Reader]) -> Iterator[tuple[str, Any]]:
+    def items(self, readers: Mapping[str, Reader | None]) -> Iterator[tuple[str, Any]]:
         self._expect(b"{")
         keys = set()
         more = not self._take(b"}")
@@ -106,7 +106,7 @@ class _Reader:
         self.position += end
         return value
 
-    def _rows(self, reader: Reader) -> Iterator[Any]:
+    def _rows(self, reader: Reader | None) -> Iterator[Any]:
         """The rows of the list that begins here, one window at a time."""
         size = WINDOW
         more = not self._take(b"]")
@@ -114,7 +114,7 @@ class _Reader:
             self._skip()
             window = self._peek(size)
             window = window[: window.rfind(b"}") + 1]
-            columns = reader(b"[" + window + b"]") if window else None
+            columns = reader(b"[" + window + b"]") if reader and window else None
             rows, used = _objects(window) if columns is None else (columns, len(window))
             if len(rows):
                 yield rows

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from engine.data import byte_ranges, shard_build, shard_index
 from engine.data.braces import expand
-from engine.data.shard_index import SUFFIX, TarIndex
+from engine.data.shard_index import SUFFIX, SUMMARY, TarIndex
 from engine.errors import UserError
 from engine.whole_file import write_whole
 
-SUMMARY = "shards.json"  # of a set: its classes, and the tars of each split
 TAR = re.compile(r"(.+?)-?\d*\.tar")
 
 

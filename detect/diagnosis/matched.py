@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hotcoco import COCOeval
 
-from detect.metrics.judge import judge
+from detect.metrics.judge import judge, match_at_half
 from engine.record import ObjectTable
 from engine.report.diagnosis import THRESHOLDS, Live, best_threshold, counts_at
 
@@ -101,9 +101,8 @@ def _matched_of_any_class(
     """
     one, other = (t._replace(labels=np.zeros_like(t.labels)) for t in (predicted, true))
     judge = evaluator(["object"], one, other, images, true.area, predicted.area)
-    judge.params.iou_thrs, judge.params.max_dets = [0.5], judge.params.max_dets[-1:]
-    judge.params.area_rng, judge.params.area_rng_lbl = judge.params.area_rng[:1], ["all"]
-    judge.evaluate()
+    judge.params.max_dets = judge.params.max_dets[-1:]
+    match_at_half(judge)
     found, counts = np.full(len(predicted.image), -1), np.zeros(len(predicted.image), bool)
     for image in filter(None, judge.eval_imgs):
         rows = np.array(image["dtIds"], np.int64) - 1

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from hotcoco import COCOeval, mask
 
+from detect.metrics.judge import LEAST
 from detect.metrics.reasons import NO_OBJECT, number_in_image, reasons
 from engine.record import Matched
 
-LEAST = 0.5
 CROWD = "crowd or ignored object: left out"
 
 

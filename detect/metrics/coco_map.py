@@ -14,8 +14,8 @@ from hotcoco import COCOeval
 
 from classify.diagnosis.one_class import one_class
 from detect.diagnosis.diagnose import diagnose, differences
-from detect.metrics.coco_explain import LEAST, explain
-from detect.metrics.judge import judge
+from detect.metrics.coco_explain import explain
+from detect.metrics.judge import judge, match_at_half
 from detect.metrics.names import distinct
 from engine.finding import Finding
 from engine.protocols import OutputFields
@@ -92,7 +92,7 @@ class COCOMap:
 
     def ranked(self) -> dict[str, Ranked]:
         """Detections of each class with objects, matched at IoU 0.50; those on crowds left out."""
-        evaluator = self._matched_at_half()
+        evaluator = match_at_half(self._evaluator())
         parts: dict[int, list[np.ndarray]] = {
             k: [np.zeros((2, 0))] for k in range(1, len(self.names) + 1)
         }
@@ -109,7 +109,7 @@ class COCOMap:
 
     def explain(self) -> list[Matched]:
         """What became of each detection at IoU 0.50, class by class."""
-        evaluator = self._matched_at_half()
+        evaluator = match_at_half(self._evaluator())
         evaluator.accumulate()
         predicted, true = np.concatenate(self.predicted), np.concatenate(self.true)
         return explain(evaluator, predicted, true, self.names)
@@ -131,18 +131,6 @@ class COCOMap:
     ) -> list[Difference]:
         """How much two runs differ, by hotcoco."""
         return differences(self.names, first, second, true, images)
-
-    def _matched_at_half(self) -> COCOeval:
-        """An evaluator that has matched objects of every size at IoU 0.50 alone."""
-        evaluator = self._evaluator()
-        params = evaluator.params
-        params.iou_thrs, params.area_rng, params.area_rng_lbl = (
-            [LEAST],
-            params.area_rng[:1],
-            ["all"],
-        )
-        evaluator.evaluate()
-        return evaluator
 
     def _evaluator(self) -> COCOeval:
         return judge(

@@ -5,6 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+LEAST = 0.5  # IoU
+
+
+def match_at_half(evaluator: COCOeval) -> COCOeval:
+    """Match objects of every size at IoU 0.50 alone; returns the evaluator."""
+    params = evaluator.params
+    params.iou_thrs, params.area_rng, params.area_rng_lbl = [LEAST], params.area_rng[:1], ["all"]
+    evaluator.evaluate()
+    return evaluator
+
 
 def judge(predicted: np.ndarray, true: np.ndarray, names: Sequence[str], images: int) -> COCOeval:
     """Return an evaluator of boxes with COCO's parameters; ids of everything count from 1.

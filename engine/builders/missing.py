@@ -21,7 +21,7 @@ def refuse_missing(cfg: Any) -> None:
         if path and not is_exported(path):
             require_checkpoint(path)
     source, has_network = cfg.get("source"), cfg.get("checkpoint") or "backbone" in cfg
-    if not has_network or not _is_missing(source):  # what is lacking is said first
+    if not has_network or not _is_missing(source):  # what the command lacks comes first
         return
     if not glob.has_magic(source) and not is_stream(source):
         open_source(source=source)

@@ -16,7 +16,7 @@ from engine.distributed import collectives, fsdp
 from engine.errors import UserError
 from engine.network import Network
 from engine.protocols import ScheduleOptions
-from engine.training.ema import averaged
+from engine.training.ema import Average
 from engine.training.guard import Guard
 from engine.training.optimizer import build_optimizer
 from engine.training.precision import resolve, widen
@@ -106,7 +106,7 @@ def _placed(
     if cfg.trainer.compile:
         network.compile()
     torch.backends.cudnn.benchmark = cfg.trainer.benchmark
-    ema = averaged(network, cfg.trainer.ema) if cfg.trainer.ema else None
+    ema = Average(network, cfg.trainer.ema) if cfg.trainer.ema else None
     if cfg.trainer.shard:
         check_shardable(cfg, precision)
         for net in (network,) if ema is None else (network, ema.module):

@@ -52,7 +52,7 @@ def pair(samples: Samples, index: int) -> list[np.ndarray]:
         return []
     data, size = samples.dataset, after.meta.size
     record = data.record(index)
-    turn = turn_of(record, size, partial(header_of, data, index))
+    turn = turn_of(record, size, partial(header_of, data, index, record))
     before = Objects.from_record(upright(record, turn, size), size)
     shown = ((data.image(index), before), (after.image, collate([after]).objects))
     return [tile(image, objects, data.classes) for image, objects in shown]

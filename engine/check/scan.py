@@ -58,8 +58,8 @@ def scan_images(
             report.append(defect(record.path, str(error), "left out"))
             continue
         size: tuple[int, int] = image.shape[:2]  # type: ignore[assignment]
-        header = header_of(data, index) if is_stored(data, record) else None
-        turn = turn_of(record, size, partial(header_of, data, index))
+        header = header_of(data, index, record) if is_stored(data, record) else None
+        turn = turn_of(record, size, partial(header_of, data, index, record))
         scanned = ScannedImage(record, upright(record, turn, size), size, header)
         report += [defect(record.path, reason, action) for reason, action in _defects(scanned)]
         report += _outside(scanned)

@@ -5,6 +5,8 @@ Every function works in threads, and in processes that were forked.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -47,18 +49,24 @@ def read_range(place: str, start: int, length: int) -> bytes:
     return _read_local(place, start, length)
 
 
-def _read_local(place: str, start: int, length: int) -> bytes:
+@contextmanager
+def _local(place: str) -> Iterator[Path]:
+    """The path of a regular file; an error of the system in the `with` block names it."""
     path = local_path(place)
     try:
         check_regular(path)
-        with open(path, "rb", buffering=0) as file:
-            file.seek(start)
-            parts, missing = [], length
-            while missing and (part := file.read(missing)):
-                parts.append(part)
-                missing -= len(part)
+        yield path
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; check the path") from None
+
+
+def _read_local(place: str, start: int, length: int) -> bytes:
+    with _local(place) as path, open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        parts, missing = [], length
+        while missing and (part := file.read(missing)):
+            parts.append(part)
+            missing -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -81,9 +89,5 @@ def size(place: str) -> int | None:
     """Bytes of a file of this machine; None of another place, where the answer takes a request."""
     if scheme(place):
         return None
-    path = local_path(place)
-    try:
-        check_regular(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; check the path") from None
-    return os.path.getsize(path)
+    with _local(place) as path:
+        return os.path.getsize(path)

@@ -16,6 +16,7 @@ import numpy as np
 from engine.data.index import Index, file_names, unique_stems
 
 SUFFIX = ".index"  # behind the tar's name
+SUMMARY = "shards.json"  # of a set: its classes, and the tars of each split
 VERSION = 1
 JOINED = ("files", "labels", "shard", "offset", "length")  # columns that every tar has
 
@@ -105,8 +106,10 @@ def _filled(columns: list[Any], shapes: list[tuple[int, ...]], kind: Any) -> Any
 
 
 def _area(part: ShardIndex) -> np.ndarray:
-    if part.area is not None or part.boxes is None:
-        return np.zeros(len(part.labels), np.float32) if part.area is None else part.area
+    if part.area is not None:
+        return part.area
+    if part.boxes is None:
+        return np.zeros(len(part.labels), np.float32)
     return (part.boxes[:, 2:] - part.boxes[:, :2]).prod(1)
 
 

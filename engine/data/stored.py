@@ -19,9 +19,8 @@ def open_stored(data: Any, index: int, record: Record) -> tuple[bytes, Header]:
     return open_image(record.path) if read is None else opened(record.path, read(index))
 
 
-def header_of(data: Any, index: int) -> Header:
+def header_of(data: Any, index: int, record: Record) -> Header:
     """The header of an image of a `stored` dataset; UserError naming it."""
-    record = data.record(index)
     if DatasetOptions.read.of(data) is None:
         return read_header(record.path)
     return open_stored(data, index, record)[1]

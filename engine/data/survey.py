@@ -60,7 +60,7 @@ def _seen(data: Any, row: int) -> tuple[Record, tuple[int, int]] | None:
         size = record.size
         return size and (upright(record, turn_of(record, size), size), size)
     try:
-        header = header_of(data, row)
+        header = header_of(data, row, record)
     except UserError:
         return None
     turn = turn_of(record, header.upright, lambda: header)

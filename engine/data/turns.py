@@ -59,7 +59,7 @@ class Turns(Generic[T]):
         """What is made of each key, in order."""
         if not self.threads:
             return [self.make(key) for key in keys]
-        pool, ahead = self._threads(), getattr(keys, "ahead", ())
+        pool, ahead = self._threads(), keys.ahead if isinstance(keys, Keys) else ()
         begun = {k: self._begun.pop(k, None) or pool.submit(self.make, k) for k in keys}
         for stale in self._begun.values():
             stale.cancel()

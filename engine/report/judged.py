@@ -56,7 +56,7 @@ class Judged:
         row = int(self.rows[place])
         record: Any = self.data.record(row)
         size = image.shape[:2] if image is not None else record.size
-        header = partial(header_of, self.data, row)
+        header = partial(header_of, self.data, row, record)
         if not marks or image is None or (turn := turn_of(record, size, header)) == 1:
             return marks
         boxes = turn_boxes(np.array([mark.box for mark in marks]), turn, record.size)

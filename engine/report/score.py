@@ -49,7 +49,6 @@ class Scored:
 def score(cfg: DictConfig) -> float:
     """Print and write the numbers of a predictions file; return the primary one."""
     started = time.perf_counter()
-    check(cfg)
     folder = run_folder.shared(cfg)
     if not cfg.predictions:
         raise UserError("set checkpoint=PATH, or predictions=FILE with truth=FILE or dataset=...")

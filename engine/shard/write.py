@@ -23,7 +23,6 @@ from engine.protocols import Dataset, DatasetOptions
 from engine.record import Record, defect
 from engine.whole_file import whole_file, write_whole
 
-SUMMARY = "shards.json"
 MEGABYTE = 10**6
 END = bytes(2 * tarfile.BLOCKSIZE)  # of a tar
 ENDINGS = {"jpeg": "jpg", "tiff": "tif", "pnm": "ppm"}  # of other kinds the kind's name
@@ -36,7 +35,7 @@ def write_shards(cfg: DictConfig) -> None:
         UserError: the folder has shards already, or the dataset or an image cannot be read.
     """
     folder = Path(cfg.out).expanduser()
-    if (folder / SUMMARY).exists() or any(folder.glob("*.tar")):
+    if (folder / shard_index.SUMMARY).exists() or any(folder.glob("*.tar")):
         raise UserError(f"out={folder}: there are shards in it; name another folder")
     check_node(cfg.dataset, "dataset", judged_parts.GIVEN["dataset"])
     names = SPLITS if cfg.split is None else (cfg.split,)
@@ -65,7 +64,7 @@ def write_all(folder: Path, splits: Mapping[str, Dataset], most: int) -> None:
         images, size = sum(r["images"] for r in rows), sum(r["bytes"] for r in rows)
         tars = f"{len(rows)} tar{'s' * (len(rows) != 1)}"
         info(f"{split}: {images} images in {tars}, {size / MEGABYTE:.1f} MB")
-    write_whole(folder / SUMMARY, json.dumps(content, indent=1) + "\n")
+    write_whole(folder / shard_index.SUMMARY, json.dumps(content, indent=1) + "\n")
 
 
 def write_split(folder: Path, split: str, data: Dataset, most: int) -> list[dict[str, Any]]:

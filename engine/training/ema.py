@@ -45,8 +45,3 @@ class Average(AveragedModel):
 
 def _where(tensors: list[Tensor], flags: list[bool], wanted: bool) -> list[Tensor]:
     return [x for x, flag in zip(tensors, flags, strict=True) if flag is wanted]
-
-
-def averaged(network: nn.Module, decay: float) -> Average:
-    """Return the moving average of a network, at first a copy of it."""
-    return Average(network, decay)

@@ -10,7 +10,7 @@ from engine.distributed.collectives import DelayedAllReduceMax
 from engine.errors import Stopped
 
 # Schedulers warn of the end of a job's time by SIGTERM or SIGUSR1; Windows lacks the latter.
-CAUGHT = (signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGUSR1", None)]))
+CAUGHT = [s for s in signal.Signals if s.name in ("SIGTERM", "SIGINT", "SIGUSR1")]
 
 
 class Signals:

@@ -25,7 +25,7 @@ from engine.errors import UserError
 from engine.network import Network, groups
 from engine.structures import BACKGROUND, IGNORE, Assigned, Objects, Output
 from engine.training.checkpointer import Checkpointer
-from engine.training.ema import averaged
+from engine.training.ema import Average
 from engine.training.precision import autocast
 from engine.training.seed import random_states
 from engine.weights import checkpoint
@@ -412,7 +412,7 @@ def test_it_compiles_to_the_same():
 def test_the_average_is_a_network_of_its_own():
     net = network().eval()
     with torch.no_grad():
-        output = averaged(net, 0.9).module(noise(1))
+        output = Average(net, 0.9).module(noise(1))
         assert output.regions.stage is not net.head.stage
         assert torch.equal(output.logits, net(noise(1)).logits)
 

@@ -235,7 +235,7 @@ def test_a_part_without_options_counts_as_with_the_defaults():
     assert network_protocols.ClipOptions.in_shards.of(Bare) is True
 
 
-OTHER = {"weight", "ahead", "SIGUSR1"}  # of a layer of torch, a batch, a system; of no part
+OTHER = {"weight"}  # of a layer of torch, not of a part
 
 
 def test_options_are_read_in_one_way_and_all_of_them():

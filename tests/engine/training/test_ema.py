@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.training.ema import averaged
+from engine.training.ema import Average
 
 
 def weight(net, value):
@@ -19,7 +19,7 @@ def weight(net, value):
 )
 def test_the_warm_up_by_hand(decay, third):
     net = nn.Linear(1, 1, bias=False)
-    ema = averaged(weight(net, 0.0), decay)
+    ema = Average(weight(net, 0.0), decay)
     found = []
     for value in (1.0, 2.0, 3.0):
         ema.update_parameters(weight(net, value))
@@ -29,7 +29,7 @@ def test_the_warm_up_by_hand(decay, third):
 
 def test_after_the_warm_up_the_decay_holds():
     net = nn.Linear(1, 1, bias=False)
-    ema = averaged(weight(net, 1.0), 0.9)
+    ema = Average(weight(net, 1.0), 0.9)
     ema.n_averaged.fill_(1000)  # (1 + 1000) / (10 + 1000) = 0.991
     ema.update_parameters(weight(net, 2.0))
     assert ema.module.weight.item() == pytest.approx(1.1)  # 0.9 * 1 + 0.1 * 2
@@ -37,7 +37,7 @@ def test_after_the_warm_up_the_decay_holds():
 
 def test_buffers_are_averaged_and_counters_copied():
     net = nn.BatchNorm1d(1)
-    ema = averaged(net, 0.5)
+    ema = Average(net, 0.5)
     for mean, count in ((4.0, 1), (8.0, 7)):
         net.running_mean.fill_(mean)
         net.num_batches_tracked.fill_(count)
@@ -48,7 +48,7 @@ def test_buffers_are_averaged_and_counters_copied():
 
 def test_the_network_itself_is_left_alone():
     net = nn.Linear(1, 1, bias=False)
-    ema = averaged(weight(net, 5.0), 0.9)
+    ema = Average(weight(net, 5.0), 0.9)
     with torch.no_grad():
         ema.module.weight.zero_()
     assert net.weight.item() == 5

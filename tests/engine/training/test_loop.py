@@ -28,7 +28,7 @@ from engine.record import Record
 from engine.structures import Objects
 from engine.training import loop
 from engine.training.clip import GlobalNorm, NoClip
-from engine.training.ema import averaged
+from engine.training.ema import Average
 from engine.training.finetune import Finetune
 from engine.training.guard import Guard
 from engine.training.loop import evaluate_network, predict_batches, train_epoch
@@ -101,7 +101,7 @@ def run(net, accumulate=1, clock=None, ema=None, lr=0.1, limit=20):
     )
     return Run(
         network=net,
-        ema=averaged(net, ema) if ema else None,
+        ema=Average(net, ema) if ema else None,
         optimizer=optim,
         schedule=LambdaLR(optim, lambda _: 1.0),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
