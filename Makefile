@@ -16,7 +16,14 @@ test: .venv/installed  ## lint, types and the fast tests
 	.venv/bin/pyright --pythonpath $(RUN)
 	$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
+.venv/docs: .venv/installed
+	.venv/bin/pip install --quiet --editable ".[docs]"
+	touch $@
+
+docs: .venv/docs  ## the site, build/docs/index.html
+	.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+
 slow: .venv/installed  ## the tests that train for minutes
 	$(RUN) -m pytest -q -m slow
 
-.PHONY: demo test slow
+.PHONY: demo docs test slow

@@ -21,6 +21,7 @@ FLOORS = (  # of engine/, the top first
         "summary",
         "lr_find",
         "bench",
+        "explain",
         "export",
         "sweep",
         "shard",

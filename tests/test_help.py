@@ -61,7 +61,7 @@ def rows(text):
 def test_the_help_knows_every_command_and_every_group():
     names = {name for path in [*sources("engine", "detect"), *ROOT.glob("*.py")]
              for name in re.findall(r'^@command\("(\w+)"', path.read_text(), re.M)}  # fmt: skip
-    assert names == set(WORDS["commands"]) and len(names) == 11
+    assert names == set(WORDS["commands"]) and len(names) == 12
     assert set(WORDS["groups"]) == set(keys.groups())
 
 
@@ -82,6 +82,7 @@ def test_help_has_what_it_does_three_examples_and_a_line_for_each_key(name, tmp_
         "eval",
         "predict",
         "bench",
+        "explain",
         "report",
     )
 

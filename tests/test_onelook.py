@@ -65,7 +65,7 @@ def test_the_list_and_the_completion_of_a_shell_need_no_torch(tmp_path):
 
 QUERIES = [
     ("onelook ", [*sorted([*COMMANDS, "completion"])]),
-    ("onelook e", ["eval", "export"]),
+    ("onelook e", ["eval", "explain", "export"]),
     ("onelook completion f", ["fish"]),
     ("onelook nonsense k", []),
     ("onelook train mod", ["model="]),

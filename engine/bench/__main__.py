@@ -5,17 +5,15 @@ trust the ratios more than the milliseconds. Prints a table, then the same numbe
 JSON.
 """
 
-import importlib
-import inspect
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from engine.cli import command
+from engine.config.chosen import chosen
+from engine.config.tools import BenchConfig
 from engine.console import echo, format_table
-from engine.errors import UserError, did_you_mean
 
 
 @command("bench")
@@ -30,33 +28,7 @@ def main(cfg: Any) -> None:
 
 def prepare(cfg: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What measures the part, and its arguments; UserError if there is none, or it lacks a key."""
-    _check(cfg)
-    module = cfg.parts[cfg.part]
-    try:
-        measure = importlib.import_module(module).measure  # torch loads only now
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"parts.{cfg.part}={module}: expected a module with a function `measure` ({error})"
-        ) from error
-    return measure, _arguments(cfg, list(inspect.signature(measure).parameters))
-
-
-def _arguments(cfg: Any, known: list[str]) -> dict[str, Any]:
-    """The values of the part's keys; UserError if a key that it lacks is not at its default."""
-    from engine.config.schema import plain
-    from engine.config.tools import BenchConfig
-
-    values, default = plain(cfg), asdict(BenchConfig())
-    for key in values.keys() - {"part", "parts", *known}:
-        if values[key] != default[key]:
-            raise UserError(f"{key}: part={cfg.part} has no such key; it has {', '.join(known)}")
-    return {key: values[key] for key in known}
-
-
-def _check(cfg: Any) -> None:
-    if cfg.part not in cfg.parts:
-        hint = did_you_mean(cfg.part, list(cfg.parts))
-        raise UserError(f"part={cfg.part}: expected {' or '.join(cfg.parts)}{hint}")
+    return chosen(cfg, key="part", table="parts", function="measure", schema=BenchConfig)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from omegaconf import MISSING
 from engine.config.ranges import Classes, Count, Length, Range, Seed, Share, Side, ZeroOrMore
 from engine.config.schema import CheckpointConfig, Rate, TrainConfig
 
+Output = Annotated[float, Range(-1000, 1000)]  # of a network, for a class
+
 
 @dataclass
 class SummaryConfig(TrainConfig):
@@ -76,6 +78,17 @@ class BenchConfig:
 
 
 @dataclass
+class ExplainConfig:
+    """`python -m engine.explain`: an idea of the course in numbers and an image."""
+
+    topic: str = "softmax"  # what is explained: softmax
+    topics: dict[str, str] = field(default_factory=dict)  # the module that explains each
+    logits: Annotated[list[Output], Length(2, 20)] = field(
+        default_factory=lambda: [2.0, 1.0, 0.1]
+    )  # of topic=softmax, the network's outputs for one image
+
+
+@dataclass
 class ReportConfig:
     """`python -m engine.report`: a page that explains results."""
 
@@ -116,5 +129,6 @@ _store.store(name="check_schema", node=CheckConfig)
 _store.store(name="shard_schema", node=ShardConfig)
 _store.store(name="lr_find_schema", node=LRFindConfig)
 _store.store(name="bench_schema", node=BenchConfig)
+_store.store(name="explain_schema", node=ExplainConfig)
 _store.store(name="report_schema", node=ReportConfig)
 _store.store(name="export_schema", node=ExportConfig)

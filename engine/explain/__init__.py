@@ -1,0 +1,1 @@
+"""The notes' ideas as one image and one table each: `python -m engine.explain`."""
