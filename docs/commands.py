@@ -30,7 +30,7 @@ OURS = re.compile(
     r"(?:[A-Z_]+=\S+ )*(?:torchrun (?:-\S+ )*)?(?:(?:python )?(?:train|eval|predict)\.py"
     r"|python -m (?:engine|detect)\.\w+|onelook \w+)(?= |$)"
 )
-PLACEHOLDER = re.compile(r"(?<![\w.$])[A-Z][A-Z0-9]*(?![\w=])")
+PLACEHOLDER = re.compile(r"(?<![\w.$-])[A-Z][A-Z0-9]+(?![\w=])")
 NAMES = {"DEFAULT", "CIFAR10", "COCO"}  # in capitals, and meant as they are
 
 
@@ -45,10 +45,14 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Each command in one line, without comments."""
-        whole = re.sub(r"\s*\\\n\s*", " ", self.script)
-        bare = (re.sub(r"(^|\s)#( .*)?$", "", line).strip() for line in whole.splitlines())
-        return [line for line in bare if line]
+        """Each command in one line, without comments, pipes and what a here-document holds."""
+        whole = re.sub(r"<<'?(\w+)'?\n.*?^\1$", "", self.script, flags=re.MULTILINE | re.DOTALL)
+        whole = re.sub(r"\s*\\\n\s*", " ", whole)
+        bare = (
+            re.sub(r"(^|\s)#( .*)?$|\s+[12]?>>?\s*\S+", "", line) for line in whole.splitlines()
+        )
+        parts = (part.strip() for line in bare for part in re.split(r" (?:\||&&) |; ", line))
+        return [part.removeprefix("do ") for part in parts if part and part != "done"]
 
     @property
     def placeholders(self) -> set[str]:
@@ -71,6 +75,15 @@ def blocks(text: str) -> list[Block]:
         Block(each[1], each[2], {link: name for name, link in IMAGE.findall(rest)}, each.span(2))
         for each, rest in zip(found, behind, strict=True)
     ]
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page's blocks, and those in its sentences and tables that have a key."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    spans = (re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", prose))
+    inline = (f"python {s}" if re.match(r"(train|eval|predict)\.py", s) else s for s in spans)
+    in_blocks = [line for block in blocks(text) for line in block.commands]
+    return in_blocks + [line for line in inline if ours(line) and "=" in line and "..." not in line]
 
 
 def ours(command: str) -> bool:
