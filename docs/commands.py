@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,18 +97,16 @@ def capture(page: Path, given: dict[str, str], check: bool = False) -> list[str]
     """Run a page's blocks; write what they print and draw, or return what differs from the page."""
     text, different = page.read_text(encoding="utf-8"), []
     replaced: list[tuple[tuple[int, int], str]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in CHECKOUT:
-            (Path(scratch) / name).symlink_to(ROOT / name)
+    with scratch() as folder:
         for block in blocks(text):
             if block.placeholders - set(given) or not any(map(ours, block.commands)):
                 continue
-            printed = output(block.script, given, Path(scratch))
+            printed = output(block.script, given, folder)
             if block.shown is not None:
                 replaced.append((block.span, printed))
                 different += _difference(page, block.shown, printed)
             for link, name in block.images.items():
-                source = _newest(Path(scratch), name)
+                source = _newest(folder, name)
                 if not check:
                     _copy(source, page.parent / link)
     if not check:
@@ -114,6 +114,15 @@ def capture(page: Path, given: dict[str, str], check: bool = False) -> list[str]
             text = text[:start] + printed + text[end:]
         page.write_text(text, encoding="utf-8")
     return different if check else []
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for one page, in which the commands are as in the checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in CHECKOUT:
+            (Path(folder) / name).symlink_to(ROOT / name)
+        yield Path(folder)
 
 
 def output(script: str, given: dict[str, str], folder: Path) -> str:

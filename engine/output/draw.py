@@ -38,11 +38,16 @@ def _magnified(image: np.ndarray) -> float:
 
 
 def _put_text(image: np.ndarray, text: str, at: tuple[int, int]) -> None:
-    """Write in white with a black outline, readable on any image."""
+    """Write in white with a black outline, readable on any image.
+
+    The outline is the text itself, moved: OpenCV 5 gives a thicker one wider letters.
+    """
     size = _magnified(image)
-    for colour, width in ((0, 3), (255, 1)):
-        cv2.putText(image, text, at, FONT, FONT_SCALE * size, (colour,) * 3, round(width * size),
-                    cv2.LINE_AA)  # fmt: skip
+    step, scale, width = round(size), FONT_SCALE * size, round(size)
+    for right, down in ((-step, 0), (step, 0), (0, -step), (0, step), (0, 0)):
+        colour = (0 if right or down else 255,) * 3
+        place = (at[0] + right, at[1] + down)
+        cv2.putText(image, text, place, FONT, scale, colour, width, cv2.LINE_AA)
 
 
 class Labels:

@@ -49,6 +49,15 @@ def test_boxes_beyond_a_cap_are_counted_instead():
     assert (drawn[195:305, 195:305] == 90).all() and (drawn[450:] == 255).any()
 
 
+def test_a_text_has_its_outline_one_pixel_around_it():
+    labels = Labels(np.full((60, 400, 3), 128, np.uint8))
+    labels.add("wide letters 0.93", 10, 20)
+    level = labels.image[..., 0]
+    white, black = (np.argwhere(where) for where in (level > 200, level < 60))
+    assert (abs(black.min(0) - white.min(0)) <= 2).all()
+    assert (abs(black.max(0) - white.max(0)) <= 2).all()
+
+
 def test_texts_and_lines_grow_with_the_image():
     large = np.full((3 * LARGE, 3 * LARGE, 3), 90, np.uint8)
     one = Objects(torch.tensor([[500.0, 500, 2500, 2500]]), torch.tensor([0]))
