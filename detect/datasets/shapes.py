@@ -72,7 +72,7 @@ class Shapes:
         split: "train", "val" or "test".
         size: side of an image, pixels.
         train, val, test: number of images in each split.
-        max_objects: in an image; a few images have none.
+        max_objects: in an image; a few images have none, but not of view="largest".
         view: what of the truth `record` keeps, see `engine.data.views`: all, largest, multilabel.
     """
 
@@ -128,7 +128,8 @@ class Shapes:
         """Shapes and ground of one image."""
         rng = np.random.default_rng((self._seed, SPLITS.index(self._split), index))
         scene = Scene([], _ground(rng), rng)
-        count = 0 if rng.random() < EMPTY else rng.integers(1, self._max_objects + 1)
+        is_empty = rng.random() < EMPTY and self.view != "largest"
+        count = 0 if is_empty else rng.integers(1, self._max_objects + 1)
         spare: list[float] = []
         for _ in range(count):
             _place(scene, self._size, spare)

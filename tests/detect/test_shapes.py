@@ -165,3 +165,10 @@ def test_views():
         if len(one.labels):
             area = (every.boxes[:, 2:] - every.boxes[:, :2]).prod(1)
             assert one.boxes[0].tolist() == every.boxes[area.argmax()].tolist()
+
+
+def test_with_one_label_an_image_none_is_empty_and_the_others_stay():
+    whole, one = (Shapes(split="train", train=60, view=view) for view in ("all", "largest"))
+    empty = [i for i in range(60) if not len(whole.record(i).labels)]
+    assert empty and all(len(one.record(i).labels) == 1 for i in range(60))
+    assert all(np.array_equal(whole.image(i), one.image(i)) for i in range(20) if i not in empty)
