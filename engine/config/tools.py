@@ -6,10 +6,13 @@ from typing import Annotated, Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from engine.config.ranges import Classes, Count, Length, Range, Seed, Share, Side, ZeroOrMore
+from engine.config.ranges import (
+    Classes, Count, Length, Range, Seed, Share, Side, ZeroOrMore,
+)  # fmt: skip
 from engine.config.schema import CheckpointConfig, Rate, TrainConfig
 
 Output = Annotated[float, Range(-1000, 1000)]  # of a network, for a class
+Cells = Annotated[int, Range(0, 64)]  # of a kernel, a stride, a padding
 
 
 @dataclass
@@ -81,11 +84,21 @@ class BenchConfig:
 class ExplainConfig:
     """`python -m engine.explain`: an idea of the course in numbers and an image."""
 
-    topic: str = "softmax"  # what is explained: softmax
+    topic: str = "softmax"  # what is explained: filters, focal, receptive_field, softmax
     topics: dict[str, str] = field(default_factory=dict)  # the module that explains each
     logits: Annotated[list[Output], Length(2, 20)] = field(
         default_factory=lambda: [2.0, 1.0, 0.1]
     )  # of topic=softmax, the network's outputs for one image
+    image: str | None = None  # a file that is shown; null: shapes are drawn
+    layers: Annotated[list[Annotated[list[Cells], Length(3, 3)]], Length(1, 12)] = field(
+        default_factory=lambda: [[7, 2, 3], [3, 2, 1], [3, 1, 1], [3, 2, 1], [3, 1, 1], [3, 2, 1]]
+    )  # of topic=receptive_field, [kernel, stride, padding] of each convolution
+    network: str | None = None  # of topic=receptive_field, an option of model=; null: `layers`
+    gammas: Annotated[list[Annotated[float, Range(0, 100)]], Length(1, 8)] = field(
+        default_factory=lambda: [0.0, 0.5, 1.0, 2.0, 5.0]
+    )  # of topic=focal, the exponents
+    noise: Share = 0.1  # of topic=filters, pixels that become white or black
+    seed: Seed = 0  # of what is drawn at random
 
 
 @dataclass
