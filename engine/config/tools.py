@@ -7,7 +7,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from engine.config.ranges import (
-    Classes, Count, Length, Range, Seed, Share, Side, ZeroOrMore,
+    Classes,
+    Count,
+    Length,
+    Range,
+    Seed,
+    Share,
+    Side,
+    ZeroOrMore,
 )  # fmt: skip
 from engine.config.schema import CheckpointConfig, Rate, TrainConfig
 
