@@ -5,6 +5,7 @@ grows by (F - 1) times the stride so far, which it multiplies by S (`engine.summ
 has the recurrence). The judge is the gradient of one cell: a pixel that it does not see has none.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import hydra
@@ -90,7 +91,7 @@ def look(network: nn.Module, pixels: np.ndarray, ends: bool) -> list[Map]:
     image = torch.tensor(pixels / 255).permute(2, 0, 1)[None].requires_grad_()  # [1, 3, H, W]
     made: list[tuple[str, Tensor]] = []
     hooks = [
-        layer.register_forward_hook(lambda _, __, out, name=name: made.append((name, out)))
+        layer.register_forward_hook(partial(_record, made, name))
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
     ]
@@ -103,6 +104,10 @@ def look(network: nn.Module, pixels: np.ndarray, ends: bool) -> list[Map]:
     if ends:
         found = list({field.jump: (name, out, field) for name, out, field in found}.values())
     return [_map(image, *each) for each in found]
+
+
+def _record(made: list[tuple[str, Tensor]], name: str, _: Any, __: Any, out: Tensor) -> None:
+    made.append((name, out))
 
 
 def _map(image: Tensor, name: str, out: Tensor, field: ReceptiveField) -> Map:
