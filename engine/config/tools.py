@@ -10,16 +10,18 @@ from engine.config.ranges import (
     Classes,
     Count,
     Length,
+    Positive,
     Range,
     Seed,
     Share,
     Side,
     ZeroOrMore,
-)  # fmt: skip
+)
 from engine.config.schema import CheckpointConfig, Rate, TrainConfig
 
-Output = Annotated[float, Range(-1000, 1000)]  # of a network, for a class
 Cells = Annotated[int, Range(0, 64)]  # of a kernel, a stride, a padding
+Output = Annotated[float, Range(-1000, 1000)]  # of a network, for a class
+Element = Annotated[float, Range(-1000, 1000)]  # of a gradient
 
 
 @dataclass
@@ -91,7 +93,7 @@ class BenchConfig:
 class ExplainConfig:
     """`python -m engine.explain`: an idea of the course in numbers and an image."""
 
-    topic: str = "softmax"  # what is explained: filters, focal, receptive_field, softmax
+    topic: str = "softmax"  # what is explained, a name in `topics`
     topics: dict[str, str] = field(default_factory=dict)  # the module that explains each
     logits: Annotated[list[Output], Length(2, 20)] = field(
         default_factory=lambda: [2.0, 1.0, 0.1]
@@ -105,6 +107,21 @@ class ExplainConfig:
         default_factory=lambda: [0.0, 0.5, 1.0, 2.0, 5.0]
     )  # of topic=focal, the exponents
     noise: Share = 0.1  # of topic=filters, pixels that become white or black
+    surface: str = "valley"  # of topic=optimizers: valley, diagonal or beale
+    steps: Annotated[int, Range(1, 2000)] = 150  # of topic=optimizers
+    lr: Rate | None = None  # of topic=optimizers; null: for each the one that arrives first
+    depth: Annotated[int, Range(2, 200)] = 20  # of topic=gradients, layers
+    gradients: Annotated[list[Annotated[list[Element], Length(1, 8)]], Length(1, 4)] = field(
+        default_factory=lambda: [[3.0, 4.0], [0.0, 12.0]]
+    )  # of topic=clipping, the numbers of each tensor
+    max: Positive = 2.6  # of topic=clipping, what clip.max is
+    verdicts: Annotated[list[str], Length(1, 100)] = field(
+        default_factory=lambda: ["TP", "FP", "TP", "FP", "FP", "TP", "FP"]
+    )  # of topic=ap, TP or FP of each detection
+    scores: Annotated[list[Share], Length(1, 100)] = field(
+        default_factory=lambda: [0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    )  # of topic=ap, of the same detections
+    objects: Annotated[int, Range(1, 1000)] = 4  # of topic=ap, in truth; those without a TP are FN
     seed: Seed = 0  # of what is drawn at random
 
 

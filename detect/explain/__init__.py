@@ -1,0 +1,1 @@
+"""Topics of `python -m engine.explain` about boxes."""
