@@ -6,15 +6,17 @@ trains. One factor for all tensors keeps the direction of the step (arXiv 1211.5
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.config.ranges import Length, Range, check_value
 from engine.errors import UserError
 from engine.explain.explanation import Explanation, new_figure
 from engine.training.clip import GlobalNorm, NoClip, Norm, Value
 
+Numbers = Annotated[list[Annotated[float, Range(-1000, 1000)]], Length(1, 8)]
 Clip = Callable[[list[nn.Parameter]], Any]
 
 
@@ -42,6 +44,7 @@ def _half_angle(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 def explain(gradients: list[list[float]], max: float) -> Explanation:
     """The tensors, their norms and how far the step is turned, by each way of clipping."""
+    check_value(gradients, list[Numbers], "gradients")  # OmegaConf takes no [[3]] for numbers
     if not all(map(any, gradients)):
         raise UserError(f"gradients={gradients}: expected a number other than 0 in each")
     ways: dict[str, Clip] = {

@@ -124,12 +124,12 @@ def _arrival(heights: np.ndarray) -> int | None:
 
 
 def _figure(surface: Surface, paths: dict[str, np.ndarray], heights: dict[str, np.ndarray]):
-    figure = new_figure(8, 7.5)
+    figure = new_figure(8, 6.4)
     ground, curve = figure.subplots(2, 1, height_ratios=[1.3, 1])
     _draw_ground(ground, surface)
     for name, points in paths.items():
         near = np.abs(points).max(1) < 1e6  # the rest of a path that leaves the image
-        ground.plot(*points[near].T, ".-", markersize=4, linewidth=1.2, label=name)
+        ground.plot(*points[near].T, ".-", markersize=3, linewidth=1, label=name)
         above = np.where(heights[name] > 1e-12, heights[name], np.nan)
         curve.semilogy(np.where(near, above, np.nan), linewidth=1.2, label=name)
     ground.legend(fontsize=8, loc="upper right")
@@ -143,7 +143,7 @@ def _draw_ground(axes: Any, surface: Surface) -> None:
     left, right, low, high = surface.extent
     x, y = np.meshgrid(np.linspace(left, right, 200), np.linspace(low, high, 200))
     z = surface.height(x, y)
-    levels = np.geomspace(NEAR, z.max(), 16)
+    levels = np.geomspace(NEAR, z.max(), 9)
     axes.contour(x, y, z, levels, colors="#999999", linewidths=0.6)
     axes.plot(*surface.minimum, "k*", markersize=12)
     axes.plot(*surface.start, "ko", markersize=6)

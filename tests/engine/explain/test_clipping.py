@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from command_line import ended, run
 from torch import nn
 from torch.nn import utils
 
@@ -54,6 +55,14 @@ def test_as_torch_clips(most):
 def test_a_right_angle_and_none():
     x, y = [torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 2.0])]
     assert turned(x, y) == pytest.approx(90) and turned(x, [3 * x[0]]) == 0
+
+
+def test_the_command_takes_whole_numbers_and_refuses_words(tmp_path):
+    command = ("-m", "engine.explain", "topic=clipping", "hydra.run.dir=out")
+    text = run(*command, "gradients=[[3,4],[0,12]]", "max=2.6", cwd=tmp_path)
+    assert "0.6 0.8" in text and (tmp_path / "out/clipping.png").exists()
+    refused = ended(*command, "gradients=[[3,a]]", cwd=tmp_path)
+    assert refused.returncode == 2 and "gradients=[[3, 'a']]: expected a list" in refused.stderr
 
 
 def test_a_gradient_of_zeros_is_refused():
