@@ -92,7 +92,7 @@ class BenchConfig:
 class ExplainConfig:
     """`python -m engine.explain`: an idea of the course in numbers and an image."""
 
-    topic: str = "softmax"  # what is explained, a name in `topics`
+    topic: str = "softmax"  # what is explained: one of `topics`
     topics: dict[str, str] = field(default_factory=dict)  # the module that explains each
     logits: Annotated[list[Output], Length(2, 20)] = field(
         default_factory=lambda: [2.0, 1.0, 0.1]
