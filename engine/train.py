@@ -23,14 +23,7 @@ from engine.doctor import before
 from engine.doctor.after import first_evaluation
 from engine.doctor.first_steps import FirstSteps
 from engine.errors import UserError
-from engine.output import (
-    draw,
-    draw_anchors,
-    predictions,
-    run_folder,
-    run_summary,
-    trackers,
-)
+from engine.output import card, draw, draw_anchors, predictions, run_folder, run_summary, trackers
 from engine.output.run_folder import RunFolder
 from engine.output.run_log import RunLog
 from engine.protocols import Dataset, Metric, MetricOptions
@@ -97,8 +90,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
     log = RunLog(folder.path, cfg, tracker, saved.get("step", 0), saved.get("history", ()))
     log.report({"train": train_loader.dataset, "val": val_loader.dataset})
     choices = saved["choices"] if "choices" in saved else {} if saved else _choices()
-    data = train_loader.dataset
-    checkpointer = Checkpointer(run, cfg, data, log.folder / "checkpoints", choices)
+    checkpointer = Checkpointer(run, cfg, train_loader.dataset, log.folder / "checkpoints", choices)
     if saved:
         from_checkpoint.check_classes(saved["classes"], classes, resume)
         run.restore(saved, resume)
@@ -117,6 +109,7 @@ def _train(cfg: DictConfig, device: torch.device, folder: RunFolder) -> float:
         _train_epochs(run, cfg, (train_loader, val_loader), metric, log, checkpointer)
         log.report({"train": train_loader.dataset, "val": val_loader.dataset})
         value = finish(run, cfg, metric, log, val_loader, run_summary.validation_split(cfg))
+        card.write(log, cfg, run.network, (train_loader, val_loader), choices, precision.name)
     _refuse_missing(log, checkpointer)
     return value
 

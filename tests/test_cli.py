@@ -23,6 +23,7 @@ import torch
 from command_line import ROOT, SHAPES, TINY, assert_resumes_exactly, metrics, run, start, table
 
 from detect.datasets.shapes import Shapes
+from engine.output.card import without_folders
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +60,9 @@ def trained(voc, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_what_it_promises(trained):
-    for name in ("config.yaml", "metrics.csv", "metrics.json", "data_report.json", "train.log",
-                 "checkpoints/best.pt", "checkpoints/last.pt", "tensorboard"):  # fmt: skip
+    for name in ("config.yaml", "metrics.csv", "metrics.json", "card.md", "data_report.json",
+                 "train.log", "checkpoints/best.pt", "checkpoints/last.pt",
+                 "tensorboard"):  # fmt: skip
         assert (trained / name).exists(), name
     assert len(list((trained / "images").glob("p*.jpg"))) == 3  # the validation split
     assert len(list((trained / "images").glob("matches_*.jpg"))) == 4
@@ -73,6 +75,37 @@ def test_a_run_leaves_what_it_promises(trained):
     state = torch.load(trained / "checkpoints/last.pt", weights_only=True)
     assert state["classes"] == Shapes(split="train").classes
     assert state["preprocessing"]["size"] == [96, 96]
+
+
+def test_the_card_of_a_run_says_what_the_run_knows_and_names_no_folder_of_the_machine(trained, voc):
+    text = (trained / "card.md").read_text()
+    found = metrics(trained)
+    state = torch.load(trained / "checkpoints/best.pt", weights_only=True)
+    for line in (
+        "backbone mobilenet_v1_025, head ssd, loss focal",
+        "- Input: 96 x 96 pixels",
+        f"- dataset=voc, folder {voc.name}",
+        "- 5 images trained on, 3 validated on",
+        f"classes: {', '.join(state['classes'])}",
+        f"mAP {found['primary_value']} on val, epoch 1: {found['protocol']}",
+        "seed 0, computed in fp32",
+        "Random weights.",
+        f"dataset=voc dataset.root={voc.name}\n",
+        "eval.py checkpoint=RUN/checkpoints/best.pt",
+        f"torch {torch.__version__}",
+    ):
+        assert line in text, line
+    assert str(voc.parent) not in text and str(trained.parent) not in text
+
+
+@pytest.mark.parametrize(
+    "given, card",
+    [("dataset.root=/home/me/data/", "dataset.root=data"), ("a=[/x/y/b,c/d]", "a=[b,c/d]"),
+     ("backbone.weights=~/w/net.pt", "backbone.weights=net.pt"), ("lr=0.1", "lr=0.1"),
+     ("dataset.urls=s3://bucket/a.tar", "dataset.urls=s3://bucket/a.tar")],
+)  # fmt: skip
+def test_a_card_keeps_the_last_name_of_an_absolute_path(given, card):
+    assert without_folders(given) == card
 
 
 def test_eval_and_predict_agree_to_the_last_bit(trained, voc, tmp_path):

@@ -62,7 +62,7 @@ def test_a_results_file_that_a_kill_cost_is_written_by_the_next_start(finished, 
     out, err = full.communicate()
     assert full.returncode == 2, err
     assert err.startswith(
-        "error: training finished; could not write metrics.json, report.html: No space"
+        "error: training finished; could not write metrics.json, report.html, card.md: No space"
     )
     assert not (tmp_path / "it/metrics.json").exists()
     assert "nothing is left to train" in run(*command, cwd=tmp_path)

@@ -23,7 +23,8 @@ from engine.whole_file import remove_unfinished, write_whole
 
 LOG = "train.log"
 FILES = ("config.yaml", "metrics.csv", "metrics.json", "data_report.json",
-         "predictions.json", "report.html", "label_errors.csv", "tracker.json")  # fmt: skip
+         "predictions.json", "report.html", "label_errors.csv", "tracker.json",
+         "card.md")  # fmt: skip
 FOLDERS = {  # with the names of the files that runs write there
     "checkpoints": ("last.pt", "best.pt"),
     "tensorboard": ("events.out.tfevents.*",),
