@@ -53,7 +53,7 @@ class Block:
         bare = (
             re.sub(r"(^|\s)#( .*)?$|\s+[12]?>>?\s*\S+", "", line) for line in whole.splitlines()
         )
-        parts = (part.strip() for line in bare for part in re.split(r" (?:\||&&) |; ", line))
+        parts = (part.strip() for line in bare for part in re.split(r" (?:\|\|?|&&) |; ", line))
         return [part.removeprefix("do ") for part in parts if part and part != "done"]
 
     @property

@@ -48,7 +48,8 @@ def test_a_command_composes(line, monkeypatch, tmp_path):
 
 
 def test_every_other_command_is_one_that_a_reader_has():
-    firsts = {line.split()[0] for lines in LINES.values() for line in lines if not docs.ours(line)}
+    manual = [lines for name, lines in LINES.items() if "course/" not in name]  # that is executed
+    firsts = {line.split()[0] for lines in manual for line in lines if not docs.ours(line)}
     assert firsts <= SHELL
 
 

@@ -1,11 +1,11 @@
 """What `python -m engine.explain` returns of a topic: a table and a figure."""
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.output.rendering import any_letters
+from engine.data.image import png
+from engine.output.rendering import pixels
 from engine.output.table import format_csv
 from engine.whole_file import write_whole
 
@@ -28,10 +28,9 @@ class Explanation:
         """Write NAME.csv and NAME.png to the folder."""
         table = format_csv(list(self.rows[0]), [[*row.values()] for row in self.rows])
         write_whole(folder / f"{name}.csv", table)
-        content = io.BytesIO()
-        with any_letters():
-            self.figure.savefig(content)
-        write_whole(folder / f"{name}.png", content.getvalue())
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        write_whole(folder / f"{name}.png", png(pixels(FigureCanvasAgg(self.figure))))
 
 
 def new_figure(width: float, height: float) -> Any:
