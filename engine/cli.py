@@ -209,7 +209,7 @@ def _run(name: str, job: Callable[[DictConfig], Any], after_sweep: Callable[[], 
     except KeyboardInterrupt:
         return _rank_zero_error("interrupted", 130)
     except BrokenPipeError:  # `eval.py ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.discard()
     except OSError as error:
         if isinstance(error, HydraException) or not error.filename:
             return _rank_zero_error(explain(error, config_name, sys.argv[1:]))

@@ -37,12 +37,24 @@ def info(*lines: str, strong: Sequence[str] = ()) -> None:
 
 def echo(*lines: str) -> None:
     """Print lines as they are to standard output alone: the results of a tool that keeps no log."""
-    print(_joined(lines))
+    _print(_joined(lines))
 
 
 def show(*lines: str, strong: Sequence[str] = ()) -> None:
     """Print lines as `info` does, but write them to no log."""
-    print(_for_stream(_joined(lines), sys.stdout, [*map(printable, strong)]))
+    _print(_for_stream(_joined(lines), sys.stdout, [*map(printable, strong)]))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text)
+    except BrokenPipeError:  # `... | head`
+        discard()
+
+
+def discard() -> None:
+    """Let standard output lead nowhere from here on: its reader has gone, the command goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(found: Iterable[tuple[str, str]]) -> None:

@@ -206,3 +206,14 @@ def test_an_error_names_an_odd_file_in_one_line(folder):
     done = ended("eval.py", f"checkpoint='{ODD}.pt'", cwd=folder)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert_harmless(done.stderr)
+
+
+@pytest.mark.parametrize("write", [echo, show])
+def test_a_reader_that_has_gone_is_no_error(write, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        write("a" * 100_000)
+        write("b")  # a command goes on
+        monkeypatch.undo()
