@@ -11,6 +11,7 @@ from engine.config.ranges import (
     Count,
     Length,
     Positive,
+    PositiveShare,
     Range,
     Seed,
     Share,
@@ -21,6 +22,7 @@ from engine.config.schema import CheckpointConfig, Rate, TrainConfig
 
 Cells = Annotated[int, Range(0, 64)]  # of a kernel, a stride, a padding
 Output = Annotated[float, Range(-1000, 1000)]  # of a network, for a class
+Pixel = Annotated[float, Range(-10_000, 10_000)]  # a coordinate of a box, or its score
 
 
 @dataclass
@@ -121,6 +123,20 @@ class ExplainConfig:
         default_factory=lambda: [0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
     )  # of topic=ap, of the same detections
     objects: Annotated[int, Range(1, 1000)] = 4  # of topic=ap, in truth; those without a TP are FN
+    boxes: Annotated[list[Annotated[list[Pixel], Length(5, 5)]], Length(1, 50)] = field(
+        default_factory=lambda: [
+            [20, 40, 100, 120, 0.9],
+            [26, 34, 106, 114, 0.8],
+            [10, 30, 90, 110, 0.7],
+            [30, 60, 90, 120, 0.6],
+            [2, 16, 78, 96, 0.4],
+            [120, 40, 180, 106, 0.85],
+            [116, 44, 176, 112, 0.75],
+            [150, 53, 228, 133, 0.95],
+            [156, 58, 232, 138, 0.5],
+        ]
+    )  # of topic=nms, [x1, y1, x2, y2, score] of each detection, in pixels of the image shown
+    iou: PositiveShare = 0.5  # of topic=nms, boxes that overlap a better one by more are removed
     seed: Seed = 0  # of what is drawn at random
 
 
