@@ -80,8 +80,8 @@ def test_what_a_command_printed_was_captured(name):
 
 
 def test_every_image_is_in_a_page():
-    shown = {(ROOT / name).parent.joinpath(link).resolve() for name, text in TEXTS.items()
-             for link in re.findall(r"\]\(([^)\s]+\.(?:png|jpg))\)", text)}  # fmt: skip
+    shown = {page.parent.joinpath(link).resolve() for page in docs.pages() for link in
+             re.findall(r"\]\(([^)\s]+\.(?:png|jpg))\)", page.read_text("utf-8"))}  # fmt: skip
     files = {path for kind in ("*.png", "*.jpg") for path in (ROOT / "docs").rglob(kind)}
     assert files - shown - {ROOT / "docs/cat.jpg"} == set()
 
