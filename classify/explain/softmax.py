@@ -2,7 +2,8 @@
 
 p_i = exp(z_i / T) / sum_j exp(z_j / T); the information of class i is -log2 p_i bits, the entropy
 its mean over p, and the cross-entropy of a label its information in nats, -ln p: what
-`loss=cross_entropy` makes small, which makes the label's likelihood large.
+`loss=cross_entropy` makes small. The likelihood of the labels of several examples is the product of
+their p; the sum of their cross-entropies is its negative logarithm.
 """
 
 import numpy as np
@@ -21,19 +22,38 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 def entropy(p: np.ndarray) -> float:
     """Bits that a draw from the distribution tells on average; 0 log 0 is 0."""
-    return float(-sum(each * np.log2(each) for each in p if each > 0))
+    return float(0 - sum(each * np.log2(each) for each in p if each > 0))
 
 
 def explain(logits: list[float]) -> Explanation:
     """Probability, information and cross-entropy of each class; the entropy by temperature."""
     p = softmax(np.array(logits, float))
     rows = [
-        {"class": i, "output": z, "p": float(q), "bits": float(-np.log2(q)),
-         "cross-entropy": float(-np.log(q))}
+        {"class": i, "output": z, "p": float(q), "bits": float(0 - np.log2(q)),
+         "cross-entropy": float(0 - np.log(q))}
         for i, (z, q) in enumerate(zip(logits, p, strict=True))
     ]  # fmt: skip
-    lines = [f"entropy: {entropy(p):.4f} bits of {np.log2(len(p)):.4f} at most"]
+    lines = [f"entropy: {entropy(p):.4f} bits of {np.log2(len(p)):.4f} at most", *_likelihood(p)]
     return Explanation(rows, _figure(np.array(logits, float)), lines)
+
+
+def likelihood(p: np.ndarray, labels: list[int]) -> float:
+    """Probability of all labels together, of examples that each have the probabilities p [K]."""
+    return float(np.prod(p[labels]))
+
+
+def _likelihood(p: np.ndarray) -> list[str]:
+    """The likelihood of three examples, as a product and by the sum of their cross-entropies."""
+    first, second = np.argsort(-p, kind="stable")[:2].tolist()
+    labels = [first, first, second]
+    factors = " x ".join(f"{each:.4f}" for each in p[labels])
+    nats = 0 - np.log(p[labels])
+    terms = " + ".join(f"{each:.4f}" for each in nats)
+    return [
+        f"three examples with these outputs and the labels {', '.join(map(str, labels))}:",
+        f"likelihood: {factors} = {likelihood(p, labels):.6f}",
+        f"exp(-({terms})) = exp(-{nats.sum():.4f}) = {np.exp(-nats.sum()):.6f}",
+    ]
 
 
 def _figure(logits: np.ndarray):

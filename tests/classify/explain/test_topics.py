@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from classify.explain import focal, receptive_field
+from classify.explain import focal, receptive_field, softmax
 from engine.errors import UserError
 
 
@@ -21,3 +22,13 @@ def test_the_box_by_gradient_is_that_by_recurrence():
 def test_a_layer_that_leaves_no_cell_is_refused():
     with pytest.raises(UserError, match="no cell"):
         receptive_field.stack([[64, 1, 0]], (32, 32))
+
+
+def test_the_likelihood_of_labels_by_hand():
+    # outputs of ln 2 and 0: p = 2/3, 1/3; the labels 0, 0, 1 have 2/3 * 2/3 * 1/3
+    p = softmax.softmax(np.log([2.0, 1.0]))
+    assert softmax.likelihood(p, [0, 0, 1]) == pytest.approx(4 / 27)
+    lines = softmax.explain([0.0, float(np.log(2))]).lines
+    assert lines[1].endswith("and the labels 1, 1, 0:")
+    assert lines[2] == "likelihood: 0.6667 x 0.6667 x 0.3333 = 0.148148"
+    assert lines[3] == "exp(-(0.4055 + 0.4055 + 1.0986)) = exp(-1.9095) = 0.148148"
