@@ -99,7 +99,11 @@ def capture(page: Path, given: dict[str, str], check: bool = False) -> list[str]
     replaced: list[tuple[tuple[int, int], str]] = []
     with scratch() as folder:
         for block in blocks(text):
-            if block.placeholders - set(given) or not any(map(ours, block.commands)):
+            if not any(map(ours, block.commands)):
+                continue
+            if lacking := block.placeholders - set(given):
+                if block.shown is not None and not check:
+                    print(f"{page}: kept as it is, for want of {', '.join(sorted(lacking))}=PATH")
                 continue
             printed = output(block.script, given, folder)
             if block.shown is not None:
