@@ -22,6 +22,8 @@ TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
          for page in docs.pages() if page != DIARY}  # fmt: skip
 LINES = {name: docs.commands(text) for name, text in TEXTS.items()}
 OURS = sorted({line for lines in LINES.values() for line in lines if docs.ours(line)})
+PAGES = [LINES[name] for name in LINES if name not in ("docs/results.md", "docs/zoo.md")]
+ROWS = set(OURS) - {line for lines in PAGES for line in lines}  # of measured runs
 MADE = [line for line in OURS if "hydra.searchpath=" in line or "$" in re.sub(r"^\S+ ", "", line)]
 SHELL = {  # what a reader has besides
     "bash", "cat", "cd", "curl", "echo", "export", "for", "git", "grep", "head", "make", "mkdir",
@@ -29,7 +31,11 @@ SHELL = {  # what a reader has besides
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("line", sorted(set(OURS) - set(MADE)))
+@pytest.mark.parametrize(
+    "line",
+    [pytest.param(line, marks=pytest.mark.slow if line in ROWS else ())
+     for line in sorted(set(OURS) - set(MADE))],
+)  # fmt: skip
 def test_a_command_composes(line, monkeypatch, tmp_path):
     if "hydra.run.dir=" not in line:  # there is no newest run here
         line = line.replace("resume=auto", "resume=RUN/checkpoints/last.pt")
